@@ -1,0 +1,326 @@
+"""The commands `eqrestore` and `lightning`."""
+
+import csv
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from eqrestore_lightning.transforms import RestoreTransform
+
+
+def eqrestore(args: Sequence[str] | None = None) -> None:
+    """Run `eqrestore fit|restore|evaluate`; user errors end with one line and exit status 2."""
+    from jsonargparse import auto_cli
+
+    commands: dict[str, Any] = {
+        "fit": fit,
+        "restore": restore,
+        "evaluate": evaluate,
+    }
+    try:
+        auto_cli(commands, args=list(sys.argv[1:] if args is None else args), prog="eqrestore")
+    except (FileExistsError, FileNotFoundError, ImportError, TypeError, ValueError) as error:
+        print(f"eqrestore: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
+
+
+def lightning(args: Sequence[str] | None = None) -> None:
+    """Run `lightning run FILE …` as `fabric run` does; hand other calls to lightning-sdk.
+
+    Args:
+        args: What follows `lightning` on the command line.
+    """
+    args = list(sys.argv[1:] if args is None else args)
+    if args[:1] == ["run"] and _names_a_file(args[1:]):
+        from lightning.fabric.cli import _main as fabric
+
+        fabric(args=args, prog_name="lightning")
+        return
+    other = _lightning_sdk()
+    if other is not None:
+        sys.argv = ["lightning", *args]
+        other()
+        return
+    wants_help = not args or args[0] in ("-h", "--help")
+    print(
+        "Usage: lightning run FILE [--devices N] [--accelerator A] … [ARGUMENTS OF FILE]\n"
+        "Runs FILE as `fabric run` does. Other commands are lightning-sdk's, "
+        "which is not installed: pip install lightning-sdk",
+        file=sys.stdout if wants_help else sys.stderr,
+    )
+    sys.exit(0 if wants_help else 2)
+
+
+def fit(
+    images: Path,
+    output: Path,
+    image_size: int | None = None,
+    grayscale: bool = False,
+    network: Literal["wide", "paper"] = "wide",
+    epochs: int = 20,
+    batch_size: int = 256,
+    max_shift: int = 0,
+    fill: Literal["circular", "zeros"] = "zeros",
+    seed: int = 0,
+) -> None:
+    """Train a restorer on the images of a folder.
+
+    Args:
+        images: Folder of images, with or without class folders, or with train, val and test.
+        output: File to write the weights to, ending in .safetensors.
+        image_size: Resize and cut images to squares of this many pixels; needed if sizes differ.
+        grayscale: Read one channel instead of three.
+        network: "wide" (16 channels, 3 x 3 filters up to dilation 8, skips) or "paper" (6 layers,
+            kernel 9, one channel).
+        epochs: Times that training goes through the images.
+        batch_size: Images in a step, over all processes; at most the number of training images.
+        max_shift: Train on images shifted by up to this many pixels; circular shifts need none.
+        fill: What enters where a shifted image leaves, circular or zeros.
+        seed: Decides weights, order, splits and shifts.
+    """
+    import lightning as pl
+
+    from eqrestore_lightning.data import ImageFolderDataModule
+    from eqrestore_lightning.nn import TranslationEstimator
+    from eqrestore_lightning.training import RestorerModule, trainer_options
+    from eqrestore_lightning.weights import save_estimator
+
+    if output.suffix != ".safetensors":
+        raise ValueError(f"Expected `output` to end in .safetensors, but got {output}.")
+    pl.seed_everything(seed)
+    data = ImageFolderDataModule(
+        images, image_size=image_size, grayscale=grayscale, batch_size=batch_size, seed=seed
+    )
+    data.setup()
+    if len(data.dataset("train")) < batch_size:
+        data.batch_size = len(data.dataset("train"))
+        print(f"Fewer training images than `batch_size`: taking {data.batch_size}.")  # noqa: T201
+    estimator = TranslationEstimator(data.in_channels, data.spatial_size, **_NETWORKS[network])
+    module = RestorerModule(
+        estimator,
+        learning_rate=_LEARNING_RATES[network],
+        max_shift=max_shift,
+        fill=fill,
+        seed=seed,
+    )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    trainer = pl.Trainer(
+        max_epochs=epochs,
+        default_root_dir=output.parent,
+        logger=False,
+        enable_checkpointing=False,
+        **trainer_options(),
+    )
+    trainer.fit(module, datamodule=data)
+    trainer.test(module, datamodule=data)
+    if trainer.is_global_zero:
+        save_estimator(module.estimator.cpu(), output, metadata={"images": str(images)})
+        print(f"Wrote {output} and {output.parent / 'restored.png'}.")  # noqa: T201
+
+
+def restore(
+    weights: str,
+    images: Path,
+    output: Path,
+    batch_size: int = 256,
+) -> None:
+    """Restore the images of a folder into another one, with a table of what was found.
+
+    Every image is written as PNG under its relative path; shifts.csv tells the shift found (pixels,
+    down and right) and the margin. Nothing is written unless every image can be read and fits.
+
+    Args:
+        weights: Name of bundled weights, or a .safetensors or .ckpt file.
+        images: Folder of images of the size the weights were made for.
+        output: Folder to write to; it must not exist yet, or be empty.
+        batch_size: Images restored at a time.
+    """
+    import torch
+    from torchvision.io import write_png
+    from tqdm import tqdm
+
+    from eqrestore_lightning.data import find_images, read_image
+    from eqrestore_lightning.transforms import RestoreTransform
+
+    transform = RestoreTransform(weights)
+    if not images.is_dir():
+        raise FileNotFoundError(f"Expected a folder of images, but found none at {images}.")
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise FileExistsError(f"Expected `output` to be a new or empty folder, but got {output}.")
+    files = find_images(images)
+    if not files:
+        raise FileNotFoundError(f"Expected images below {images}, but found none.")
+    targets = [output / path.relative_to(images).with_suffix(".png") for path in files]
+    _check_distinct(files, targets)
+    grayscale = transform.estimator.in_channels == 1
+
+    def read(path: Path) -> "Tensor":
+        image = read_image(path, grayscale=grayscale)
+        _check_size(path, image, transform)
+        return image
+
+    for path in tqdm(files, desc="Checking"):
+        read(path)
+    output.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for start in tqdm(range(0, len(files), batch_size), desc="Restoring"):
+        chosen = slice(start, start + batch_size)
+        batch = torch.stack([read(path) for path in files[chosen]])
+        restored, shifts, margins = (
+            transform(batch),
+            transform.estimate(batch),
+            transform.margin(batch),
+        )
+        for number, target in enumerate(targets[chosen]):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_png(restored[number], str(target))
+            rows.append(
+                [target.relative_to(output), *shifts[number].tolist(), f"{margins[number]:.4f}"]
+            )
+    with (output / "shifts.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["file", "down", "right", "margin"], *rows])
+    print(f"Restored {len(files)} images into {output}.")  # noqa: T201
+
+
+def evaluate(
+    classifier: str,
+    images: Path,
+    restorer: str,
+    max_shift: int = 8,
+    image_size: int | None = None,
+    grayscale: bool = False,
+    batch_size: int = 256,
+    seed: int = 0,
+) -> None:
+    """Measure a classifier under shifts, with and without a restorer in front.
+
+    Args:
+        classifier: Checkpoint of a ClassifierModule, or package.module:name of a network or of a
+            function that gives one; it takes images from 0 to 1 and gives logits.
+        images: Folder with a folder for each class; its test images are used, see `fit`.
+        restorer: Name of bundled weights, or a .safetensors or .ckpt file.
+        max_shift: Largest shift, pixels; all smaller ones are measured too.
+        image_size: Resize and cut images to squares of this many pixels.
+        grayscale: Read one channel instead of three.
+        batch_size: Images classified at a time.
+        seed: Decides shifts and splits.
+    """
+    from eqrestore_lightning.data import ImageFolderDataModule
+    from eqrestore_lightning.training import evaluate_shifts, shift_table
+    from eqrestore_lightning.transforms import RestoreTransform
+
+    data = ImageFolderDataModule(
+        images, image_size=image_size, grayscale=grayscale, batch_size=batch_size, seed=seed
+    )
+    if max_shift < 0:
+        raise ValueError(f"Expected `max_shift` to be at least 0, but got {max_shift}.")
+    results = evaluate_shifts(
+        load_classifier(classifier),
+        data.test_dataloader(),
+        restore=RestoreTransform(restorer),
+        max_shifts=range(max_shift + 1),
+        seed=seed,
+    )
+    print(shift_table(results))  # noqa: T201
+
+
+def load_classifier(source: str) -> "nn.Module":
+    """Load a classifier from a checkpoint of a ClassifierModule, or import it.
+
+    Args:
+        source: Path ending in .ckpt, or `package.module:name` of a network or of a function that
+            takes nothing and gives one.
+
+    Raises:
+        FileNotFoundError: If there is no such checkpoint.
+        ImportError: If there is no such module or name in it.
+        TypeError: If what was found is no `torch.nn.Module`.
+        ValueError: If `source` is neither, or the checkpoint is of another kind.
+    """
+    from importlib import import_module
+    from pickle import UnpicklingError
+
+    from torch import nn
+
+    from eqrestore_lightning.training import ClassifierModule
+
+    if source.endswith(".ckpt"):
+        if not Path(source).is_file():
+            raise FileNotFoundError(f"Expected a checkpoint, but found none at {source}.")
+        try:
+            return ClassifierModule.load_from_checkpoint(
+                source, map_location="cpu", weights_only=True
+            )
+        except (UnpicklingError, RuntimeError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"Expected {source} to be a checkpoint of a ClassifierModule, but got: {error}"
+            ) from error
+    module_name, colon, name = source.partition(":")
+    if not colon:
+        raise ValueError(
+            f"Expected `classifier` to end in .ckpt or to be package.module:name, "
+            f"but got {source!r}."
+        )
+    sys.path.insert(0, str(Path.cwd()))
+    found: Any = getattr(import_module(module_name), name, None)
+    if found is None:
+        raise ImportError(f"Expected a name {name!r} in {module_name}, but found none.")
+    built = found if isinstance(found, nn.Module) else found()
+    if not isinstance(built, nn.Module):
+        raise TypeError(
+            f"Expected {source} to give a torch.nn.Module, but got {type(built).__name__}."
+        )
+    return built
+
+
+_NETWORKS: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "wide": {
+        "hidden_channels": [16] * 5,
+        "kernel_size": 3,
+        "dilation": [1, 1, 2, 4, 8, 1],
+        "bias": True,
+        "skip": True,
+    },
+}
+_LEARNING_RATES = {"paper": 3e-3, "wide": 3e-3}
+
+
+def _names_a_file(args: Sequence[str]) -> bool:
+    return any(arg.endswith(".py") or Path(arg).is_file() for arg in args)
+
+
+def _lightning_sdk() -> Callable[[], Any] | None:
+    try:
+        scripts = distribution("lightning-sdk").entry_points.select(
+            group="console_scripts", name="lightning"
+        )
+    except PackageNotFoundError:
+        return None
+    found: Callable[[], Any] | None = next((script.load() for script in scripts), None)
+    return found
+
+
+def _check_distinct(files: Sequence[Path], targets: Sequence[Path]) -> None:
+    seen: dict[Path, Path] = {}
+    for path, target in zip(files, targets, strict=True):
+        if target in seen:
+            raise ValueError(
+                f"Expected images with different names, but {seen[target]} and {path} "
+                f"would both become {target}."
+            )
+        seen[target] = path
+
+
+def _check_size(path: Path, image: "Tensor", transform: "RestoreTransform") -> None:
+    expected = transform.estimator.spatial_size
+    if tuple(image.shape[1:]) != expected:
+        raise ValueError(
+            f"Expected images of {' x '.join(map(str, expected))} pixels, which the weights were "
+            f"made for, but got {' x '.join(map(str, image.shape[1:]))} in {path}."
+        )

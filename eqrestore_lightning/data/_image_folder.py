@@ -1,0 +1,172 @@
+"""Anyone's own images, from a folder."""
+
+import os
+from pathlib import Path
+
+import PIL.Image
+import torch
+from torch import Tensor
+from torchvision.datasets.folder import IMG_EXTENSIONS
+from torchvision.transforms.v2 import functional as TF
+from tqdm import tqdm
+
+from eqrestore_lightning.data._in_memory import (
+    SPLITS,
+    ImageTensors,
+    InMemoryDataModule,
+    Split,
+    split_at_random,
+)
+
+
+class ImageFolderDataModule(InMemoryDataModule):
+    """Serve the images below a folder, decoded once and held in memory.
+
+    Three layouts are understood: `root/train`, `root/val` and `root/test` each with a folder for
+    each class; `root` with a folder for each class; `root` with images only (all of class 0). What
+    has no folder of its own is dealt out at random by `seed`: a tenth of the training images each
+    for validation and test. A restorer needs no classes.
+
+    Args:
+        root: The folder; images are found at any depth by their ending.
+        image_size: Size of the shorter side after resizing, pixels, before the centre is cut out as
+            a square; `None` if all images have one size, which is then left alone.
+        grayscale: Whether to read one channel instead of three.
+        batch_size: Images in a step, over all processes.
+        seed: Decides splits and the order of training images.
+        num_workers: Processes that prepare batches; images in memory need none.
+
+    Raises:
+        FileNotFoundError: If `root` is no folder, or in `setup` if there are no images in it.
+        ValueError: In `setup`, if a file is no readable image, or sizes differ without
+            `image_size`.
+
+    Source: layout of `torchvision.datasets.ImageFolder`.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        image_size: int | None = None,
+        grayscale: bool = False,
+        batch_size: int = 256,
+        seed: int = 0,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__(batch_size=batch_size, seed=seed, num_workers=num_workers)
+        self.root = Path(root)
+        if not self.root.is_dir():
+            raise FileNotFoundError(
+                f"Expected a folder of images, but found none at {self.root.absolute()}."
+            )
+        self.image_size = image_size
+        self.grayscale = grayscale
+        self.in_channels = 1 if grayscale else 3
+        self.classes: list[str] = []
+
+    @property
+    def num_classes(self) -> int:  # type: ignore[override]  # known once the folder was read
+        """Number of class folders, at least 1."""
+        return max(1, len(self.classes))
+
+    def load(self) -> dict[Split, ImageTensors]:
+        """Decode every image below `root`."""
+        folders: dict[Split, Path] = {
+            split: self.root / split for split in SPLITS if (self.root / split).is_dir()
+        }
+        if "train" not in folders:
+            folders = {"train": self.root}
+        files = {split: find_images(folder) for split, folder in folders.items()}
+        for split, found in files.items():
+            if not found:
+                raise FileNotFoundError(
+                    f"Expected images ending in {', '.join(IMG_EXTENSIONS)}, "
+                    f"but found none below {folders[split].absolute()}."
+                )
+        self.classes = sorted(
+            {
+                name
+                for split, found in files.items()
+                for path in found
+                if (name := _class_name(path, folders[split])) is not None
+            }
+        )
+        parts = {split: self._decode(found, folders[split]) for split, found in files.items()}
+        sizes = {part.images.shape[2:] for part in parts.values()}
+        if len(sizes) > 1:
+            raise ValueError(
+                f"Expected images of one size, but got {sorted(map(tuple, sizes))}; "
+                f"give `image_size`."
+            )
+        self.spatial_size = tuple(sizes.pop())
+        return self._complete(parts)
+
+    def _complete(self, parts: dict[Split, ImageTensors]) -> dict[Split, ImageTensors]:
+        missing = [split for split in SPLITS if split not in parts]
+        if not missing:
+            return parts
+        train = parts["train"]
+        share = len(train) // 10
+        if share == 0:
+            raise ValueError(
+                f"Expected at least 10 images to deal out for {' and '.join(missing)}, "
+                f"but got {len(train)}."
+            )
+        sizes: dict[Split, int] = {
+            "train": len(train) - share * len(missing),
+            **dict.fromkeys(missing, share),
+        }
+        return {**parts, **split_at_random(train.images, train.labels, sizes, seed=self.seed)}
+
+    def _decode(self, files: list[Path], folder: Path) -> ImageTensors:
+        first = read_image(files[0], grayscale=self.grayscale, image_size=self.image_size)
+        images = torch.empty(len(files), *first.shape, dtype=torch.uint8)
+        labels = torch.zeros(len(files), dtype=torch.int64)
+        for number, path in enumerate(tqdm(files, desc=f"Decoding {folder}", leave=False)):
+            image = read_image(path, grayscale=self.grayscale, image_size=self.image_size)
+            if image.shape != first.shape:
+                raise ValueError(
+                    f"Expected images of one size, {tuple(first.shape[1:])} as {files[0]}, but got "
+                    f"{tuple(image.shape[1:])} in {path}; give `image_size`."
+                )
+            images[number] = image
+            name = _class_name(path, folder)
+            labels[number] = self.classes.index(name) if name is not None else 0
+        return ImageTensors(images, labels)
+
+
+def find_images(folder: Path) -> list[Path]:
+    """List the images below a folder by their ending, sorted by path."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix.lower() in IMG_EXTENSIONS
+    )
+
+
+def read_image(path: Path, *, grayscale: bool, image_size: int | None = None) -> Tensor:
+    """Decode one image: uint8 of shape `(channels, height, width)`.
+
+    Args:
+        path: The file.
+        grayscale: Whether to give one channel instead of three.
+        image_size: Side of the square cut out of the middle, after the shorter side was resized to
+            it; `None` to leave the image alone.
+
+    Raises:
+        ValueError: If the file is no readable image.
+    """
+    try:
+        with PIL.Image.open(path) as picture:
+            image: Tensor = TF.pil_to_tensor(picture.convert("L" if grayscale else "RGB"))
+    except (OSError, SyntaxError, PIL.Image.DecompressionBombError) as error:
+        raise ValueError(f"Expected {path} to be a readable image, but got: {error}") from error
+    if image_size is not None:
+        image = TF.center_crop(TF.resize(image, [image_size], antialias=True), [image_size])
+    return image
+
+
+def _class_name(path: Path, folder: Path) -> str | None:
+    parts = path.relative_to(folder).parts
+    return parts[0] if len(parts) > 1 else None

@@ -1,0 +1,86 @@
+"""MNIST, brought to 32 × 32."""
+
+import os
+from pathlib import Path
+from typing import Literal, get_args
+
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.datasets import MNIST
+from torchvision.transforms.v2 import functional as TF
+
+from eqrestore_lightning.data._in_memory import ImageTensors, InMemoryDataModule, Split
+
+Enlarge = Literal["pad", "resize"]
+_VAL_SIZE = 5_000
+
+
+class MNISTDataModule(InMemoryDataModule):
+    """Serve MNIST at 32 × 32: the first 55,000 training images, the other 5,000, and the test set.
+
+    Args:
+        root: Folder that holds, or shall hold, `MNIST/raw`.
+        enlarge: `"pad"` with two zeros on each side, or `"resize"` as in the paper.
+        download: Whether to download what is missing.
+        batch_size: Images in a step, over all processes.
+        seed: Decides the order of training images.
+        num_workers: Processes that prepare batches; images in memory need none.
+
+    Raises:
+        FileNotFoundError: In `setup`, if the files are not there.
+        ValueError: If `enlarge` is another word.
+
+    Source: `torchvision.datasets.MNIST`; LeCun et al., 1998; Appendix D.
+    """
+
+    in_channels = 1
+    num_classes = 10
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str] = "data",
+        *,
+        enlarge: Enlarge = "pad",
+        download: bool = False,
+        batch_size: int = 256,
+        seed: int = 0,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__(batch_size=batch_size, seed=seed, num_workers=num_workers)
+        if enlarge not in get_args(Enlarge):
+            raise ValueError(
+                f"Expected `enlarge` to be one of {get_args(Enlarge)}, but got {enlarge!r}."
+            )
+        self.root = Path(root)
+        self.enlarge: Enlarge = enlarge
+        self.download = download
+
+    def prepare_data(self) -> None:
+        """Download the files, in one process, if asked to."""
+        if self.download:
+            MNIST(self.root, train=True, download=True)
+            MNIST(self.root, train=False, download=True)
+
+    def load(self) -> dict[Split, ImageTensors]:
+        """Read the files."""
+        try:
+            parts = [MNIST(self.root, train=train, download=False) for train in (True, False)]
+        except RuntimeError as error:
+            raise FileNotFoundError(
+                f"Expected the files of MNIST in {(self.root / 'MNIST' / 'raw').absolute()}, but "
+                f"found none; MNISTDataModule(root, download=True).prepare_data() fetches them."
+            ) from error
+        (images, labels), (test_images, test_labels) = (
+            (self._enlarge(part.data.unsqueeze(1)), part.targets.long()) for part in parts
+        )
+        return {
+            "train": ImageTensors(images[:-_VAL_SIZE], labels[:-_VAL_SIZE]),
+            "val": ImageTensors(images[-_VAL_SIZE:], labels[-_VAL_SIZE:]),
+            "test": ImageTensors(test_images, test_labels),
+        }
+
+    def _enlarge(self, images: Tensor) -> Tensor:
+        if self.enlarge == "resize":
+            resized: Tensor = TF.resize(images, [32, 32], antialias=True)
+            return resized
+        return F.pad(images, (2, 2, 2, 2))

@@ -1,0 +1,152 @@
+"""Layers whose output moves exactly as their input does."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from eqrestore_lightning.functional import CONV_METHODS, ConvMethod, circular_conv
+
+
+class _CircularConv(nn.Module):
+    """Hold the filters of one circular convolution over `num_spatial_dims` axes.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        kernel_size: Taps on each axis, or one number for all; up to the size of the image.
+        dilation: Distance between taps, pixels.
+        bias: Whether to add a constant to each output channel.
+        separable: Whether each filter is the outer product of one 1-D filter for each axis:
+            `Σ kernel_size` weights a filter instead of `Π kernel_size`.
+        method: How to evaluate it, see `circular_conv`.
+
+    Shapes:
+        Input `(batch, in_channels, *spatial)`, output `(batch, out_channels, *spatial)`.
+
+    Raises:
+        ValueError: If a number is below 1, `kernel_size` has the wrong length or `method` is
+            unknown.
+
+    Source: Definition 3.5; the affine layer of Equation (3).
+    """
+
+    num_spatial_dims: int
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Sequence[int],
+        *,
+        dilation: int = 1,
+        bias: bool = True,
+        separable: bool = False,
+        method: ConvMethod = "auto",
+    ) -> None:
+        super().__init__()
+        if isinstance(kernel_size, int):
+            kernel_size = (kernel_size,) * self.num_spatial_dims
+        if len(kernel_size) != self.num_spatial_dims:
+            raise ValueError(
+                f"Expected `kernel_size` to be one number or {self.num_spatial_dims}, "
+                f"but got {tuple(kernel_size)}."
+            )
+        for name, value in (
+            ("in_channels", in_channels),
+            ("out_channels", out_channels),
+            ("kernel_size", min(kernel_size)),
+            ("dilation", dilation),
+        ):
+            if value < 1:
+                raise ValueError(f"Expected `{name}` to be at least 1, but got {value}.")
+        if method not in CONV_METHODS:
+            raise ValueError(f"Expected `method` to be one of {CONV_METHODS}, but got {method!r}.")
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.kernel_size = tuple(kernel_size)
+        self.dilation = dilation
+        self.separable = separable
+        self.method: ConvMethod = method
+        shapes = [(size,) for size in self.kernel_size] if separable else [self.kernel_size]
+        self.factors = nn.ParameterList(
+            torch.empty(out_channels, in_channels, *shape) for shape in shapes
+        )
+        self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the weights as `torch.nn.Conv2d` does: uniform, variance `1 / (3 · fan_in)`."""
+        fan_in = self.in_channels * math.prod(self.kernel_size)
+        deviation = (3 * fan_in) ** (-0.5 / len(self.factors))
+        with torch.no_grad():
+            for factor in self.factors:
+                factor.uniform_(-deviation * math.sqrt(3), deviation * math.sqrt(3))
+            if self.bias is not None:
+                self.bias.uniform_(-(fan_in**-0.5), fan_in**-0.5)
+
+    @property
+    def weight(self) -> Tensor:
+        """Filters of shape `(out_channels, in_channels, *kernel_size)`."""
+        product: Tensor = self.factors[0]
+        for factor in list(self.factors)[1:]:
+            view = factor.reshape(*factor.shape[:2], *[1] * (product.ndim - 2), -1)
+            product = product.unsqueeze(-1) * view
+        return product
+
+    def forward(self, x: Tensor, *, method: ConvMethod | None = None) -> Tensor:
+        """Convolve `x`; `method` takes the place of the layer's own for this call."""
+        if x.ndim != self.num_spatial_dims + 2:
+            raise ValueError(
+                f"Expected `x` to have shape (batch, channels, *spatial) with "
+                f"{self.num_spatial_dims} spatial axes, but got {tuple(x.shape)}."
+            )
+        return circular_conv(
+            x,
+            self.weight,
+            bias=self.bias,
+            dilation=self.dilation,
+            method=self.method if method is None else method,
+        )
+
+    def extra_repr(self) -> str:
+        """Show what a printed network should tell."""
+        return (
+            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, "
+            f"dilation={self.dilation}, bias={self.bias is not None}, separable={self.separable}, "
+            f"method={self.method!r}"
+        )
+
+
+class CircularConv1d(_CircularConv):
+    """Convolve signals that wrap around.
+
+    >>> CircularConv1d(2, 3, 5)(torch.zeros(7, 2, 11)).shape
+    torch.Size([7, 3, 11])
+    """
+
+    __doc__ = f"{__doc__}\n{_CircularConv.__doc__}"
+    num_spatial_dims = 1
+
+
+class CircularConv2d(_CircularConv):
+    """Convolve images that wrap around.
+
+    >>> CircularConv2d(2, 3, (5, 6))(torch.zeros(7, 2, 11, 13)).shape
+    torch.Size([7, 3, 11, 13])
+    """
+
+    __doc__ = f"{__doc__}\n{_CircularConv.__doc__}"
+    num_spatial_dims = 2
+
+
+class CircularConv3d(_CircularConv):
+    """Convolve volumes that wrap around.
+
+    >>> CircularConv3d(2, 3, 5)(torch.zeros(7, 2, 5, 6, 7)).shape
+    torch.Size([7, 3, 5, 6, 7])
+    """
+
+    __doc__ = f"{__doc__}\n{_CircularConv.__doc__}"
+    num_spatial_dims = 3

@@ -1,0 +1,18 @@
+"""Train and judge: Lightning modules, callbacks and evaluation."""
+
+from eqrestore_lightning.training._callbacks import RestoredImageGrid, restored_image_grid
+from eqrestore_lightning.training._classifier import ClassifierModule
+from eqrestore_lightning.training._evaluate import ShiftResult, evaluate_shifts, shift_table
+from eqrestore_lightning.training._launch import trainer_options
+from eqrestore_lightning.training._restorer import RestorerModule
+
+__all__ = [
+    "ClassifierModule",
+    "RestoredImageGrid",
+    "RestorerModule",
+    "ShiftResult",
+    "evaluate_shifts",
+    "restored_image_grid",
+    "shift_table",
+    "trainer_options",
+]

@@ -1,0 +1,80 @@
+"""Pictures of what training came to."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor
+from torchvision.utils import make_grid, save_image
+
+from eqrestore_lightning.functional import circular_shift, random_shift
+from eqrestore_lightning.nn import TranslationEstimator
+
+
+class RestoredImageGrid(lightning.Callback):
+    """Show images as they are, shifted, and restored, when training ends.
+
+    Writes `restored.png` into the trainer's log folder, and hands it to every logger that takes
+    images (`log_image`, as `WandbLogger`'s).
+
+    Args:
+        num_images: How many images of the first validation batch, or else training batch.
+        max_shift: Largest circular shift along each axis, pixels; half the image by default.
+        seed: Decides the shifts.
+
+    Source: Figure 3 of the paper.
+    """
+
+    def __init__(self, *, num_images: int = 8, max_shift: int | None = None, seed: int = 0) -> None:
+        if num_images < 1:
+            raise ValueError(f"Expected `num_images` to be at least 1, but got {num_images}.")
+        self.num_images = num_images
+        self.max_shift = max_shift
+        self.seed = seed
+
+    def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
+        """Draw, save and log the picture."""
+        if not trainer.is_global_zero or trainer.fast_dev_run:
+            return
+        batch = next(iter(trainer.val_dataloaders or trainer.train_dataloader))
+        images = batch if isinstance(batch, Tensor) else batch[0]
+        grid = restored_image_grid(
+            pl_module.estimator,
+            images[: self.num_images].to(pl_module.device),
+            max_shift=self.max_shift,
+            seed=self.seed,
+        )
+        folder = Path(trainer.log_dir or trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "restored.png"
+        save_image(grid, path)
+        for logger in trainer.loggers:
+            if hasattr(logger, "log_image"):
+                logger.log_image("restored", [str(path)])
+
+
+@torch.no_grad()
+def restored_image_grid(
+    estimator: TranslationEstimator, images: Tensor, *, max_shift: int | None = None, seed: int = 0
+) -> Tensor:
+    """Lay images as they are, shifted, and restored into three rows.
+
+    Args:
+        estimator: Finds the shifts.
+        images: Floating from 0 to 1, of shape `(batch, channels, height, width)`.
+        max_shift: Largest circular shift along each axis, pixels; half the image by default.
+        seed: Decides the shifts.
+
+    Returns:
+        One image on the CPU, floating of shape `(3, height, width)`.
+    """
+    if max_shift is None:
+        max_shift = min(estimator.spatial_size) // 2
+    generator = torch.Generator().manual_seed(seed)
+    shift = random_shift(len(images), max_shift, generator=generator).to(images.device)
+    shifted = circular_shift(images, shift)
+    restored = estimator.undo(shifted, estimator.locate(estimator.exact_scores(shifted), shifted))
+    rows = torch.cat([images, shifted, restored]).float().cpu()
+    grid: Tensor = make_grid(rows, nrow=len(images), pad_value=0.5)
+    return grid

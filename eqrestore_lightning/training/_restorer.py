@@ -1,0 +1,264 @@
+"""Train an estimator to know where images belong."""
+
+import math
+import warnings
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+import lightning
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchmetrics import MetricCollection
+
+from eqrestore_lightning.functional import (
+    circular_shift,
+    random_shift,
+    scores_to_margin,
+    scores_to_shift,
+    shift_to_index,
+    zero_fill_shift,
+)
+from eqrestore_lightning.metrics import CircularShiftDistance, ShiftAccuracy
+from eqrestore_lightning.nn import TranslationEstimator
+from eqrestore_lightning.training._callbacks import RestoredImageGrid
+from eqrestore_lightning.weights import build_estimator, estimator_config
+
+Fill = Literal["circular", "zeros"]
+_WARMUP_STEPS = 500
+
+
+class RestorerModule(lightning.LightningModule):
+    r"""Train an estimator by cross-entropy over positions: the right shift shall score highest.
+
+    Batches are images, or tuples whose first entry is the images; labels are not needed. Images are
+    floating, of shape `(batch, channels, *spatial)`, and stand where they belong. As the estimator
+    is equivariant, circular shifts teach it nothing new; shifts with zero fill teach it to find
+    images that have lost some of their content.
+
+    Logs `train/loss` and `train/constant_scores` (images whose scores were all equal, of a dead
+    network), and for `val` and `test` `loss`, `shift_accuracy` (exact), `shift_accuracy_1px` and
+    `shift_distance` (pixels), each an epoch's. At the end a picture shows images as they are,
+    shifted, and restored (`RestoredImageGrid`).
+
+    The loss sees the scores times a learnt factor, which becomes part of the estimator's last layer
+    at the end of training: scores are log-probabilities up to a constant.
+
+    Args:
+        estimator: A `TranslationEstimator`, or the configuration of one.
+        learning_rate: Of AdamW; it rises over the first steps, stays for a quarter of training and
+            then falls exponentially by a factor of 1,000.
+        weight_decay: Of AdamW.
+        max_shift: Largest shift along each axis applied to training and evaluation images, pixels.
+        fill: What enters where a shifted image leaves: `"circular"` or `"zeros"`.
+        gradient_clip_norm: Largest norm of the gradient, unless the `Trainer` says otherwise.
+        seed: Decides the shifts; together with the step, so that they depend neither on the number
+            of processes nor on where training was resumed.
+
+    Raises:
+        TypeError: If `estimator` is of another type.
+        ValueError: If a number is out of range or `fill` is another word.
+
+    Source: Section 5 and Appendix D; Cross-entropy with target 0 is the paper's objective (maximise
+    entry 0), normalised.
+
+    >>> module = RestorerModule(TranslationEstimator(1, (32, 32)))
+    >>> module.training_step(torch.rand(4, 1, 32, 32), 0).shape
+    torch.Size([])
+    """
+
+    def __init__(
+        self,
+        estimator: TranslationEstimator | Mapping[str, Any],
+        *,
+        learning_rate: float = 1e-2,
+        weight_decay: float = 0.0,
+        max_shift: int = 0,
+        fill: Fill = "circular",
+        gradient_clip_norm: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if isinstance(estimator, Mapping):
+            estimator = build_estimator(estimator)
+        elif not isinstance(estimator, TranslationEstimator):
+            raise TypeError(
+                f"Expected `estimator` to be a TranslationEstimator or its configuration, "
+                f"but got {type(estimator).__name__}."
+            )
+        if fill not in get_args(Fill):
+            raise ValueError(f"Expected `fill` to be one of {get_args(Fill)}, but got {fill!r}.")
+        if not 0 <= max_shift <= min(estimator.spatial_size):
+            raise ValueError(
+                f"Expected `max_shift` to be from 0 to the size of the image, "
+                f"{min(estimator.spatial_size)}, but got {max_shift}."
+            )
+        if learning_rate <= 0:
+            raise ValueError(f"Expected `learning_rate` to be above 0, but got {learning_rate}.")
+        self.save_hyperparameters(
+            {
+                "estimator": estimator_config(estimator),
+                "learning_rate": learning_rate,
+                "weight_decay": weight_decay,
+                "max_shift": max_shift,
+                "fill": fill,
+                "gradient_clip_norm": gradient_clip_norm,
+                "seed": seed,
+            }
+        )
+        self.estimator = estimator
+        self.log_scale = nn.Parameter(torch.zeros(()))
+        size = estimator.spatial_size
+        metrics = MetricCollection(
+            {
+                "shift_accuracy": ShiftAccuracy(size),
+                "shift_accuracy_1px": ShiftAccuracy(size, tolerance=1),
+                "shift_distance": CircularShiftDistance(size),
+            }
+        )
+        self.val_metrics = metrics.clone(prefix="val/")
+        self.test_metrics = metrics.clone(prefix="test/")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Score every shift: `(batch, channels, *spatial)` to `(batch, *spatial)`."""
+        return self.log_scale.exp() * self.estimator(x)  # type: ignore[no-any-return]
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Give the cross-entropy of one batch."""
+        del batch_idx
+        x, shift = self._shifted(batch, self.global_step if self._trainer is not None else 0)
+        scores = self(x)
+        loss = self._loss(scores, shift)
+        if self._trainer is not None:
+            flat = scores.detach().flatten(1)
+            constant = (flat.amax(1) == flat.amin(1)).sum().float()
+            self.log("train/loss", loss, on_step=False, on_epoch=True, sync_dist=True)
+            self.log(
+                "train/constant_scores",
+                constant,
+                on_step=False,
+                on_epoch=True,
+                reduce_fx="sum",
+                sync_dist=True,
+            )
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Measure one validation batch."""
+        self._evaluation_step(batch, batch_idx, "val", self.val_metrics)
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        """Measure one test batch."""
+        self._evaluation_step(batch, batch_idx, "test", self.test_metrics)
+
+    def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
+        """Give `shift`, pixels, and `margin` of one batch of images as they come."""
+        del batch_idx
+        scores = self.estimator.exact_scores(_images(batch))
+        return {
+            "shift": self.estimator.locate(scores, _images(batch)),
+            "margin": scores_to_margin(scores),
+        }
+
+    def configure_optimizers(self) -> Any:
+        """Build AdamW with its warm-up, plateau and exponential fall."""
+        parameters = self.hparams_initial
+        rate = float(parameters["learning_rate"])
+        groups: list[dict[str, Any]] = [
+            {"params": list(self.estimator.parameters())},
+            {"params": [self.log_scale], "lr": 10 * rate, "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(
+            groups,
+            lr=rate,
+            betas=(0.9, 0.99),
+            weight_decay=float(parameters["weight_decay"]),
+        )
+        total = max(1, int(self.trainer.estimated_stepping_batches))
+        warmup = min(_WARMUP_STEPS, max(1, total // 10))
+
+        def factor(step: int) -> float:
+            fall = max(0.0, (step / total - 0.25) / 0.75)
+            return float(min(1.0, (step + 1) / warmup) * math.pow(1e-3, fall))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Any,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip to the norm given here, unless the `Trainer` has its own."""
+        if gradient_clip_val is None:
+            gradient_clip_val = float(self.hparams_initial["gradient_clip_norm"])
+        self.clip_gradients(
+            optimizer,
+            gradient_clip_val=gradient_clip_val,
+            gradient_clip_algorithm=gradient_clip_algorithm or "norm",
+        )
+
+    def configure_callbacks(self) -> list[lightning.Callback]:
+        """Add the picture at the end, unless the `Trainer` has one already."""
+        if any(isinstance(callback, RestoredImageGrid) for callback in self._callbacks()):
+            return []
+        return [RestoredImageGrid()] if len(self.estimator.spatial_size) == 2 else []
+
+    def on_train_end(self) -> None:
+        """Make the factor of the loss part of the estimator, and say if the network is dead."""
+        self.estimator.scale_scores(float(self.log_scale.detach().exp()))
+        self.log_scale.detach().zero_()
+        dead = self.trainer.callback_metrics.get("train/constant_scores", torch.zeros(()))
+        if dead > 0 and self.trainer.is_global_zero:
+            warnings.warn(
+                f"Expected scores to tell places apart, but in the last epoch all scores were "
+                f"equal for {int(dead)} training images: the network is dead for them, or they are "
+                f"blank. Such images cannot be restored; train again with another seed, more "
+                f"channels or `skip=True`.",
+                stacklevel=2,
+            )
+
+    def _callbacks(self) -> list[Any]:
+        return [] if self._trainer is None else list(self.trainer.callbacks)  # type: ignore[attr-defined]
+
+    def _evaluation_step(
+        self, batch: Any, batch_idx: int, stage: str, metrics: MetricCollection
+    ) -> None:
+        x, shift = self._shifted(batch, batch_idx)
+        scores = self(x)
+        metrics.update(scores_to_shift(scores), shift)
+        self.log_dict(metrics)
+        loss = self._loss(scores, shift)
+        self.log(f"{stage}/loss", loss, batch_size=len(x), sync_dist=True, on_epoch=True)
+
+    def _loss(self, scores: Tensor, shift: Tensor) -> Tensor:
+        return F.cross_entropy(
+            scores.flatten(1), shift_to_index(shift, self.estimator.spatial_size)
+        )
+
+    def _shifted(self, batch: Any, step: int) -> tuple[Tensor, Tensor]:
+        """Draw the shifts of all processes' batches, interleaved as their samples are."""
+        x = _images(batch)
+        dims = len(self.estimator.spatial_size)
+        max_shift = int(self.hparams_initial["max_shift"])
+        if max_shift == 0:
+            return x, torch.zeros(len(x), dims, dtype=torch.int64, device=x.device)
+        processes, rank = 1, 0
+        if self._trainer is not None:
+            processes, rank = self.trainer.world_size, self.trainer.global_rank
+        generator = torch.Generator().manual_seed((int(self.hparams_initial["seed"]) << 32) + step)
+        shift = random_shift(
+            len(x) * processes, max_shift, num_spatial_dims=dims, generator=generator
+        )[rank::processes].to(x.device)
+        move = circular_shift if self.hparams_initial["fill"] == "circular" else zero_fill_shift
+        return move(x, shift), shift
+
+
+def _images(batch: Any) -> Tensor:
+    images = batch if isinstance(batch, Tensor) else batch[0]
+    if not isinstance(images, Tensor):
+        raise TypeError(
+            f"Expected a batch to be images or to begin with them, but got {type(images).__name__}."
+        )
+    return images

@@ -1,0 +1,5 @@
+"""Transforms for images, in the manner of `torchvision.transforms.v2`."""
+
+from eqrestore_lightning.transforms._restore import RestoreTransform
+
+__all__ = ["RestoreTransform"]

@@ -1,0 +1,188 @@
+"""Put images back where a frozen classifier expects them."""
+
+import copy
+import math
+import os
+from typing import Any
+
+import PIL.Image
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from eqrestore_lightning.functional import scores_to_margin
+from eqrestore_lightning.nn import TranslationEstimator
+from eqrestore_lightning.weights import load_estimator
+
+
+class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is untyped
+    """Estimate by how much each image was shifted, and move it back.
+
+    Stands in front of any trained classifier: `nn.Sequential(RestoreTransform("mnist"),
+    classifier)`. Restoring is invariant: every circular shift of an image is restored to the same
+    image, **bit for bit**, on every device that has float64. The scores are computed in arithmetic
+    whose result does not depend on where things lie, whatever the surrounding autocast, and equal
+    scores are decided by content (`TranslationEstimator.exact_scores`, `locate`).
+
+    Its place is **before** `Normalize`: the estimator was trained on images whose empty border is
+    zero, and after `Normalize` it is not.
+
+    The weights are buffers: always in eval mode, in no optimiser, unchanged by training. Gradients
+    flow through to the image.
+
+    Convention:
+        `estimate` gives the shift that was applied, positive as in `torch.roll`; the image is moved
+        by its negative. For images the order is (down, right).
+
+    Args:
+        source: The name of bundled weights, the path of a `.safetensors` or Lightning `.ckpt` file,
+            or a `TranslationEstimator` (copied).
+
+    Shapes:
+        `(C, *spatial)` or `(..., C, *spatial)` with the channels and size of the estimator, of any
+        dtype; uint8 is read as 0…255. Shape, dtype, device and type (`tv_tensors.Image`) are kept:
+        the original is moved, never a copy in another dtype. In a sample such as `(image, label)`
+        what follows the image passes; a `tv_tensors.Mask` moves along with the one image.
+
+    Raises:
+        FileNotFoundError: If `source` is a path that leads to no file.
+        TypeError: If `source` is of another type; in `forward` for PIL images (use
+            `v2.ToImage()` first), bounding boxes, key points or complex input.
+        ValueError: If `source` is malformed; in `forward` for another size or number of channels.
+
+    Source: Section 4.1 of the paper; the exact arithmetic is our own.
+
+    >>> restore = RestoreTransform("digits")
+    >>> image = torch.zeros(1, 32, 32, dtype=torch.uint8)
+    >>> image[0, 10:22, 13:19] = 200
+    >>> moved = image.roll((5, -3), dims=(1, 2))
+    >>> bool((restore(moved) == restore(image)).all())
+    True
+    >>> (restore.estimate(moved) - restore.estimate(image)) % 32
+    tensor([ 5, 29])
+    """
+
+    def __init__(self, source: str | os.PathLike[str] | TranslationEstimator) -> None:
+        super().__init__()
+        if isinstance(source, TranslationEstimator):
+            estimator = copy.deepcopy(source)
+        elif isinstance(source, str | os.PathLike):
+            estimator = load_estimator(source)
+        else:
+            raise TypeError(
+                f"Expected `source` to be a name, a path or a TranslationEstimator, "
+                f"but got {type(source).__name__}."
+            )
+        self.estimator = _freeze(estimator)
+        self.train(False)
+
+    def train(self, mode: bool = True) -> "RestoreTransform":
+        """Stay in eval mode, whatever `mode` says."""
+        del mode
+        return super().train(False)  # type: ignore[no-any-return]
+
+    def scores(self, x: Tensor) -> Tensor:
+        """Score every shift of every image.
+
+        Args:
+            x: Shape `(..., C, *spatial)`, any real dtype.
+
+        Returns:
+            float64 of shape `(..., *spatial)`, bitwise equivariant.
+        """
+        flat = self._flatten(x)
+        return self.estimator.exact_scores(flat).reshape(
+            *self._batch_shape(x), *self.estimator.spatial_size
+        )
+
+    def estimate(self, x: Tensor) -> Tensor:
+        """Estimate the shift of every image.
+
+        Args:
+            x: Shape `(..., C, *spatial)`, any real dtype.
+
+        Returns:
+            Pixels, int64 of shape `(..., num_spatial_dims)`; along an axis of size `n` from
+            `-(n // 2)` to `(n - 1) // 2`.
+        """
+        return self._locate(self._flatten(x)).reshape(*self._batch_shape(x), -1)
+
+    def margin(self, x: Tensor) -> Tensor:
+        """Say how far the best place is ahead of the second: log-odds, 0 where they tie.
+
+        Args:
+            x: Shape `(..., C, *spatial)`, any real dtype.
+
+        Returns:
+            float64 of shape `(...)`; the same for every shift of an image.
+        """
+        return scores_to_margin(self.estimator.exact_scores(self._flatten(x))).reshape(
+            self._batch_shape(x)
+        )
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Estimate the shift of the one image of the sample."""
+        for leaf in flat_inputs:
+            if isinstance(leaf, PIL.Image.Image):
+                raise TypeError(
+                    f"Expected tensor images, but got a PIL image ({type(leaf).__name__}); "
+                    f"put `v2.ToImage()` before."
+                )
+            if isinstance(leaf, tv_tensors.TVTensor) and not isinstance(
+                leaf, tv_tensors.Image | tv_tensors.Video | tv_tensors.Mask
+            ):
+                raise TypeError(
+                    f"Expected images and masks, but got {type(leaf).__name__}, "
+                    f"which cannot wrap around the border."
+                )
+        images = [leaf for leaf in flat_inputs if not isinstance(leaf, tv_tensors.Mask)]
+        if len(images) != 1:
+            raise ValueError(f"Expected one image in a sample, but got {len(images)}.")
+        return {"shift": self._locate(self._flatten(images[0]))}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Move one image, or the mask that belongs to it, back."""
+        shift = params["shift"]
+        plain = inpt.as_subclass(Tensor)
+        if isinstance(inpt, tv_tensors.Mask):
+            flat = self._flatten_mask(plain, len(shift))
+        else:
+            flat = plain.reshape(-1, self.estimator.in_channels, *self.estimator.spatial_size)
+        restored = self.estimator.undo(flat, shift).reshape(plain.shape)
+        return tv_tensors.wrap(restored, like=inpt)
+
+    def _locate(self, flat: Tensor) -> Tensor:
+        return self.estimator.locate(self.estimator.exact_scores(flat), flat)
+
+    def _batch_shape(self, x: Tensor) -> tuple[int, ...]:
+        return tuple(x.shape[: -1 - len(self.estimator.spatial_size)])
+
+    def _flatten(self, x: Tensor) -> Tensor:
+        expected = (self.estimator.in_channels, *self.estimator.spatial_size)
+        if tuple(x.shape[-len(expected) :]) != expected:
+            raise ValueError(
+                f"Expected images of shape (..., {', '.join(map(str, expected))}), which the "
+                f"estimator was made for, but got {tuple(x.shape)}."
+            )
+        if x.is_complex():
+            raise TypeError(f"Expected images of a real dtype, but got {x.dtype}.")
+        return x.detach().as_subclass(Tensor).reshape(-1, *expected)
+
+    def _flatten_mask(self, mask: Tensor, num_images: int) -> Tensor:
+        spatial = self.estimator.spatial_size
+        maps = mask.numel() // math.prod(spatial)
+        if mask.shape[-len(spatial) :] != spatial or maps % max(num_images, 1):
+            raise ValueError(
+                f"Expected a mask of shape (..., {', '.join(map(str, spatial))}) for "
+                f"{num_images} images, but got {tuple(mask.shape)}."
+            )
+        return mask.reshape(num_images, maps // max(num_images, 1), *spatial)
+
+
+def _freeze(estimator: TranslationEstimator) -> TranslationEstimator:
+    """Turn every parameter into a buffer: it moves with `.to()`, and no optimiser sees it."""
+    for module in list(estimator.modules()):
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            delattr(module, name)
+            module.register_buffer(name, parameter.detach().clone())
+    return estimator

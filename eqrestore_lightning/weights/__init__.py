@@ -1,0 +1,16 @@
+"""Estimators to and from disk, and the bundled ones."""
+
+from eqrestore_lightning.weights._bundled import bundled_weights, load_estimator
+from eqrestore_lightning.weights._files import (
+    build_estimator,
+    estimator_config,
+    save_estimator,
+)
+
+__all__ = [
+    "build_estimator",
+    "bundled_weights",
+    "estimator_config",
+    "load_estimator",
+    "save_estimator",
+]

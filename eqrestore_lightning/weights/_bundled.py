@@ -1,0 +1,51 @@
+"""Weights that come inside the package, and how each was made."""
+
+import json
+import os
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from eqrestore_lightning.nn import TranslationEstimator
+from eqrestore_lightning.weights._files import read_estimator
+
+_FOLDER = Path(str(resources.files("eqrestore_lightning.weights")))
+
+
+def bundled_weights() -> dict[str, dict[str, Any]]:
+    """List the bundled weights: name to recipe, seed, metrics, command, hardware and licence.
+
+    >>> sorted(bundled_weights())
+    ['digits', 'mnist']
+    """
+    index: dict[str, dict[str, Any]] = json.loads((_FOLDER / "index.json").read_text("utf-8"))
+    return index
+
+
+def load_estimator(source: str | os.PathLike[str]) -> TranslationEstimator:
+    """Load an estimator by the name of bundled weights or by path.
+
+    Args:
+        source: A name listed by `bundled_weights`, or the path of a `.safetensors` or `.ckpt` file.
+
+    Returns:
+        The estimator, on the CPU, float32.
+
+    Raises:
+        FileNotFoundError: If a path leads to no file.
+        ValueError: If `source` is neither a known name nor a path with a known ending, or the file
+            is malformed.
+
+    >>> load_estimator("digits").spatial_size
+    (32, 32)
+    """
+    path = Path(source)
+    if path.suffix:
+        return read_estimator(path)
+    names = sorted(bundled_weights())
+    if str(source) not in names:
+        raise ValueError(
+            f"Expected `source` to be one of {names} or a path that ends in .safetensors or .ckpt, "
+            f"but got {str(source)!r}."
+        )
+    return read_estimator(_FOLDER / f"{source}.safetensors")

@@ -1,0 +1,204 @@
+"""Estimators to and from disk, safe for files from strangers."""
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_safetensors
+from torch import Tensor
+
+from eqrestore_lightning.nn import TranslationEstimator
+
+ESTIMATOR_KINDS = {"TranslationEstimator": TranslationEstimator}
+_FORMAT = "eqrestore-estimator"
+
+
+def estimator_config(estimator: TranslationEstimator) -> dict[str, Any]:
+    """Give what `build_estimator` needs, in plain JSON types.
+
+    Raises:
+        TypeError: If `estimator` is of no kind that can be stored.
+
+    >>> estimator_config(TranslationEstimator(1, (8, 9), kernel_size=3))["kind"]
+    'TranslationEstimator'
+    """
+    kind = type(estimator).__name__
+    if ESTIMATOR_KINDS.get(kind) is not type(estimator):
+        raise TypeError(
+            f"Expected `estimator` to be one of {sorted(ESTIMATOR_KINDS)}, "
+            f"but got {type(estimator).__name__}."
+        )
+    return {"kind": kind, **estimator.config}
+
+
+def build_estimator(config: Mapping[str, Any]) -> TranslationEstimator:
+    """Build an estimator with fresh weights from what `estimator_config` gave.
+
+    Raises:
+        ValueError: If `config` names no known kind or its arguments do not build one.
+
+    >>> build_estimator({"kind": "TranslationEstimator", "in_channels": 1,
+    ...                  "spatial_size": [8, 9], "kernel_size": 3}).spatial_size
+    (8, 9)
+    """
+    arguments = dict(config)
+    kind = arguments.pop("kind", None)
+    if not isinstance(kind, str) or kind not in ESTIMATOR_KINDS:
+        raise ValueError(
+            f"Expected `config['kind']` to be one of {sorted(ESTIMATOR_KINDS)}, but got {kind!r}."
+        )
+    try:
+        return ESTIMATOR_KINDS[kind](**arguments)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise ValueError(f"Expected `config` to describe a {kind}, but got: {error}") from error
+
+
+def save_estimator(
+    estimator: TranslationEstimator,
+    path: str | os.PathLike[str],
+    *,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write one `.safetensors` file with weights and configuration; all of it or nothing.
+
+    Args:
+        estimator: What to save.
+        path: Where to, ending in `.safetensors`; an older file there is replaced.
+        metadata: Further notes for the reader, such as the command that made the file.
+
+    Raises:
+        FileNotFoundError: If the folder does not exist.
+        TypeError: If `estimator` is of no kind that can be stored.
+        ValueError: If `path` ends otherwise.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"Expected `path` to end in .safetensors, but got {path}.")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"Expected the folder of `path` to exist, but got {path.parent}.")
+    tensors = {name: value.detach().cpu() for name, value in estimator.state_dict().items()}
+    notes = {
+        **(metadata or {}),
+        "format": _FORMAT,
+        "config": json.dumps(estimator_config(estimator)),
+    }
+    content = to_safetensors({name: value.contiguous() for name, value in tensors.items()}, notes)
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as part:
+        try:
+            part.write(content)
+            part.close()
+            Path(part.name).replace(path)
+        except BaseException:
+            Path(part.name).unlink(missing_ok=True)
+            raise
+    path.chmod(0o644)
+
+
+def read_estimator(path: str | os.PathLike[str]) -> TranslationEstimator:
+    """Load an estimator from a `.safetensors` file or a Lightning `.ckpt`.
+
+    Only tensors and plain values are read, nothing in the file is executed, and every tensor must
+    be there with its shape; memory is taken for what the file holds, not for what it claims.
+
+    Args:
+        path: File written by `save_estimator`, or checkpoint of a `RestorerModule`.
+
+    Returns:
+        The estimator, on the CPU, float32.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is malformed, of another kind, or its tensors do not belong to the
+            network it describes.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"Expected a file of weights, but found none at {path.absolute()}.")
+    if path.suffix == ".safetensors":
+        config, state, scale = *_read_safetensors(path), 1.0
+    elif path.suffix == ".ckpt":
+        config, state, scale = _read_checkpoint(path)
+    else:
+        raise ValueError(f"Expected `path` to end in .safetensors or .ckpt, but got {path}.")
+    try:
+        estimator = _assemble(config, state)
+        estimator.scale_scores(scale)
+    except ValueError as error:
+        raise ValueError(f"Expected {path} to hold an estimator, but got: {error}") from error
+    return estimator
+
+
+def _read_safetensors(path: Path) -> tuple[object, dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            notes = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"Expected {path} to be a safetensors file, but got: {error}") from error
+    if notes.get("format") != _FORMAT or "config" not in notes:
+        raise ValueError(
+            f"Expected {path} to be written by `save_estimator`, "
+            f"but its metadata has the format {notes.get('format')!r}."
+        )
+    try:
+        return json.loads(notes["config"]), state
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"Expected the configuration in {path} to be JSON: {error}") from error
+
+
+def _read_checkpoint(path: Path) -> tuple[object, dict[str, Tensor], float]:
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError, KeyError, ValueError, OSError) as error:
+        raise ValueError(
+            f"Expected {path} to be a checkpoint of tensors and plain values, "
+            f"but got: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        ) from error
+    prefix = "estimator."
+    parameters = checkpoint.get("hyper_parameters") if isinstance(checkpoint, dict) else None
+    state = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
+    if not isinstance(parameters, dict) or "estimator" not in parameters:
+        raise ValueError(
+            f"Expected {path} to be a checkpoint of a RestorerModule, "
+            f"but its hyper-parameters name no `estimator`."
+        )
+    if not isinstance(state, dict):
+        raise ValueError(f"Expected {path} to hold a `state_dict`, but got {type(state).__name__}.")
+    tensors = {
+        name.removeprefix(prefix): value
+        for name, value in state.items()
+        if isinstance(name, str) and name.startswith(prefix)
+    }
+    log_scale = state.get("log_scale")  # the factor of the loss, until training has ended
+    scale = math.exp(log_scale) if isinstance(log_scale, Tensor) and log_scale.ndim == 0 else 1.0
+    return parameters["estimator"], tensors, scale
+
+
+def _assemble(config: object, state: Mapping[str, object]) -> TranslationEstimator:
+    if not isinstance(config, dict) or not all(isinstance(name, str) for name in config):
+        raise ValueError(f"a configuration of type {type(config).__name__}, not a mapping.")
+    with torch.device("meta"):  # shapes only: a stranger's numbers must not claim memory
+        estimator = build_estimator(config)
+    expected = estimator.state_dict()
+    if set(expected) != set(state):
+        missing, unknown = set(expected) - set(state), set(state) - set(expected)
+        raise ValueError(f"missing tensors {sorted(missing)}, unknown tensors {sorted(unknown)}.")
+    tensors = {}
+    for name, shape in ((name, tuple(value.shape)) for name, value in expected.items()):
+        value = state[name]
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            raise ValueError(f"{name} that is no floating tensor.")
+        if tuple(value.shape) != shape:
+            raise ValueError(f"{name} of shape {tuple(value.shape)}, not {shape}.")
+        if not math.isfinite(value.sum().item()):
+            raise ValueError(f"{name} with entries that are not finite.")
+        tensors[name] = value.detach().float().clone()
+    estimator.load_state_dict(tensors, strict=True, assign=True)
+    return estimator.eval()

@@ -141,7 +141,7 @@ def restore(
         batch_size: Images restored at a time.
     """
     import torch
-    from torchvision.io import write_png
+    from torchvision.transforms.v2 import functional as TF
     from tqdm import tqdm
 
     from eqrestore_lightning.data import find_images, read_image
@@ -178,7 +178,7 @@ def restore(
         )
         for number, target in enumerate(targets[chosen]):
             target.parent.mkdir(parents=True, exist_ok=True)
-            write_png(restored[number], str(target))
+            TF.to_pil_image(restored[number]).save(target)
             rows.append(
                 [target.relative_to(output), *shifts[number].tolist(), f"{margins[number]:.4f}"]
             )

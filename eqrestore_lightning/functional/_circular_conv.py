@@ -48,9 +48,10 @@ def circular_conv(
           sum is then a multiple of a known unit, to which the result is rounded: what comes out
           does not depend on the order of summation, hence is **bitwise equivariant** on any device
           with float64.
-        - `"auto"`: `"direct"` for a single tap. On a CPU `"depthwise"` for one channel in and out
-          without gradients up to 15 × 15 taps, else `"fft"` for one channel in or out or more than
-          5 × 5 taps, else `"direct"`. On other devices `"fft"` above 15 × 15 taps, else `"direct"`.
+        - `"auto"`: a matrix product over channels for a single tap. On a CPU `"depthwise"` for one
+          channel in and out without gradients up to 15 × 15 taps, else `"fft"` for one channel in
+          or out or more than 5 × 5 taps, else `"direct"`. On other devices `"fft"` above 15 × 15
+          taps, else `"direct"`.
 
     Args:
         x: Samples of shape `(batch, in_channels, *spatial)` with 1 to 3 spatial axes, floating.
@@ -77,11 +78,14 @@ def circular_conv(
     tensor([[[3., 2., 1., 0.]]])
     """
     _check(x, weight, bias, dilation, method)
-    if method == "auto":
+    pointwise = math.prod(weight.shape[2:]) == 1
+    if method == "auto" and not pointwise:
         method = _choose(x, weight, bias)
     if method == "direct":
         return _direct(x, weight, bias, dilation)
-    if method == "depthwise":
+    if method == "auto":
+        y = _pointwise(x, weight)
+    elif method == "depthwise":
         y = _depthwise(x, weight, dilation)
     elif method == "fft":
         y = _fft(x, weight, dilation)
@@ -92,8 +96,6 @@ def circular_conv(
 
 def _choose(x: Tensor, weight: Tensor, bias: Tensor | None) -> ConvMethod:
     taps = math.prod(weight.shape[2:])
-    if taps == 1:
-        return "direct"
     if x.device.type != "cpu":
         return "fft" if taps > _DIRECT_MAX_TAPS_ELSEWHERE else "direct"
     needs_grad = torch.is_grad_enabled() and any(
@@ -108,6 +110,11 @@ def _choose(x: Tensor, weight: Tensor, bias: Tensor | None) -> ConvMethod:
 def _direct(x: Tensor, weight: Tensor, bias: Tensor | None, dilation: int) -> Tensor:
     wrapped = _wrap(x, weight.shape[2:], dilation)
     return _TORCH_CONV[x.ndim](wrapped, weight, bias, dilation=dilation)
+
+
+def _pointwise(x: Tensor, weight: Tensor) -> Tensor:
+    y = torch.matmul(weight.flatten(1), x.flatten(2))
+    return y.reshape(len(x), len(weight), *x.shape[2:])
 
 
 def _depthwise(x: Tensor, weight: Tensor, dilation: int) -> Tensor:
@@ -152,7 +159,7 @@ def _exact(x: Tensor, weight: Tensor, dilation: int) -> Tensor:
     x_integers = torch.round(x.double() / x_unit)
     weight_integers = torch.round(weight.double() / weight_unit)
     if math.prod(weight.shape[2:]) == 1:
-        integers = torch.einsum("bc...,oc->bo...", x_integers, weight_integers.flatten(1))
+        integers = _pointwise(x_integers, weight_integers)
     else:
         integers = torch.round(_fft(x_integers, weight_integers, dilation))
     return integers * (x_unit * weight_unit.reshape(1, -1, *[1] * (x.ndim - 2)))

@@ -39,7 +39,7 @@ def circular_shift(x: Tensor, shift: Tensor) -> Tensor:
     for position, size in zip(source, x.shape[2:], strict=True):
         index = index.unsqueeze(-1) * size + position % size
     flat = x.flatten(2)
-    return flat.gather(2, index.reshape(x.shape[0], 1, -1).expand_as(flat)).reshape(x.shape)
+    return flat.gather(2, index.flatten(1).unsqueeze(1).expand_as(flat)).reshape(x.shape)
 
 
 def zero_fill_shift(x: Tensor, shift: Tensor) -> Tensor:

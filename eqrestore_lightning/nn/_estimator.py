@@ -1,5 +1,6 @@
 """Networks whose largest output entry stands where the image has been shifted to."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -144,10 +145,10 @@ class TranslationEstimator(nn.Module):
         """Multiply all scores by a factor above 0, in place: no estimate changes, margins do.
 
         Raises:
-            ValueError: If `factor` is not above 0.
+            ValueError: If `factor` is not finite or not above 0.
         """
-        if not factor > 0:
-            raise ValueError(f"Expected `factor` to be above 0, but got {factor}.")
+        if not 0 < factor < math.inf:
+            raise ValueError(f"Expected `factor` to be finite and above 0, but got {factor}.")
         self._convs()[-1].factors[0].mul_(factor)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -264,7 +265,7 @@ def _normalise(x: Tensor) -> Tensor:
 
 def _pseudo_random(channels: int, spatial_size: Sequence[int], *, device: torch.device) -> Tensor:
     """Give one fixed filter of integers, the same on every machine and release of torch."""
-    numbers = torch.arange(1, channels * int(torch.tensor(spatial_size).prod()) + 1, device=device)
+    numbers = torch.arange(1, channels * math.prod(spatial_size) + 1, device=device)
     for multiplier in (0x9E3779B1, 0x85EBCA6B, 0xC2B2AE35):  # Fibonacci hashing, MurmurHash3
         numbers = (numbers * multiplier) & 0xFFFFFFFF
         numbers = numbers ^ (numbers >> 15)

@@ -1,6 +1,6 @@
 """Judge a classifier under shifts, with and without a restorer in front."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -47,8 +47,7 @@ def evaluate_shifts(
 
     Args:
         classifier: From images to logits `(batch, num_classes)`; put into eval mode for the while.
-        batches: Images `(batch, channels, *spatial)` and labels `(batch,)`, gone through once for
-            each entry of `max_shifts`.
+        batches: Images `(batch, channels, *spatial)` and labels `(batch,)`, gone through once.
         restore: What to put in front.
         max_shifts: Largest circular shifts along each axis, pixels; each shift is drawn uniformly.
         seed: Decides the shifts.
@@ -63,52 +62,45 @@ def evaluate_shifts(
     Source: Table 1 of the paper; consistency as in Zhang, 2019.
     """
     device = next((tensor.device for tensor in classifier.parameters()), torch.device("cpu"))
+    restore = restore.to(device)
     was_training = classifier.training
     classifier.eval()
-    restore = restore.to(device)
-    results = []
-    for max_shift in tqdm(max_shifts, desc="Evaluating shifts", disable=not progress, leave=False):
-        generator = torch.Generator().manual_seed(seed)
-        counts = torch.zeros(5, dtype=torch.int64)
-        total = 0
-        for images, labels in batches:
+    generators = [torch.Generator().manual_seed(seed) for _ in max_shifts]
+    counts = torch.zeros(len(max_shifts), 5, dtype=torch.int64)
+    total = 0
+    for images, labels in tqdm(batches, desc="Evaluating", disable=not progress, leave=False):
+        images, labels = images.to(device), labels.to(device)
+        reference, restored_reference = classifier(images), classifier(restore(images))
+        for row, max_shift in enumerate(max_shifts):
             shift = random_shift(
-                len(images), max_shift, num_spatial_dims=images.ndim - 2, generator=generator
+                len(images),
+                max_shift,
+                num_spatial_dims=images.ndim - 2,
+                generator=generators[row],
             )
-            counts += _count(
-                classifier, restore, images.to(device), labels.to(device), shift.to(device)
-            ).cpu()
-            total += len(images)
-        if total == 0:
-            raise ValueError("Expected `batches` to hold images, but got none.")
-        results.append(ShiftResult(max_shift, *(counts.double() / total).tolist()))
+            shifted = circular_shift(images, shift.to(device))
+            restored = restore(shifted)
+            logits, restored_logits = classifier(shifted), classifier(restored)
+            right = (
+                logits.argmax(1) == labels,
+                same_class(logits, reference),
+                restored_logits.argmax(1) == labels,
+                same_class(restored_logits, restored_reference),
+                (restored == images).flatten(1).all(1),
+            )
+            counts[row] += torch.stack([each.sum() for each in right]).cpu()
+        total += len(images)
     classifier.train(was_training)
-    return results
-
-
-def _count(
-    classifier: nn.Module,
-    restore: RestoreTransform,
-    images: Tensor,
-    labels: Tensor,
-    shift: Tensor,
-) -> Tensor:
-    shifted = circular_shift(images, shift)
-    restored = restore(shifted)
-    plain, reference = classifier(shifted), classifier(images)
-    after, after_reference = classifier(restored), classifier(restore(images))
-    counted = (
-        plain.argmax(1) == labels,
-        same_class(plain, reference),
-        after.argmax(1) == labels,
-        same_class(after, after_reference),
-        (restored == images).flatten(1).all(1),
-    )
-    return torch.stack([right.sum() for right in counted])
+    if total == 0:
+        raise ValueError("Expected `batches` to hold images, but got none.")
+    return [
+        ShiftResult(max_shift, *shares)
+        for max_shift, shares in zip(max_shifts, (counts.double() / total).tolist(), strict=True)
+    ]
 
 
 def shift_table(
-    results: Sequence[ShiftResult], *, reference: dict[str, Sequence[float]] | None = None
+    results: Sequence[ShiftResult], *, reference: Mapping[str, Sequence[float]] | None = None
 ) -> str:
     """Lay results out as a Markdown table, percent, one column for each size of shift.
 

@@ -105,7 +105,9 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
             Pixels, int64 of shape `(..., num_spatial_dims)`; along an axis of size `n` from
             `-(n // 2)` to `(n - 1) // 2`.
         """
-        return self._locate(self._flatten(x)).reshape(*self._batch_shape(x), -1)
+        return self._locate(self._flatten(x)).reshape(
+            *self._batch_shape(x), len(self.estimator.spatial_size)
+        )
 
     def margin(self, x: Tensor) -> Tensor:
         """Say how far the best place is ahead of the second: log-odds, 0 where they tie.
@@ -143,13 +145,13 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Move one image, or the mask that belongs to it, back."""
         shift = params["shift"]
-        plain = inpt.as_subclass(Tensor)
+        plain = _plain(inpt)
         if isinstance(inpt, tv_tensors.Mask):
             flat = self._flatten_mask(plain, len(shift))
         else:
             flat = plain.reshape(-1, self.estimator.in_channels, *self.estimator.spatial_size)
         restored = self.estimator.undo(flat, shift).reshape(plain.shape)
-        return tv_tensors.wrap(restored, like=inpt)
+        return tv_tensors.wrap(restored, like=inpt) if plain is not inpt else restored
 
     def _locate(self, flat: Tensor) -> Tensor:
         return self.estimator.locate(self.estimator.exact_scores(flat), flat)
@@ -166,7 +168,7 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
             )
         if x.is_complex():
             raise TypeError(f"Expected images of a real dtype, but got {x.dtype}.")
-        return x.detach().as_subclass(Tensor).reshape(-1, *expected)
+        return _plain(x.detach()).reshape(-1, *expected)
 
     def _flatten_mask(self, mask: Tensor, num_images: int) -> Tensor:
         spatial = self.estimator.spatial_size
@@ -177,6 +179,10 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
                 f"{num_images} images, but got {tuple(mask.shape)}."
             )
         return mask.reshape(num_images, maps // max(num_images, 1), *spatial)
+
+
+def _plain(x: Tensor) -> Tensor:
+    return x.as_subclass(Tensor) if isinstance(x, tv_tensors.TVTensor) else x
 
 
 def _freeze(estimator: TranslationEstimator) -> TranslationEstimator:

@@ -1,0 +1,194 @@
+import re
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from eqrestore_lightning.functional import (
+    circular_shift,
+    random_shift,
+    scores_to_margin,
+    scores_to_shift,
+)
+from eqrestore_lightning.nn import TranslationEstimator
+
+NETWORKS = {
+    "paper": (1, (32, 32), {}),
+    "signal": (2, (17,), {"kernel_size": 5, "bias": True}),
+    "volume": (1, (8, 9, 10), {"kernel_size": 3, "hidden_channels": [2, 2], "skip": True}),
+    "full size": (3, (9, 12), {"hidden_channels": [4], "kernel_size": ["full", 1], "bias": True}),
+    "separable": (
+        1,
+        (12, 9),
+        {"hidden_channels": [4, 4], "kernel_size": ["full", 3, 1], "separable": True},
+    ),
+    "dilated": (
+        1,
+        (16, 16),
+        {
+            "hidden_channels": [4] * 3,
+            "kernel_size": 3,
+            "dilation": [1, 2, 4, 1],
+            "skip": True,
+            "bias": True,
+        },
+    ),
+}
+
+
+@pytest.fixture(params=NETWORKS)
+def estimator(request):
+    in_channels, size, options = NETWORKS[request.param]
+    return TranslationEstimator(in_channels, size, **options)
+
+
+def _images(estimator, batch=6):
+    return torch.rand(batch, estimator.in_channels, *estimator.spatial_size)
+
+
+def test_default_is_the_papers_network():
+    estimator = TranslationEstimator(1, (32, 32))
+    assert sum(parameter.numel() for parameter in estimator.parameters()) == 486
+    assert len(estimator.layers) == 6
+
+
+def test_scores_follow_the_image(estimator):
+    x = _images(estimator)
+    shift = random_shift(len(x), 20, num_spatial_dims=x.ndim - 2)
+    moved = circular_shift(x, shift)
+    scores = circular_shift(estimator(x).unsqueeze(1), shift).squeeze(1)
+    assert_close(estimator(moved), scores, rtol=1e-3, atol=1e-4)
+    exact = circular_shift(estimator.exact_scores(x).unsqueeze(1), shift).squeeze(1)
+    assert torch.equal(estimator.exact_scores(moved), exact)
+
+
+def test_exact_scores_are_close_to_the_scores(estimator):
+    x = _images(estimator)
+    scores = estimator(x)
+    difference = (estimator.exact_scores(x) - scores).abs().max()
+    assert difference < 1e-3 * scores.abs().max()
+
+
+def test_restoring_is_the_same_for_every_shift(estimator):
+    x = _images(estimator, batch=1)
+    size = estimator.spatial_size
+    places = torch.cartesian_prod(*map(torch.arange, size)).reshape(-1, len(size))
+    moved = circular_shift(x.expand(len(places), *x.shape[1:]), places)
+    found = estimator.locate(estimator.exact_scores(moved), moved)
+    restored = estimator.undo(moved, found)
+    assert torch.equal(restored, restored[:1].expand_as(restored))
+
+
+def test_restoring_is_the_same_for_every_shift_where_all_scores_tie():
+    estimator = TranslationEstimator(1, (7, 8), kernel_size=3)
+    for parameter in estimator.parameters():
+        parameter.data.zero_()
+    x = torch.rand(1, 1, 7, 8)
+    places = torch.cartesian_prod(torch.arange(7), torch.arange(8))
+    moved = circular_shift(x.expand(56, 1, 7, 8), places)
+    scores = estimator.exact_scores(moved)
+    assert scores.count_nonzero() == 0
+    restored = estimator.undo(moved, estimator.locate(scores, moved))
+    assert torch.equal(restored, restored[:1].expand_as(restored))
+    lowest_index = estimator.undo(moved, scores_to_shift(scores))
+    assert not torch.equal(lowest_index, restored)  # the lowest index does not follow
+
+
+def test_a_periodic_image_cannot_be_located_but_is_restored_to_itself():
+    estimator = TranslationEstimator(1, (6, 8), kernel_size=3)
+    tile = torch.rand(1, 1, 6, 4)
+    x = torch.cat([tile, tile], dim=3)
+    assert scores_to_margin(estimator.exact_scores(x)).item() == 0
+    found = estimator.locate(estimator.exact_scores(x), x)
+    moved = x.roll(4, 3)
+    assert torch.equal(estimator.locate(estimator.exact_scores(moved), moved), found)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 255.0])
+def test_the_scale_of_the_input_does_not_matter(estimator, scale):
+    x = _images(estimator)
+    assert_close(estimator(x * scale), estimator(x), rtol=1e-4, atol=1e-5)
+    shift = estimator.locate(estimator.exact_scores(x), x)
+    assert torch.equal(estimator.locate(estimator.exact_scores(x * scale), x * scale), shift)
+
+
+def test_blank_images_give_finite_scores(estimator):
+    x = _images(estimator) * 0
+    assert estimator(x).isfinite().all()
+    assert estimator.exact_scores(x).isfinite().all()
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_no_start_is_dead(network):
+    in_channels, size, options = NETWORKS[network]
+    x = torch.rand(4, in_channels, *size)
+    for seed in range(50):
+        torch.manual_seed(seed)
+        scores = TranslationEstimator(in_channels, size, **options)(x).flatten(1)
+        assert (scores.amax(1) > scores.amin(1)).all()
+
+
+def test_scale_scores_changes_margins_only(estimator):
+    x = _images(estimator)
+    before = estimator.exact_scores(x)
+    estimator.scale_scores(4.0)
+    after = estimator.exact_scores(x)
+    assert_close(after, 4 * before)
+    assert torch.equal(estimator.locate(after, x), estimator.locate(before, x))
+    with pytest.raises(ValueError, match=r"Expected `factor` to be finite and above 0, but got 0\.0\."):
+        estimator.scale_scores(0.0)
+
+
+def test_config_builds_the_same_network(estimator):
+    twin = TranslationEstimator(**estimator.config)
+    twin.load_state_dict(estimator.state_dict())
+    x = _images(estimator)
+    assert torch.equal(twin(x), estimator(x))
+
+
+def test_gradients_reach_every_weight(estimator):
+    estimator(_images(estimator)).square().sum().backward()
+    for name, parameter in estimator.named_parameters():
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_exact_scores_take_integers_and_empty_batches():
+    estimator = TranslationEstimator(1, (9, 9), kernel_size=3)
+    x = torch.randint(0, 256, (3, 1, 9, 9), dtype=torch.uint8)
+    assert torch.equal(estimator.exact_scores(x), estimator.exact_scores(x.double()))
+    empty = x[:0]
+    assert estimator.locate(estimator.exact_scores(empty), empty).shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"spatial_size": ()}, "Expected `spatial_size` to be one to three sizes of at least 1, "
+         "but got ()."),
+        ({"spatial_size": (8, 0)}, "Expected `spatial_size` to be one to three sizes of at least "
+         "1, but got (8, 0)."),
+        ({"kernel_size": 13}, "Expected the kernel to span at most the image, 12 pixels, but got "
+         "13 taps at dilation 1."),
+        ({"dilation": 2}, "Expected the kernel to span at most the image, 12 pixels, but got 9 "
+         "taps at dilation 2."),
+        ({"kernel_size": "half"}, "Expected `kernel_size` to be a number or 'full', but got "
+         "'half'."),
+        ({"kernel_size": [3, 3]}, "Expected `kernel_size` to be one value or 6, one for each "
+         "layer, but got [3, 3]."),
+        ({"in_channels": 0}, "Expected `in_channels` to be at least 1, but got 0."),
+    ],
+)  # fmt: skip
+def test_constructor_rejections(options, message):
+    arguments = {"in_channels": 1, "spatial_size": (12, 12)}
+    TranslationEstimator(**arguments)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        TranslationEstimator(**{**arguments, **options})
+
+
+def test_forward_rejections():
+    estimator = TranslationEstimator(1, (12, 12))
+    message = "Expected `x` to have shape (batch, 1, 12, 12), but got (2, 1, 12, 13)."
+    with pytest.raises(ValueError, match=re.escape(message)):
+        estimator(torch.rand(2, 1, 12, 13))
+    with pytest.raises(TypeError, match=r"Expected `x` to be floating, but got torch\.uint8\."):
+        estimator(torch.zeros(2, 1, 12, 12, dtype=torch.uint8))

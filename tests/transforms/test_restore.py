@@ -1,0 +1,227 @@
+import copy
+import re
+
+import PIL.Image
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from eqrestore_lightning.functional import circular_shift, random_shift
+from eqrestore_lightning.nn import TranslationEstimator
+from eqrestore_lightning.transforms import RestoreTransform
+from eqrestore_lightning.weights import save_estimator
+
+SIZE = (12, 14)
+
+
+@pytest.fixture
+def estimator():
+    return TranslationEstimator(3, SIZE, kernel_size=3, hidden_channels=[2, 2])
+
+
+@pytest.fixture
+def restore(estimator):
+    return RestoreTransform(estimator)
+
+
+def _images(*batch, dtype=torch.uint8):
+    x = torch.randint(0, 256, (*batch, 3, *SIZE), dtype=torch.uint8)
+    return x if dtype == torch.uint8 else x.to(dtype) / 255
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.uint8, torch.float32, torch.float64, torch.float16, torch.bfloat16]
+)
+def test_every_shift_is_restored_to_the_same_image(restore, dtype):
+    x = _images(1, dtype=dtype)
+    reference = restore(x)
+    places = torch.cartesian_prod(*map(torch.arange, SIZE))
+    moved = circular_shift(x.expand(len(places), *x.shape[1:]), places)
+    restored = restore(moved)
+    assert restored.dtype == dtype
+    assert torch.equal(restored, reference.expand_as(restored))
+    assert torch.equal(restored.flatten().sort().values, moved.flatten().sort().values)
+
+
+def test_estimate_tells_the_shift_that_the_image_is_moved_back_by(restore):
+    x = _images(5)
+    shift = restore.estimate(x)
+    assert shift.dtype == torch.int64
+    assert torch.equal(restore(x), circular_shift(x, -shift))
+    applied = random_shift(5, 6)
+    after = restore.estimate(circular_shift(x, applied))
+    assert torch.equal((after - shift - applied) % torch.tensor(SIZE), torch.zeros(5, 2).long())
+
+
+def test_scores_and_margin_follow_the_image(restore):
+    x = _images(5)
+    moved = circular_shift(x, random_shift(5, 6))
+    assert restore.scores(x).shape == (5, *SIZE)
+    assert torch.equal(restore.margin(moved), restore.margin(x))
+    assert (restore.margin(x) > 0).all()
+    best, second = restore.scores(x).flatten(1).topk(2).values.T
+    assert torch.equal(restore.margin(x), best - second)
+    assert restore.margin(torch.zeros(2, 3, *SIZE)).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("batch", [(), (4,), (2, 3), (0,), (2, 0)])
+def test_any_number_of_batch_axes(restore, batch):
+    x = _images(*batch)
+    assert restore(x).shape == x.shape
+    assert restore.estimate(x).shape == (*batch, 2)
+    assert restore.margin(x).shape == batch
+    assert restore.scores(x).shape == (*batch, *SIZE)
+    flat = x.reshape(-1, 3, *SIZE)
+    assert torch.equal(restore(x).reshape(flat.shape), restore(flat))
+
+
+def test_labels_pass_and_types_are_kept(restore):
+    image = tv_tensors.Image(_images())
+    restored, label = restore(image, 7)
+    assert isinstance(restored, tv_tensors.Image)
+    assert label == 7
+    batch, labels = _images(4), torch.arange(4)
+    restored, after = restore((batch, labels))
+    assert torch.equal(after, labels)
+    assert torch.equal(restored, restore(batch))
+    sample = restore({"image": image, "target": labels, "name": "x"})
+    assert torch.equal(sample["target"], labels)
+    assert sample["name"] == "x"
+    assert torch.equal(sample["image"], restore(image))
+
+
+def test_a_mask_moves_along(restore):
+    image = tv_tensors.Image(_images())
+    mask = tv_tensors.Mask(image.sum(0).as_subclass(torch.Tensor))
+    moved = [
+        tv_tensors.wrap(value.roll((3, -5), (-2, -1)), like=value) for value in (image, mask)
+    ]
+    restored, restored_mask = restore(*moved)
+    assert isinstance(restored_mask, tv_tensors.Mask)
+    assert torch.equal(restored_mask, restored.sum(0))
+    batch = restore(tv_tensors.Image(_images(4)), tv_tensors.Mask(torch.zeros(4, *SIZE)))
+    assert batch[1].shape == (4, *SIZE)
+    with pytest.raises(ValueError, match=re.escape("Expected a mask of shape (..., 12, 14) for 4")):
+        restore(tv_tensors.Image(_images(4)), tv_tensors.Mask(torch.zeros(3, *SIZE)))
+
+
+def test_what_cannot_be_moved_is_refused(restore):
+    image = tv_tensors.Image(_images())
+    boxes = tv_tensors.BoundingBoxes([[0, 0, 3, 4]], format="XYXY", canvas_size=SIZE)
+    with pytest.raises(TypeError, match="Expected images and masks, but got BoundingBoxes"):
+        restore(image, boxes)
+    with pytest.raises(TypeError, match="put `v2.ToImage"):
+        restore(PIL.Image.new("RGB", SIZE[::-1]))
+    with pytest.raises(ValueError, match=r"Expected one image in a sample, but got 2\."):
+        restore(image, image)
+    with pytest.raises(TypeError, match="Expected images of a real dtype, but got"):
+        restore(torch.zeros(3, *SIZE, dtype=torch.complex64))
+    for shape in ((3, 12, 13), (1, 12, 14), (12, 14), (14,)):
+        message = (
+            f"Expected images of shape (..., 3, 12, 14), which the estimator was made for, but got "
+            f"{shape}."
+        )
+        with pytest.raises(ValueError, match=re.escape(message)):
+            restore(torch.zeros(shape))
+
+
+def test_input_is_untouched(restore):
+    x = _images(2)
+    before = x.clone()
+    restore(x)
+    assert torch.equal(x, before)
+
+
+def test_weights_are_out_of_reach_of_training(restore, estimator):
+    classifier = nn.Sequential(restore, nn.Flatten(), nn.Linear(3 * 12 * 14, 5))
+    assert len(list(classifier.parameters())) == 2
+    classifier.train()
+    assert not any(module.training for module in restore.modules())
+    optimizer = torch.optim.AdamW(classifier.parameters(), lr=1.0, weight_decay=1.0)
+    before = copy.deepcopy(restore.state_dict())
+    classifier(_images(4, dtype=torch.float32)).sum().backward()
+    optimizer.step()
+    assert restore.state_dict().keys() == before.keys()
+    for name, value in restore.state_dict().items():
+        assert torch.equal(value, before[name])
+    assert estimator.training  # the one given is copied, not changed
+    assert all(parameter.requires_grad for parameter in estimator.parameters())
+
+
+def test_gradients_reach_the_image(restore):
+    x = _images(2, dtype=torch.float32).requires_grad_()
+    weight = torch.rand(2, 3, *SIZE)
+    (restore(x) * weight).sum().backward()
+    assert torch.equal(x.grad, circular_shift(weight, restore.estimate(x)))
+
+
+def test_autocast_changes_nothing(restore):
+    x = _images(4, dtype=torch.float32)
+    scores = restore.scores(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(restore.scores(x), scores)
+
+
+def test_order_of_summation_changes_nothing(restore):
+    x = _images(4, dtype=torch.float32)
+    scores = restore.scores(x)
+    assert torch.equal(torch.stack([restore.scores(one) for one in x]), scores)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    assert torch.equal(restore.scores(x), scores)
+    torch.set_num_threads(threads)
+    strided = x.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
+    assert torch.equal(restore.scores(strided), scores)
+
+
+def test_uint8_and_float_images_are_restored_alike(restore):
+    x = _images(8)
+    assert torch.equal(restore.estimate(x), restore.estimate(x.float()))
+    assert torch.equal(restore.estimate(x), restore.estimate(v2.functional.to_dtype(
+        x, torch.float32, scale=True
+    )))  # fmt: skip
+
+
+def test_it_composes_and_exports(restore):
+    x = _images(4)
+    pipeline = v2.Compose([restore, v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5], [2])])
+    assert_close(pipeline(x), (restore(x).float() / 255 - 0.5) / 2)
+    compiled = torch.compile(restore, fullgraph=True, backend="eager")
+    assert torch.equal(compiled(x), restore(x))
+    batch = torch.export.Dim("batch", min=2, max=64)
+    exported = torch.export.export(restore, (x,), dynamic_shapes=(({0: batch},),))
+    more = _images(7)
+    assert torch.equal(exported.module()(more), restore(more))
+
+
+def test_signals_and_volumes():
+    for size in ((15,), (5, 6, 7)):
+        restore = RestoreTransform(TranslationEstimator(1, size, kernel_size=3))
+        x = torch.rand(4, 1, *size)
+        moved = circular_shift(x, random_shift(4, 5, num_spatial_dims=len(size)))
+        assert torch.equal(restore(moved), restore(x))
+
+
+def test_sources(estimator, tmp_path):
+    path = tmp_path / "e.safetensors"
+    save_estimator(estimator, path)
+    x = _images(3)
+    expected = RestoreTransform(estimator)(x)
+    assert torch.equal(RestoreTransform(path)(x), expected)
+    assert torch.equal(RestoreTransform(str(path))(x), expected)
+    with pytest.raises(TypeError, match="Expected `source` to be a name, a path or a Translation"):
+        RestoreTransform(3)
+    with pytest.raises(FileNotFoundError, match="Expected a file of weights, but found none at"):
+        RestoreTransform(tmp_path / "none.ckpt")
+
+
+def test_it_pickles_and_copies(restore, tmp_path):
+    x = _images(3)
+    assert torch.equal(copy.deepcopy(restore)(x), restore(x))
+    torch.save(restore.state_dict(), tmp_path / "state.pt")
+    twin = RestoreTransform(TranslationEstimator(3, SIZE, kernel_size=3, hidden_channels=[2, 2]))
+    twin.load_state_dict(torch.load(tmp_path / "state.pt"))
+    assert torch.equal(twin(x), restore(x))

@@ -1,0 +1,251 @@
+import json
+import pickle
+import re
+import struct
+
+import lightning
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings, strategies as st
+from safetensors.torch import save_file
+
+from eqrestore_lightning.nn import TranslationEstimator
+from eqrestore_lightning.training import RestorerModule
+from eqrestore_lightning.weights import (
+    build_estimator,
+    estimator_config,
+    load_estimator,
+    save_estimator,
+)
+
+NETWORK = {"hidden_channels": [2], "kernel_size": ["full", 1], "bias": True, "separable": True}
+
+
+@pytest.fixture
+def estimator():
+    return TranslationEstimator(1, (6, 7), **NETWORK)
+
+
+@pytest.fixture
+def saved(estimator, tmp_path):
+    save_estimator(estimator, tmp_path / "e.safetensors", metadata={"made by": "a test"})
+    return tmp_path / "e.safetensors"
+
+
+@pytest.fixture
+def checkpoint(estimator, tmp_path):
+    trainer = lightning.Trainer(
+        max_epochs=1, logger=False, default_root_dir=tmp_path, enable_progress_bar=False
+    )
+    trainer.strategy.connect(RestorerModule(estimator))
+    trainer.save_checkpoint(tmp_path / "e.ckpt")
+    return tmp_path / "e.ckpt"
+
+
+@pytest.mark.parametrize("kind", ["saved", "checkpoint"])
+def test_round_trip(kind, estimator, request):
+    loaded = load_estimator(request.getfixturevalue(kind))
+    assert loaded.config == estimator.config
+    assert not loaded.training
+    x = torch.rand(3, 1, 6, 7)
+    assert torch.equal(loaded(x), estimator(x))
+
+
+def test_the_factor_of_the_loss_becomes_part_of_the_estimator(tmp_path, estimator):
+    module = RestorerModule(estimator)
+    module.log_scale.data.fill_(2.0)
+    trainer = lightning.Trainer(logger=False, default_root_dir=tmp_path, enable_progress_bar=False)
+    trainer.strategy.connect(module)
+    trainer.save_checkpoint(tmp_path / "e.ckpt")
+    x = torch.rand(3, 1, 6, 7)
+    torch.testing.assert_close(load_estimator(tmp_path / "e.ckpt")(x), module(x))
+
+
+def test_config_is_plain_json(estimator):
+    config = estimator_config(estimator)
+    assert json.loads(json.dumps(config)) == config
+    assert build_estimator(config).config == estimator.config
+
+
+def test_only_known_kinds_are_saved(tmp_path):
+    class Other(TranslationEstimator):
+        pass
+
+    with pytest.raises(TypeError, match=re.escape("one of ['TranslationEstimator'], but got Other")):
+        save_estimator(Other(1, (9, 9)), tmp_path / "e.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_saving_needs_an_ending_and_a_folder(estimator, tmp_path):
+    with pytest.raises(ValueError, match=r"Expected `path` to end in \.safetensors, but got"):
+        save_estimator(estimator, tmp_path / "e.pt")
+    with pytest.raises(FileNotFoundError, match="Expected the folder of `path` to exist, but got"):
+        save_estimator(estimator, tmp_path / "no" / "e.safetensors")
+
+
+def test_a_failed_write_leaves_the_old_file(estimator, saved, monkeypatch):
+    before = saved.read_bytes()
+    monkeypatch.setattr("pathlib.Path.replace", _fail)
+    with pytest.raises(OSError, match="disk full"):
+        save_estimator(estimator, saved)
+    assert saved.read_bytes() == before
+    assert list(saved.parent.iterdir()) == [saved]
+
+
+def _fail(*_):
+    raise OSError("disk full")
+
+
+def test_missing_files_and_unknown_names(tmp_path):
+    with pytest.raises(FileNotFoundError, match="Expected a file of weights, but found none at"):
+        load_estimator(tmp_path / "no.safetensors")
+    with pytest.raises(ValueError, match=r"Expected `source` to be one of \[.*\] or a path"):
+        load_estimator("no-such-name")
+    (tmp_path / "e.pth").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"Expected `path` to end in \.safetensors or \.ckpt"):
+        load_estimator(tmp_path / "e.pth")
+
+
+class _Malicious:
+    def __reduce__(self):
+        return (open, ("executed", "w"))
+
+
+def test_nothing_in_a_checkpoint_is_executed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "evil.ckpt"
+    torch.save({"state_dict": {}, "hyper_parameters": {"estimator": _Malicious()}}, path)
+    with pytest.raises(ValueError, match="to be a checkpoint of tensors and plain values"):
+        load_estimator(path)
+    path.write_bytes(pickle.dumps(_Malicious()))
+    with pytest.raises(ValueError, match="to be a checkpoint of tensors and plain values"):
+        load_estimator(path)
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([1, 2], "its hyper-parameters name no `estimator`"),
+        ({"state_dict": {}}, "its hyper-parameters name no `estimator`"),
+        ({"hyper_parameters": {"learning_rate": 1.0}}, "its hyper-parameters name no `estimator`"),
+        ({"hyper_parameters": {"estimator": {}}}, "to hold a `state_dict`, but got NoneType"),
+        (
+            {"hyper_parameters": {"estimator": 3}, "state_dict": {}},
+            "a configuration of type int, not a mapping",
+        ),
+        (
+            {"hyper_parameters": {"estimator": {"kind": "Other"}}, "state_dict": {}},
+            "Expected `config['kind']` to be one of ['TranslationEstimator'], but got 'Other'",
+        ),
+    ],
+)
+def test_other_checkpoints_are_refused(content, message, tmp_path):
+    torch.save(content, tmp_path / "e.ckpt")
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load_estimator(tmp_path / "e.ckpt")
+
+
+def _write(path, estimator, *, state=None, config=None, metadata=None):
+    tensors = estimator.state_dict() if state is None else state
+    description = estimator_config(estimator) if config is None else config
+    notes = {"format": "eqrestore-estimator", "config": json.dumps(description)}
+    save_file(
+        {name: value.clone() for name, value in tensors.items()},
+        path,
+        notes if metadata is None else metadata,
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state.pop("layers.0.bias"), "missing tensors ['layers.0.bias']"),
+        (lambda state: state.update(extra=torch.zeros(1)), "unknown tensors ['extra']"),
+        (
+            lambda state: state.update({"layers.0.bias": torch.zeros(3)}),
+            "layers.0.bias of shape (3,), not (2,)",
+        ),
+        (
+            lambda state: state.update({"layers.0.bias": torch.zeros(2, dtype=torch.int64)}),
+            "layers.0.bias that is no floating tensor",
+        ),
+        (
+            lambda state: state.update({"layers.0.bias": torch.tensor([0.0, float("nan")])}),
+            "layers.0.bias with entries that are not finite",
+        ),
+    ],
+)
+def test_tensors_must_fit_strictly(change, message, estimator, tmp_path):
+    path = tmp_path / "e.safetensors"
+    state = estimator.state_dict()
+    _write(path, estimator, state=state)
+    load_estimator(path)
+    change(state)
+    _write(path, estimator, state=state)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load_estimator(path)
+
+
+def test_a_configuration_cannot_claim_memory(estimator, tmp_path):
+    path = tmp_path / "e.safetensors"
+    config = {**estimator_config(estimator), "spatial_size": [10**6, 10**6]}
+    _write(path, estimator, config=config)
+    with pytest.raises(ValueError, match=re.escape("of shape (2, 1, 6), not (2, 1, 1000000)")):
+        load_estimator(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"spatial_size": "large"},
+        {"spatial_size": [2**70]},
+        {"hidden_channels": None},
+        {"hidden_channels": [1.5]},
+        {"kernel_size": [[]]},
+        {"dilation": "x"},
+        {"bias": {}, "more": 1},
+        {"in_channels": -1},
+    ],
+)
+def test_malformed_configurations_are_refused(change, estimator, tmp_path):
+    path = tmp_path / "e.safetensors"
+    _write(path, estimator, config={**estimator_config(estimator), **change})
+    with pytest.raises(ValueError, match="to hold an estimator, but got: "):
+        load_estimator(path)
+
+
+def test_files_of_other_programs_are_refused(estimator, tmp_path):
+    path = tmp_path / "e.safetensors"
+    _write(path, estimator, metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="to be written by `save_estimator`, but its metadata"):
+        load_estimator(path)
+    _write(path, estimator, metadata={"format": "eqrestore-estimator", "config": "{"})
+    with pytest.raises(ValueError, match="Expected the configuration in .* to be JSON"):
+        load_estimator(path)
+    path.write_bytes(struct.pack("<Q", 2**60))
+    with pytest.raises(ValueError, match="to be a safetensors file, but got"):
+        load_estimator(path)
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(data=st.data())
+@pytest.mark.parametrize("kind", ["saved", "checkpoint"])
+def test_damaged_files_load_fully_or_are_refused(kind, data, request, tmp_path):
+    content = bytearray(request.getfixturevalue(kind).read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    content = content[: data.draw(st.integers(0, len(content)))]
+    damaged = tmp_path / f"damaged{request.getfixturevalue(kind).suffix}"
+    damaged.write_bytes(content)
+    try:
+        loaded = load_estimator(damaged)
+    except ValueError as error:
+        assert str(damaged) in str(error)  # noqa: PT017
+    else:
+        assert all(value.isfinite().all() for value in loaded.state_dict().values())

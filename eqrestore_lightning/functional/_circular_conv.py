@@ -114,7 +114,7 @@ def _direct(x: Tensor, weight: Tensor, bias: Tensor | None, dilation: int) -> Te
 
 def _pointwise(x: Tensor, weight: Tensor) -> Tensor:
     y = torch.matmul(weight.flatten(1), x.flatten(2))
-    return y.reshape(len(x), len(weight), *x.shape[2:])
+    return y.reshape(x.shape[0], weight.shape[0], *x.shape[2:])
 
 
 def _depthwise(x: Tensor, weight: Tensor, dilation: int) -> Tensor:

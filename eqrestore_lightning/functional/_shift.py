@@ -217,7 +217,7 @@ def _source_positions(shift: Tensor, spatial_size: Sequence[int]) -> list[Tensor
     positions = []
     for axis, size in enumerate(spatial_size):
         position = torch.arange(size, device=shift.device) - shift[:, axis, None]
-        positions.append(position.reshape(len(shift), *[1] * axis, size))
+        positions.append(position.reshape(shift.shape[0], *[1] * axis, size))
     return positions
 
 

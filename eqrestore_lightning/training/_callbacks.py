@@ -35,6 +35,7 @@ class RestoredImageGrid(lightning.Callback):
 
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
         """Draw, save and log the picture."""
+        folder = Path(trainer.log_dir or trainer.default_root_dir)  # every process must ask
         if not trainer.is_global_zero or trainer.fast_dev_run:
             return
         batch = next(iter(trainer.val_dataloaders or trainer.train_dataloader))
@@ -45,7 +46,6 @@ class RestoredImageGrid(lightning.Callback):
             max_shift=self.max_shift,
             seed=self.seed,
         )
-        folder = Path(trainer.log_dir or trainer.default_root_dir)
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "restored.png"
         save_image(grid, path)

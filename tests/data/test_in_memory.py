@@ -1,4 +1,5 @@
 import re
+from itertools import chain
 
 import pytest
 import torch
@@ -39,7 +40,8 @@ def test_training_is_shuffled_anew_each_epoch_and_leaves_out_the_last_batch():
     loader = _Numbers(batch_size=8).train_dataloader()
     first, second = _labels(loader, 0), _labels(loader, 1)
     assert len(first) == 12
-    assert sorted(sum(first, [])) != sum(first, [])
+    order = list(chain(*first))
+    assert sorted(order) != order
     assert first != second
     assert first == _labels(_Numbers(batch_size=8).train_dataloader(), 0)
     assert first != _labels(_Numbers(batch_size=8, seed=1).train_dataloader(), 0)
@@ -53,7 +55,7 @@ def test_a_step_sees_the_same_images_for_any_number_of_processes(num_processes):
         data = _Numbers(batch_size=8)
         data.trainer = _Place(num_processes, rank)
         parts.append(_labels(data.train_dataloader(), epoch=3))
-    steps = [sorted(sum(step, ())) for step in zip(*[map(tuple, part) for part in parts], strict=True)]
+    steps = [sorted(chain(*step)) for step in zip(*parts, strict=True)]
     assert steps == [sorted(batch) for batch in one]
 
 
@@ -62,7 +64,7 @@ def test_evaluation_takes_every_image_once_over_all_processes():
     for rank in range(2):
         data = _Numbers(batch_size=8)
         data.trainer = _Place(2, rank)
-        seen += sum(_labels(data.test_dataloader()), [])
+        seen += chain(*_labels(data.test_dataloader()))
     assert sorted(seen) == list(range(11))
 
 
@@ -77,7 +79,7 @@ def test_rejections():
     message = "Expected `batch_size` to be a multiple of the number of processes, 2, but got 9."
     with pytest.raises(ValueError, match=re.escape(message)):
         data.train_dataloader()
-    with pytest.raises(ValueError, match="Expected `split` to be one of .*, but got 'all'"):
+    with pytest.raises(ValueError, match=r"Expected `split` to be one of .*, but got 'all'"):
         _Numbers().dataset("all")
     with pytest.raises(TypeError, match=r"Expected `images` to have dtype torch\.uint8, but got"):
         ImageTensors(torch.rand(2, 1, 3, 3), torch.zeros(2))

@@ -61,9 +61,7 @@ def test_every_method_equals_the_circulant_matrix(
 @pytest.mark.parametrize("kernel_size", [3, 4, 9, 12])
 @pytest.mark.parametrize("dilation", [1, 2])
 def test_direct_equals_torch_with_circular_padding_bitwise(kernel_size, dilation):
-    conv = nn.Conv2d(
-        2, 3, kernel_size, dilation=dilation, padding="same", padding_mode="circular"
-    )
+    conv = nn.Conv2d(2, 3, kernel_size, dilation=dilation, padding="same", padding_mode="circular")
     x = torch.randn(4, 2, 24, 25)
     y = circular_conv(x, conv.weight, bias=conv.bias, dilation=dilation, method="direct")
     assert torch.equal(y, conv(x))

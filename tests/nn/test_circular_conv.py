@@ -18,9 +18,7 @@ def test_layers_are_equivariant(layer, size, separable):
     shift = random_shift(4, 9, num_spatial_dims=len(size))
     assert_close(conv(circular_shift(x, shift)), circular_shift(conv(x), shift))
     exact = conv(x, method="exact")
-    assert torch.equal(
-        conv(circular_shift(x, shift), method="exact"), circular_shift(exact, shift)
-    )
+    assert torch.equal(conv(circular_shift(x, shift), method="exact"), circular_shift(exact, shift))
 
 
 def test_separable_filters_are_outer_products():
@@ -34,9 +32,7 @@ def test_separable_filters_are_outer_products():
 @pytest.mark.parametrize("separable", [False, True])
 def test_weights_start_with_the_variance_of_torch(separable):
     conv = CircularConv2d(16, 64, (5, 6), separable=separable)
-    assert_close(
-        conv.weight.var(), torch.tensor(1 / (3 * 16 * 30)), rtol=0.1, atol=0
-    )
+    assert_close(conv.weight.var(), torch.tensor(1 / (3 * 16 * 30)), rtol=0.1, atol=0)
     reference = torch.nn.Conv2d(16, 64, (5, 6)).weight
     assert_close(conv.weight.var(), reference.var(), rtol=0.1, atol=0)
 

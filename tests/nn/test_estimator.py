@@ -135,7 +135,9 @@ def test_scale_scores_changes_margins_only(estimator):
     after = estimator.exact_scores(x)
     assert_close(after, 4 * before)
     assert torch.equal(estimator.locate(after, x), estimator.locate(before, x))
-    with pytest.raises(ValueError, match=r"Expected `factor` to be finite and above 0, but got 0\.0\."):
+    with pytest.raises(
+        ValueError, match=r"Expected `factor` to be finite and above 0, but got 0\.0\."
+    ):
         estimator.scale_scores(0.0)
 
 

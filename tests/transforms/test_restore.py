@@ -96,9 +96,7 @@ def test_labels_pass_and_types_are_kept(restore):
 def test_a_mask_moves_along(restore):
     image = tv_tensors.Image(_images())
     mask = tv_tensors.Mask(image.sum(0).as_subclass(torch.Tensor))
-    moved = [
-        tv_tensors.wrap(value.roll((3, -5), (-2, -1)), like=value) for value in (image, mask)
-    ]
+    moved = [tv_tensors.wrap(value.roll((3, -5), (-2, -1)), like=value) for value in (image, mask)]
     restored, restored_mask = restore(*moved)
     assert isinstance(restored_mask, tv_tensors.Mask)
     assert torch.equal(restored_mask, restored.sum(0))
@@ -113,7 +111,7 @@ def test_what_cannot_be_moved_is_refused(restore):
     boxes = tv_tensors.BoundingBoxes([[0, 0, 3, 4]], format="XYXY", canvas_size=SIZE)
     with pytest.raises(TypeError, match="Expected images and masks, but got BoundingBoxes"):
         restore(image, boxes)
-    with pytest.raises(TypeError, match="put `v2.ToImage"):
+    with pytest.raises(TypeError, match=r"put `v2\.ToImage"):
         restore(PIL.Image.new("RGB", SIZE[::-1]))
     with pytest.raises(ValueError, match=r"Expected one image in a sample, but got 2\."):
         restore(image, image)
@@ -187,7 +185,9 @@ def test_uint8_and_float_images_are_restored_alike(restore):
 
 def test_it_composes_and_exports(restore):
     x = _images(4)
-    pipeline = v2.Compose([restore, v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5], [2])])
+    pipeline = v2.Compose(
+        [restore, v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5], [2])]
+    )
     assert_close(pipeline(x), (restore(x).float() / 255 - 0.5) / 2)
     compiled = torch.compile(restore, fullgraph=True, backend="eager")
     assert torch.equal(compiled(x), restore(x))

@@ -71,7 +71,9 @@ def test_only_known_kinds_are_saved(tmp_path):
     class Other(TranslationEstimator):
         pass
 
-    with pytest.raises(TypeError, match=re.escape("one of ['TranslationEstimator'], but got Other")):
+    with pytest.raises(
+        TypeError, match=re.escape("one of ['TranslationEstimator'], but got Other")
+    ):
         save_estimator(Other(1, (9, 9)), tmp_path / "e.safetensors")
     assert list(tmp_path.iterdir()) == []
 
@@ -221,7 +223,7 @@ def test_files_of_other_programs_are_refused(estimator, tmp_path):
     with pytest.raises(ValueError, match="to be written by `save_estimator`, but its metadata"):
         load_estimator(path)
     _write(path, estimator, metadata={"format": "eqrestore-estimator", "config": "{"})
-    with pytest.raises(ValueError, match="Expected the configuration in .* to be JSON"):
+    with pytest.raises(ValueError, match=r"Expected the configuration in .* to be JSON"):
         load_estimator(path)
     path.write_bytes(struct.pack("<Q", 2**60))
     with pytest.raises(ValueError, match="to be a safetensors file, but got"):

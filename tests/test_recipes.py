@@ -1,0 +1,122 @@
+"""Recipes run as their users start them, and log what a dashboard needs."""
+
+import json
+import os
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from wandb_offline import read_history
+
+from eqrestore_lightning import MNISTDataModule, RestoreTransform, load_estimator
+
+ROOT = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
+LAUNCHERS = {
+    "python": [sys.executable],
+    "torchrun": [str(BIN / "torchrun"), "--nproc_per_node", "2"],
+    "fabric": [str(BIN / "fabric"), "run", "--devices", "2"],
+    "lightning": [str(BIN / "lightning"), "run", "--devices", "2"],
+}
+
+
+def _run(launcher, recipe, *arguments):
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("WANDB_", "LT_", "TORCHELASTIC_"))
+    }
+    command = [*LAUNCHERS[launcher], f"recipes/{recipe}.py", *arguments]
+    environment["OMP_NUM_THREADS"] = "1"
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """Run recipes/digits.py once with one process and once with two."""
+    outputs = {}
+    for launcher in ("python", "lightning"):
+        folder = tmp_path_factory.mktemp(launcher)
+        arguments = ["--output", str(folder), "--classifier_epochs=3", "--restorer_epochs=4"]
+        outputs[launcher] = folder, _run(launcher, "digits", *arguments)
+    return outputs
+
+
+def test_digits_prints_its_table_once_and_says_that_wandb_is_offline(digits):
+    for folder, printed in digits.values():
+        assert printed.count("| accuracy, restored |") == 1
+        assert printed.count("Logging to W&B offline") == 1
+        table = (folder / "table.md").read_text(encoding="utf-8")
+        assert table.strip() in printed
+        rows = {line.split(" | ")[0]: line for line in table.splitlines()}
+        restored = re.findall(r"\d+\.\d\d", rows["| accuracy, restored"])
+        assert len(restored) == 9
+        assert len(set(restored)) == 1  # the same for every size of shift
+
+
+def test_digits_reaches_the_same_with_one_process_and_two(digits):
+    one, two = (load_estimator(folder / "digits.safetensors") for folder, _ in digits.values())
+    for name, value in one.state_dict().items():
+        torch.testing.assert_close(two.state_dict()[name], value, rtol=1e-2, atol=1e-3)
+
+
+def test_digits_writes_one_wandb_run_with_everything(digits):
+    for folder, _ in digits.values():
+        (run,) = (folder / "wandb").glob("offline-run-*")
+        (file,) = run.glob("run-*.wandb")
+        history = read_history(file)
+        assert len(history["classifier-train/loss"]) == 3
+        assert len(history["restorer-train/loss"]) == 4
+        assert len(history["restorer-val/shift_accuracy"]) == 4
+        assert history["shift/max_shift"] == [str(size) for size in range(9)]
+        assert len(history["shift/accuracy"]) == len(history["shift/restored_accuracy"]) == 9
+        table = json.loads(next(run.glob("files/media/table/*.json")).read_text(encoding="utf-8"))
+        assert len(table["data"]) == 9
+        pictures = {path.name.split("_")[0] for path in run.glob("files/media/images/*.png")}
+        assert pictures == {"restored", "accuracy", "restorer-restored"}
+
+
+def test_digits_leaves_files_that_restore(digits):
+    folder, _ = digits["python"]
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    assert results["metrics"]["exact"] == results["results"][0]["restored_exactly"]
+    image = torch.zeros(1, 32, 32)
+    for source in (folder / "digits.safetensors", folder / "restorer" / "restorer.ckpt"):
+        RestoreTransform(source)(image)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["torchrun", "fabric"])
+def test_digits_runs_under_every_launcher(launcher, tmp_path):
+    arguments = ["--output", str(tmp_path), "--classifier_epochs=1", "--restorer_epochs=1"]
+    printed = _run(launcher, "digits", *arguments)
+    assert printed.count("| accuracy, restored |") == 1
+    assert len(list((tmp_path / "wandb").glob("offline-run-*"))) == 1
+
+
+def test_the_rule_restores_all_of_mnist(mnist_root, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "recipes")
+    rules = runpy.run_path(str(ROOT / "recipes" / "_rules.py"))
+    images = MNISTDataModule(mnist_root).dataset("test").images
+    estimate = RestoreTransform(rules["centre_of_mass_rule"]()).estimate
+    assert torch.cat([estimate(part) for part in images.split(1000)]).count_nonzero() == 0
+    phase = rules["first_harmonic_phase"](images.float())
+    assert 0.52 < (phase == 0).all(1).double().mean() < 0.54
+
+
+@pytest.mark.slow
+def test_every_shift_of_mnist_is_restored_to_the_same_image(mnist_root):
+    arguments = ["--data", str(mnist_root), "--images=100", "--other_images=1"]
+    printed = _run("python", "invariance", *arguments)
+    assert "| RestoreTransform (exact) | 100 | 102,400 | 0 |" in printed
+
+
+def test_the_benchmark_finds_no_bit_that_differs():
+    printed = _run("python", "benchmark", '--only=["inference"]', "--batch_size=16", "--repeats=1")
+    assert "scores that differ in any bit: 0 of 16384" in printed

@@ -1,0 +1,47 @@
+import pytest
+
+from eqrestore_lightning.training import trainer_options
+
+VARIABLES = (
+    "TORCHELASTIC_RUN_ID",
+    "LOCAL_WORLD_SIZE",
+    "GROUP_WORLD_SIZE",
+    "WORLD_SIZE",
+    "LT_ACCELERATOR",
+    "LT_PRECISION",
+    "LT_STRATEGY",
+)
+
+
+@pytest.fixture(autouse=True)
+def _no_launcher(monkeypatch):
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_plain_python_trains_on_one_device():
+    assert trainer_options() == {"accelerator": "auto", "devices": 1, "num_nodes": 1}
+
+
+def test_a_launcher_decides(monkeypatch):
+    values = ("x", "2", "3", "6", "cpu", "bf16-mixed", "ddp_find_unused_parameters_true")
+    for name, value in zip(VARIABLES, values, strict=True):
+        monkeypatch.setenv(name, value)
+    assert trainer_options() == {
+        "accelerator": "cpu",
+        "devices": 2,
+        "num_nodes": 3,
+        "strategy": "ddp_find_unused_parameters_true",
+        "precision": "bf16-mixed",
+    }
+
+
+def test_a_launcher_of_one_process_needs_no_strategy(monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert "strategy" not in trainer_options()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert trainer_options()["strategy"] == "ddp"
+    monkeypatch.setenv("WORLD_SIZE", "two")
+    with pytest.raises(ValueError, match="Expected the variable WORLD_SIZE to be a whole number"):
+        trainer_options()

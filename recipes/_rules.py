@@ -34,8 +34,8 @@ def centre_of_mass_rule() -> TranslationEstimator:
         torch.maximum(border[:, None], border[None, :]),
     ]
     weights = dict(estimator.named_parameters())
-    weights["layers.0.factors.0"].copy_(torch.stack(filters).unsqueeze(1))
-    weights["layers.1.factors.0"].fill_(-1.0)
+    weights["layers.0.weight"].copy_(torch.stack(filters).unsqueeze(1))
+    weights["layers.1.weight"].fill_(-1.0)
     return estimator
 
 

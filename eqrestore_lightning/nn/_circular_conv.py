@@ -69,28 +69,30 @@ class _CircularConv(nn.Module):
         self.dilation = dilation
         self.separable = separable
         self.method: ConvMethod = method
-        shapes = [(size,) for size in self.kernel_size] if separable else [self.kernel_size]
-        self.factors = nn.ParameterList(
-            torch.empty(out_channels, in_channels, *shape) for shape in shapes
-        )
+        for name, shape in self._shapes().items():
+            setattr(self, name, nn.Parameter(torch.empty(out_channels, in_channels, *shape)))
         self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draw the weights as `torch.nn.Conv2d` does: uniform, variance `1 / (3 · fan_in)`."""
         fan_in = self.in_channels * math.prod(self.kernel_size)
-        deviation = (3 * fan_in) ** (-0.5 / len(self.factors))
+        factors = self.factors()
+        bound = math.sqrt(3) * (3 * fan_in) ** (-0.5 / len(factors))
         with torch.no_grad():
-            for factor in self.factors:
-                factor.uniform_(-deviation * math.sqrt(3), deviation * math.sqrt(3))
+            for factor in factors:
+                factor.uniform_(-bound, bound)
             if self.bias is not None:
                 self.bias.uniform_(-(fan_in**-0.5), fan_in**-0.5)
 
-    @property
-    def weight(self) -> Tensor:
-        """Filters of shape `(out_channels, in_channels, *kernel_size)`."""
-        product: Tensor = self.factors[0]
-        for factor in list(self.factors)[1:]:
+    def factors(self) -> list[Tensor]:
+        """List what the filters are made of: `weight`, or `weight_0`, … for each axis of it."""
+        return [getattr(self, name) for name in self._shapes()]
+
+    def filters(self) -> Tensor:
+        """Give the filters, of shape `(out_channels, in_channels, *kernel_size)`."""
+        product, *others = self.factors()
+        for factor in others:
             view = factor.reshape(*factor.shape[:2], *[1] * (product.ndim - 2), -1)
             product = product.unsqueeze(-1) * view
         return product
@@ -104,11 +106,16 @@ class _CircularConv(nn.Module):
             )
         return circular_conv(
             x,
-            self.weight,
+            self.filters(),
             bias=self.bias,
             dilation=self.dilation,
             method=self.method if method is None else method,
         )
+
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        if not self.separable:
+            return {"weight": self.kernel_size}
+        return {f"weight_{axis}": (size,) for axis, size in enumerate(self.kernel_size)}
 
     def extra_repr(self) -> str:
         """Show what a printed network should tell."""

@@ -136,8 +136,8 @@ class TranslationEstimator(nn.Module):
             layer.reset_parameters()
             if layer.bias is not None:
                 layer.bias.zero_()
-            for factor, size in zip(layer.factors, self._tap_grid(layer), strict=True):
-                centre = tuple((taps - 1) // 2 for taps in size)
+            for factor in layer.factors():
+                centre = tuple((taps - 1) // 2 for taps in factor.shape[2:])
                 factor[(0, 0, *centre)] = 1.0
 
     @torch.no_grad()
@@ -149,7 +149,7 @@ class TranslationEstimator(nn.Module):
         """
         if not 0 < factor < math.inf:
             raise ValueError(f"Expected `factor` to be finite and above 0, but got {factor}.")
-        self._convs()[-1].factors[0].mul_(factor)
+        self._convs()[-1].factors()[0].mul_(factor)
 
     def forward(self, x: Tensor) -> Tensor:
         """Score every shift, differentiably, in the dtype of `x`; equivariant up to rounding.
@@ -220,7 +220,7 @@ class TranslationEstimator(nn.Module):
             y = layer(x, method=method)
             last = number == len(self.layers) - 1
             if not last:
-                y = y.relu()
+                y = y.relu_()
             x = x + y if self.skip and not last and x.shape == y.shape else y
         return x.squeeze(1)
 
@@ -238,12 +238,6 @@ class TranslationEstimator(nn.Module):
                 f"but got {taps} taps at dilation {dilation}."
             )
         return (taps,) * len(self.spatial_size)
-
-    @staticmethod
-    def _tap_grid(layer: _CircularConv) -> list[tuple[int, ...]]:
-        if layer.separable:
-            return [(size,) for size in layer.kernel_size]
-        return [layer.kernel_size]
 
 
 def _one_per_layer(name: str, value: Any, num_layers: int) -> list[Any]:

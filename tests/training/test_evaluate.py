@@ -24,7 +24,7 @@ def _data(count=40):
 
 def test_a_perfect_restorer_undoes_what_shifts_cost():
     estimator = TranslationEstimator(1, (8, 8), hidden_channels=[], kernel_size=1)
-    estimator.layers[0].factors[0].data.fill_(1.0)  # scores are the image: brightest place
+    estimator.layers[0].weight.data.fill_(1.0)  # scores are the image: brightest place
     classifier = _TopLeft().train()
     restore = RestoreTransform(estimator)
     results = evaluate_shifts(
@@ -43,7 +43,7 @@ def test_a_perfect_restorer_undoes_what_shifts_cost():
 
 def test_a_restorer_that_misplaces_shows_on_unshifted_images():
     estimator = TranslationEstimator(1, (8, 8), hidden_channels=[], kernel_size=3)
-    weight = estimator.layers[0].factors[0]
+    weight = estimator.layers[0].weight
     weight.data.zero_()
     weight.data[0, 0, 0, 1] = 1.0  # the score of a place is the pixel above it
     results = evaluate_shifts(

@@ -70,6 +70,9 @@ def fit(
 ) -> None:
     """Train a restorer on the images of a folder.
 
+    Beside the weights lie restored.png, which shows what they do, and a checkpoint of the last
+    epoch, which restores as well and is there if training is interrupted.
+
     Args:
         images: Folder of images, with or without class folders, or with train, val and test.
         output: File to write the weights to, ending in .safetensors.
@@ -78,12 +81,13 @@ def fit(
         network: "wide" (16 channels, 3 x 3 filters up to dilation 8, skips) or "paper" (6 layers,
             kernel 9, one channel).
         epochs: Times that training goes through the images.
-        batch_size: Images in a step, over all processes; at most the number of training images.
+        batch_size: Images in a step, over all processes; fewer if there are fewer for training.
         max_shift: Train on images shifted by up to this many pixels; circular shifts need none.
         fill: What enters where a shifted image leaves, circular or zeros.
         seed: Decides weights, order, splits and shifts.
     """
     import lightning as pl
+    from lightning.pytorch.callbacks import ModelCheckpoint
 
     from eqrestore_lightning.data import ImageFolderDataModule
     from eqrestore_lightning.nn import TranslationEstimator
@@ -92,18 +96,16 @@ def fit(
 
     if output.suffix != ".safetensors":
         raise ValueError(f"Expected `output` to end in .safetensors, but got {output}.")
+    options = trainer_options()
     pl.seed_everything(seed)
     data = ImageFolderDataModule(
         images, image_size=image_size, grayscale=grayscale, batch_size=batch_size, seed=seed
     )
-    data.setup()
-    if len(data.dataset("train")) < batch_size:
-        data.batch_size = len(data.dataset("train"))
-        print(f"Fewer training images than `batch_size`: taking {data.batch_size}.")  # noqa: T201
-    estimator = TranslationEstimator(data.in_channels, data.spatial_size, **_NETWORKS[network])
+    num_processes = options["devices"] * options["num_nodes"]
+    data.batch_size = min(batch_size, len(data.dataset("train")) // num_processes * num_processes)
     module = RestorerModule(
-        estimator,
-        learning_rate=_LEARNING_RATES[network],
+        TranslationEstimator(data.in_channels, data.spatial_size, **_NETWORKS[network]),
+        learning_rate=3e-3,
         max_shift=max_shift,
         fill=fill,
         seed=seed,
@@ -113,14 +115,20 @@ def fit(
         max_epochs=epochs,
         default_root_dir=output.parent,
         logger=False,
-        enable_checkpointing=False,
-        **trainer_options(),
+        callbacks=[
+            ModelCheckpoint(
+                output.parent,
+                filename=f"{output.stem}-last-epoch",
+                enable_version_counter=False,
+            )
+        ],
+        **options,
     )
     trainer.fit(module, datamodule=data)
-    trainer.test(module, datamodule=data)
     if trainer.is_global_zero:
         save_estimator(module.estimator.cpu(), output, metadata={"images": str(images)})
         print(f"Wrote {output} and {output.parent / 'restored.png'}.")  # noqa: T201
+    trainer.test(module, datamodule=data)
 
 
 def restore(
@@ -145,9 +153,11 @@ def restore(
     from tqdm import tqdm
 
     from eqrestore_lightning.data import find_images, read_image
+    from eqrestore_lightning.functional import scores_to_margin
     from eqrestore_lightning.transforms import RestoreTransform
 
-    transform = RestoreTransform(weights)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    transform = RestoreTransform(weights).to(device)
     if not images.is_dir():
         raise FileNotFoundError(f"Expected a folder of images, but found none at {images}.")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
@@ -170,12 +180,11 @@ def restore(
     rows = []
     for start in tqdm(range(0, len(files), batch_size), desc="Restoring"):
         chosen = slice(start, start + batch_size)
-        batch = torch.stack([read(path) for path in files[chosen]])
-        restored, shifts, margins = (
-            transform(batch),
-            transform.estimate(batch),
-            transform.margin(batch),
-        )
+        batch = torch.stack([read(path) for path in files[chosen]]).to(device)
+        scores = transform.scores(batch)
+        shifts = transform.estimator.locate(scores, batch)
+        margins = scores_to_margin(scores)
+        restored = transform.estimator.undo(batch, shifts).cpu()
         for number, target in enumerate(targets[chosen]):
             target.parent.mkdir(parents=True, exist_ok=True)
             TF.to_pil_image(restored[number]).save(target)
@@ -202,31 +211,36 @@ def evaluate(
     Args:
         classifier: Checkpoint of a ClassifierModule, or package.module:name of a network or of a
             function that gives one; it takes images from 0 to 1 and gives logits.
-        images: Folder with a folder for each class; its test images are used, see `fit`.
+        images: Folder with a folder for each class; all images are used, or those below `test`
+            where there is such a folder.
         restorer: Name of bundled weights, or a .safetensors or .ckpt file.
         max_shift: Largest shift, pixels; all smaller ones are measured too.
         image_size: Resize and cut images to squares of this many pixels.
         grayscale: Read one channel instead of three.
         batch_size: Images classified at a time.
-        seed: Decides shifts and splits.
+        seed: Decides the shifts.
     """
+    import torch
+
     from eqrestore_lightning.data import ImageFolderDataModule
     from eqrestore_lightning.training import evaluate_shifts, shift_table
     from eqrestore_lightning.transforms import RestoreTransform
 
-    data = ImageFolderDataModule(
-        images, image_size=image_size, grayscale=grayscale, batch_size=batch_size, seed=seed
-    )
+    data = ImageFolderDataModule(images, image_size=image_size, grayscale=grayscale)
     if max_shift < 0:
         raise ValueError(f"Expected `max_shift` to be at least 0, but got {max_shift}.")
+    dataset = data.read(images / "test" if (images / "test").is_dir() else images)
+    if not data.classes:
+        raise ValueError(f"Expected a folder for each class in {images}, but found only images.")
+    network = load_classifier(classifier)
     results = evaluate_shifts(
-        load_classifier(classifier),
-        data.test_dataloader(),
+        network.to("cuda" if torch.cuda.is_available() else "cpu"),
+        dataset.loader(batch_size),
         restore=RestoreTransform(restorer),
         max_shifts=range(max_shift + 1),
         seed=seed,
     )
-    print(shift_table(results))  # noqa: T201
+    print(f"{len(dataset)} images of {len(data.classes)} classes\n\n{shift_table(results)}")  # noqa: T201
 
 
 def load_classifier(source: str) -> "nn.Module":
@@ -243,7 +257,6 @@ def load_classifier(source: str) -> "nn.Module":
         ValueError: If `source` is neither, or the checkpoint is of another kind.
     """
     from importlib import import_module
-    from pickle import UnpicklingError
 
     from torch import nn
 
@@ -256,7 +269,7 @@ def load_classifier(source: str) -> "nn.Module":
             return ClassifierModule.load_from_checkpoint(
                 source, map_location="cpu", weights_only=True
             )
-        except (UnpicklingError, RuntimeError, KeyError, TypeError) as error:
+        except Exception as error:  # a damaged file leads torch's reader to errors of any type
             raise ValueError(
                 f"Expected {source} to be a checkpoint of a ClassifierModule, but got: {error}"
             ) from error
@@ -288,7 +301,6 @@ _NETWORKS: dict[str, dict[str, Any]] = {
         "skip": True,
     },
 }
-_LEARNING_RATES = {"paper": 3e-3, "wide": 3e-3}
 
 
 def _names_a_file(args: Sequence[str]) -> bool:

@@ -25,7 +25,9 @@ class MirroredMNIST(MNISTDataModule):
         if self.trainer is None or not self.trainer.training:
             return batch
         images, labels = batch
-        generator = torch.Generator().manual_seed((self.seed << 32) + self.trainer.global_step)
+        generator = torch.Generator().manual_seed(
+            (self.seed << 32) + self.trainer.fit_loop.total_batch_idx
+        )
         rows, columns, diagonal = torch.randint(2, (3,), generator=generator).tolist()
         if rows:
             images = images.flip(2).roll(1, 2)

@@ -4,6 +4,9 @@ from pathlib import Path
 import pytest
 import torch
 
+# Tests fork processes; a process that has started OpenMP threads cannot be forked safely.
+torch.set_num_threads(1)
+
 
 @pytest.fixture(autouse=True)
 def _fixed_seed():

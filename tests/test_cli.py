@@ -96,15 +96,16 @@ def test_fit_writes_weights_that_restore(digits, tmp_path, capsys):
     cli.eqrestore(
         ["fit", str(digits), str(output), "--grayscale=true", "--epochs=1", "--network=paper"]
     )
-    assert "Fewer training images than `batch_size`: taking 48." in capsys.readouterr().out
+    assert f"Wrote {output}" in capsys.readouterr().out
     assert (output.parent / "restored.png").is_file()
     image = read_image(next(digits.rglob("*.png")), grayscale=True)
-    assert RestoreTransform(output)(image).shape == (1, 32, 32)
+    last_epoch = RestoreTransform(output.parent / "mine-last-epoch.ckpt")
+    assert torch.equal(RestoreTransform(output)(image), last_epoch(image))
 
 
 class _Bright(torch.nn.Module):
     def forward(self, x):
-        return torch.stack([x.mean((1, 2, 3)), x.amax((1, 2, 3))], dim=1)
+        return torch.eye(10)[(9 * x.mean((1, 2, 3))).long()]
 
 
 def bright():
@@ -126,7 +127,12 @@ def test_evaluate_takes_checkpoints_and_names(digits, tmp_path, capsys, monkeypa
     for classifier in (str(tmp_path / "c.ckpt"), "test_cli:bright"):
         cli.eqrestore(["evaluate", classifier, str(digits), "digits", *options])
         printed = capsys.readouterr().out
+        assert "60 images of 10 classes" in printed
         assert "| shifts up to, pixels | 0 | 1 | 2 |" in printed
+    for path in list(digits.rglob("*.png")):
+        path.rename(digits / path.name)
+    message = _fails(capsys, "evaluate", "test_cli:bright", digits, "digits", *options)
+    assert "Expected a folder for each class in" in message
 
 
 @pytest.mark.parametrize(
@@ -147,8 +153,11 @@ def test_classifiers_that_cannot_be_loaded(source, error, message):
 
 def test_checkpoints_of_other_modules_are_no_classifiers(tmp_path):
     torch.save({"state_dict": {}, "hyper_parameters": {}}, tmp_path / "c.ckpt")
-    with pytest.raises(ValueError, match="to be a checkpoint of a ClassifierModule, but got"):
-        cli.load_classifier(str(tmp_path / "c.ckpt"))
+    (tmp_path / "empty.ckpt").write_bytes(b"")
+    (tmp_path / "text.ckpt").write_text("no checkpoint")
+    for path in tmp_path.iterdir():
+        with pytest.raises(ValueError, match="to be a checkpoint of a ClassifierModule, but got"):
+            cli.load_classifier(str(path))
 
 
 def _lightning(*arguments, cwd):

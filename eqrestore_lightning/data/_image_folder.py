@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import PIL.Image
+import PIL.ImageOps
 import torch
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
@@ -77,22 +78,8 @@ class ImageFolderDataModule(InMemoryDataModule):
         }
         if "train" not in folders:
             folders = {"train": self.root}
-        files = {split: find_images(folder) for split, folder in folders.items()}
-        for split, found in files.items():
-            if not found:
-                raise FileNotFoundError(
-                    f"Expected images ending in {', '.join(IMG_EXTENSIONS)}, "
-                    f"but found none below {folders[split].absolute()}."
-                )
-        self.classes = sorted(
-            {
-                name
-                for split, found in files.items()
-                for path in found
-                if (name := _class_name(path, folders[split])) is not None
-            }
-        )
-        parts = {split: self._decode(found, folders[split]) for split, found in files.items()}
+        self.classes = sorted({name for folder in folders.values() for name in _classes(folder)})
+        parts = {split: self.read(folder) for split, folder in folders.items()}
         sizes = {part.images.shape[2:] for part in parts.values()}
         if len(sizes) > 1:
             raise ValueError(
@@ -119,7 +106,21 @@ class ImageFolderDataModule(InMemoryDataModule):
         }
         return {**parts, **split_at_random(train.images, train.labels, sizes, seed=self.seed)}
 
-    def _decode(self, files: list[Path], folder: Path) -> ImageTensors:
+    def read(self, folder: Path) -> ImageTensors:
+        """Decode every image below one folder, labelled by class folder if there are any.
+
+        Raises:
+            FileNotFoundError: If there are no images in it.
+            ValueError: If a file is no readable image, sizes differ without `image_size`, or only
+                some images lie in class folders.
+        """
+        files = find_images(folder)
+        if not files:
+            raise FileNotFoundError(
+                f"Expected images ending in {', '.join(IMG_EXTENSIONS)}, "
+                f"but found none below {folder.absolute()}."
+            )
+        self.classes = self.classes or _classes(folder)
         first = read_image(files[0], grayscale=self.grayscale, image_size=self.image_size)
         images = torch.empty(len(files), *first.shape, dtype=torch.uint8)
         labels = torch.zeros(len(files), dtype=torch.int64)
@@ -131,8 +132,8 @@ class ImageFolderDataModule(InMemoryDataModule):
                     f"{tuple(image.shape[1:])} in {path}; give `image_size`."
                 )
             images[number] = image
-            name = _class_name(path, folder)
-            labels[number] = self.classes.index(name) if name is not None else 0
+            if self.classes:
+                labels[number] = self.classes.index(_class_name(path, folder))
         return ImageTensors(images, labels)
 
 
@@ -146,7 +147,7 @@ def find_images(folder: Path) -> list[Path]:
 
 
 def read_image(path: Path, *, grayscale: bool, image_size: int | None = None) -> Tensor:
-    """Decode one image: uint8 of shape `(channels, height, width)`.
+    """Decode one image, upright as its EXIF data say: uint8 of shape `(channels, height, width)`.
 
     Args:
         path: The file.
@@ -155,18 +156,32 @@ def read_image(path: Path, *, grayscale: bool, image_size: int | None = None) ->
             it; `None` to leave the image alone.
 
     Raises:
-        ValueError: If the file is no readable image.
+        ValueError: If the file is no readable image, or has more than 8 bits a channel.
     """
     try:
         with PIL.Image.open(path) as picture:
-            image: Tensor = TF.pil_to_tensor(picture.convert("L" if grayscale else "RGB"))
+            mode = picture.mode
+            upright = PIL.ImageOps.exif_transpose(picture)
+            image: Tensor = TF.pil_to_tensor(upright.convert("L" if grayscale else "RGB"))
     except (OSError, SyntaxError, PIL.Image.DecompressionBombError) as error:
         raise ValueError(f"Expected {path} to be a readable image, but got: {error}") from error
+    if mode.startswith(("I", "F")):
+        raise ValueError(f"Expected images of 8 bits a channel, but got mode {mode} in {path}.")
     if image_size is not None:
         image = TF.center_crop(TF.resize(image, [image_size], antialias=True), [image_size])
     return image
 
 
-def _class_name(path: Path, folder: Path) -> str | None:
+def _classes(folder: Path) -> list[str]:
+    names = sorted({_class_name(path, folder) for path in find_images(folder)})
+    if names[1:] and names[0] == "":
+        raise ValueError(
+            f"Expected all images in {folder} to lie in class folders or none, but got both."
+        )
+    return names if names != [""] else []
+
+
+def _class_name(path: Path, folder: Path) -> str:
+    """Name the class folder of an image, empty where it lies in none."""
     parts = path.relative_to(folder).parts
-    return parts[0] if len(parts) > 1 else None
+    return parts[0] if len(parts) > 1 else ""

@@ -53,6 +53,10 @@ class ImageTensors(Dataset[Batch]):
         chosen = torch.as_tensor(indices, dtype=torch.int64)
         return self.images[chosen].float() / 255, self.labels[chosen]
 
+    def loader(self, batch_size: int, **options: Any) -> DataLoader[Batch]:
+        """Give a `torch.utils.data.DataLoader` with further `options`, one look-up for a batch."""
+        return DataLoader(self, batch_size=batch_size, collate_fn=_as_it_is, **options)
+
 
 class InMemoryDataModule(lightning.LightningDataModule):
     """Serve images held in memory; a subclass says where they come from, in `load`.
@@ -133,6 +137,11 @@ class InMemoryDataModule(lightning.LightningDataModule):
 
     def _evaluation_loader(self, split: Split) -> DataLoader[Batch]:
         dataset = self.dataset(split)
+        if len(dataset) < self._place()[0]:
+            raise ValueError(
+                f"Expected at least one {split} image for each of {self._place()[0]} processes, "
+                f"but got {len(dataset)}."
+            )
         sampler = UnrepeatedDistributedSampler(dataset, *self._place(), shuffle=False)
         return self._loader(dataset, sampler, drop_last=False)
 
@@ -151,14 +160,12 @@ class InMemoryDataModule(lightning.LightningDataModule):
                 f"Expected `batch_size` to be a multiple of the number of processes, "
                 f"{num_processes}, but got {self.batch_size}."
             )
-        return DataLoader(
-            dataset,
-            batch_size=self.batch_size // num_processes,
+        return dataset.loader(
+            self.batch_size // num_processes,
             sampler=sampler,
             drop_last=drop_last,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
-            collate_fn=_as_it_is,
         )
 
 

@@ -15,7 +15,7 @@ def circular_shift(x: Tensor, shift: Tensor) -> Tensor:
         to the a-th spatial axis, so for images the order is (down, right).
 
     Args:
-        x: Samples of shape `(batch, channels, *spatial)`, any dtype.
+        x: Samples of shape `(batch, channels, *spatial)`, any dtype that torch can gather.
         shift: Pixels, int64 of shape `(batch, num_spatial_dims)`; any value, taken modulo the size.
 
     Returns:
@@ -112,24 +112,22 @@ def random_shift(
     )
 
 
-def scores_to_shift(scores: Tensor, *, tie_breaker: Tensor | None = None) -> Tensor:
+def scores_to_shift(scores: Tensor) -> Tensor:
     """Read the shift off a map of scores: the place of its largest entry.
 
     Convention:
         Each axis of size `n` is given as `-(n // 2) … (n - 1) // 2`, so that small shifts of either
-        sign look small. Ties go to the largest `tie_breaker`, then to the lowest index in
-        row-major order.
+        sign look small. Ties go to the lowest index in row-major order; `break_ties` comes first
+        where that will not do.
 
     Args:
         scores: Shape `(batch, *spatial)`, floating.
-        tie_breaker: Shape of `scores`; decides between equal largest scores. The first index
-            does not move with the image, a tie breaker that is equivariant does.
 
     Returns:
         Pixels, int64 of shape `(batch, num_spatial_dims)`.
 
     Raises:
-        ValueError: If `scores` has no spatial axis or an empty one, or `tie_breaker` another shape.
+        ValueError: If `scores` has no spatial axis or an empty one.
 
     Source: Definition 4.1.
 
@@ -139,21 +137,40 @@ def scores_to_shift(scores: Tensor, *, tie_breaker: Tensor | None = None) -> Ten
     tensor([[ 1, -1]])
     """
     _check_scores(scores)
-    flat = scores.flatten(1)
-    if tie_breaker is not None:
-        if tie_breaker.shape != scores.shape:
-            raise ValueError(
-                f"Expected `tie_breaker` to have the shape of `scores`, {tuple(scores.shape)}, "
-                f"but got {tuple(tie_breaker.shape)}."
-            )
-        tied = flat == flat.amax(1, keepdim=True)
-        flat = torch.where(tied, tie_breaker.flatten(1), -math.inf)
-    index = flat.argmax(1)
+    index = scores.flatten(1).argmax(1)
     axes = []
     for size in reversed(scores.shape[1:]):
         axes.append((index + size // 2) % size - size // 2)
         index = index // size
     return torch.stack(axes[::-1], dim=1)
+
+
+def break_ties(scores: Tensor, key: Tensor) -> Tensor:
+    """Keep the places with the largest score, and score them by `key` instead.
+
+    Args:
+        scores: Shape `(batch, *spatial)`, floating.
+        key: Shape of `scores`, floating; equivariant, so that the choice moves with the image.
+
+    Returns:
+        `key` at the places whose score is the sample's largest, minus infinity elsewhere.
+
+    Raises:
+        ValueError: If `scores` has no spatial axis or an empty one, or `key` another shape.
+
+    Source: own.
+
+    >>> break_ties(torch.tensor([[5.0, 1.0, 5.0]]), torch.tensor([[3.0, 9.0, 4.0]]))
+    tensor([[3., -inf, 4.]])
+    """
+    _check_scores(scores)
+    if key.shape != scores.shape:
+        raise ValueError(
+            f"Expected `key` to have the shape of `scores`, {tuple(scores.shape)}, "
+            f"but got {tuple(key.shape)}."
+        )
+    best = scores.amax(tuple(range(1, scores.ndim)), keepdim=True)
+    return torch.where(scores == best, key, -math.inf)
 
 
 def shift_to_index(shift: Tensor, spatial_size: Sequence[int]) -> Tensor:

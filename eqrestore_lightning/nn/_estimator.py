@@ -1,7 +1,7 @@
 """Networks whose largest output entry stands where the image has been shifted to."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from eqrestore_lightning.functional import (
     ConvMethod,
+    break_ties,
     circular_conv,
     circular_shift,
+    leading_bits,
     scores_to_shift,
 )
 from eqrestore_lightning.nn._circular_conv import (
@@ -127,18 +129,26 @@ class TranslationEstimator(nn.Module):
     def reset_parameters(self) -> None:
         """Draw the weights so that no image dies on its way through the ReLUs.
 
-        Every filter is small noise; the first channel of every layer also passes on the first
-        channel before it, so that what reaches the scores is never constant unless the image is.
+        Every filter is small noise without mean, which a uniform image does not feel; the first
+        layer also passes on the mean of the image's channels, and every other layer the first
+        channel before it. What reaches the scores is then constant only if the image is.
 
         Source: own. Five of eleven networks drawn as `torch.nn.Conv2d` does gave constant scores.
         """
-        for layer in self._convs():
+        for number, layer in enumerate(self._convs()):
             layer.reset_parameters()
             if layer.bias is not None:
                 layer.bias.zero_()
-            for factor in layer.factors():
-                centre = tuple((taps - 1) // 2 for taps in factor.shape[2:])
-                factor[(0, 0, *centre)] = 1.0
+            passed = self.in_channels if number == 0 else 1
+            factors = layer.factors()
+            for factor in factors:
+                taps = factor.flatten(2)
+                if taps.shape[2] > 1:
+                    taps -= taps.mean(2, keepdim=True)
+                centre = 0
+                for size in factor.shape[2:]:
+                    centre = centre * size + (size - 1) // 2
+                taps[0, :passed, centre] += passed ** (-1 / len(factors))
 
     @torch.no_grad()
     def scale_scores(self, factor: float) -> None:
@@ -179,34 +189,55 @@ class TranslationEstimator(nn.Module):
             x: Shape `(batch, in_channels, *spatial_size)`, any real dtype; uint8 as it is.
 
         Returns:
-            float64 of shape `(batch, *spatial_size)`; exact, on every device that has float64.
+            float64 of shape `(batch, *spatial_size)`, exact; on the device of `x`, or on the CPU
+            where that device (Apple's MPS) has no float64.
 
         Raises:
             ValueError: If `x` has another shape.
         """
-        return self._run(x.double(), "exact")
+        return self._run(_as_float64(x), "exact")
 
     @torch.no_grad()
     def locate(self, scores: Tensor, x: Tensor) -> Tensor:
         """Read off the shift from exact scores; equal largest scores are decided by content.
 
         Among places with exactly equal scores wins the one at which the image, moved there,
-        correlates most with one fixed pseudo-random pattern. This too is bitwise equivariant, so
-        that the choice moves along with the image; the lowest index would not.
+        correlates most with fixed pseudo-random patterns. This too is bitwise equivariant, so that
+        the choice moves along with the image; the lowest index would not. The correlations see at
+        least 40 bits of the image below its largest magnitude.
 
         Args:
             scores: What `exact_scores(x)` gave.
             x: The images scored.
 
         Returns:
-            Pixels, int64 of shape `(batch, num_spatial_dims)`.
+            Pixels, int64 of shape `(batch, num_spatial_dims)`, on the device of `x`. 0 for images
+            with entries that are not finite.
+
+        Raises:
+            ValueError: If `scores` and `x` do not belong together.
         """
-        pattern = _pseudo_random(self.in_channels, self.spatial_size, device=x.device)
-        key = circular_conv(_normalise(x.double()), pattern, method="exact")
-        return scores_to_shift(scores, tie_breaker=key.squeeze(1))
+        best = scores.amax(tuple(range(1, scores.ndim)), keepdim=True)
+        # Ties are rare, and looking for them is cheaper than deciding them; a traced graph decides.
+        if torch.compiler.is_compiling() or (scores == best).flatten(1).sum(1).gt(1).any():
+            for key in _content_keys(_as_float64(x)):
+                scores = break_ties(scores, key)
+        return scores_to_shift(scores).to(x.device)
 
     def undo(self, x: Tensor, shift: Tensor) -> Tensor:
-        """Move images back by the shifts found: exact, for any dtype."""
+        """Move images back by the shifts found: exact, for any dtype.
+
+        Args:
+            x: Images of shape `(batch, channels, *spatial)`.
+            shift: Pixels, int64 of shape `(batch, num_spatial_dims)`.
+
+        Returns:
+            A new tensor with the shape and dtype of `x`.
+
+        Raises:
+            TypeError: If `shift` is not int64.
+            ValueError: If the shapes do not belong together.
+        """
         return circular_shift(x, -shift)
 
     def _run(self, x: Tensor, method: ConvMethod | None) -> Tensor:
@@ -257,11 +288,25 @@ def _normalise(x: Tensor) -> Tensor:
     return x / largest.clamp(min=torch.finfo(x.dtype).tiny)
 
 
-def _pseudo_random(channels: int, spatial_size: Sequence[int], *, device: torch.device) -> Tensor:
+def _as_float64(x: Tensor) -> Tensor:
+    return (x.cpu() if x.device.type == "mps" else x).double()
+
+
+def _content_keys(x: Tensor) -> Iterator[Tensor]:
+    """Correlate images with pseudo-random patterns, for every shift: equal only by equal content.
+
+    An exact convolution sees the leading bits of an image; what they leave is correlated next.
+    """
+    patterns = torch.cat([_pattern(x.shape[1:], seed=seed, device=x.device) for seed in range(3)])
+    for _ in range(4):
+        yield from circular_conv(x, patterns, method="exact").unbind(1)
+        x = x - leading_bits(x, 10)
+
+
+def _pattern(shape: Sequence[int], *, seed: int, device: torch.device) -> Tensor:
     """Give one fixed filter of integers, the same on every machine and release of torch."""
-    numbers = torch.arange(1, channels * math.prod(spatial_size) + 1, device=device)
+    numbers = torch.arange(math.prod(shape), device=device) + (seed << 28) + 1
     for multiplier in (0x9E3779B1, 0x85EBCA6B, 0xC2B2AE35):  # Fibonacci hashing, MurmurHash3
         numbers = (numbers * multiplier) & 0xFFFFFFFF
         numbers = numbers ^ (numbers >> 15)
-    centred = (numbers & 0xFFFF) - 0x8000
-    return centred.double().reshape(1, channels, *spatial_size)
+    return ((numbers & 0xFFF) - 0x800).double().reshape(1, *shape)

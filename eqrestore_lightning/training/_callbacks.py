@@ -5,6 +5,7 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.pytorch.utilities.combined_loader import CombinedLoader
 from torch import Tensor
 from torchvision.utils import make_grid, save_image
 
@@ -16,7 +17,7 @@ class RestoredImageGrid(lightning.Callback):
     """Show images as they are, shifted, and restored, when training ends.
 
     Writes `restored.png` into the trainer's log folder, and hands it to every logger that takes
-    images (`log_image`, as `WandbLogger`'s).
+    images (`log_image`, as `WandbLogger`'s). Draws 2-D images of one or three channels.
 
     Args:
         num_images: How many images of the first validation batch, or else training batch.
@@ -36,12 +37,15 @@ class RestoredImageGrid(lightning.Callback):
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
         """Draw, save and log the picture."""
         folder = Path(trainer.log_dir or trainer.default_root_dir)  # every process must ask
-        if not trainer.is_global_zero or trainer.fast_dev_run:
+        estimator = pl_module.estimator
+        drawable = len(estimator.spatial_size) == 2 and estimator.in_channels in (1, 3)
+        if not drawable or not trainer.is_global_zero or trainer.fast_dev_run:
             return
-        batch = next(iter(trainer.val_dataloaders or trainer.train_dataloader))
+        loaders = CombinedLoader(trainer.val_dataloaders or trainer.train_dataloader).flattened
+        batch = next(iter(loaders[0]))
         images = batch if isinstance(batch, Tensor) else batch[0]
         grid = restored_image_grid(
-            pl_module.estimator,
+            estimator,
             images[: self.num_images].to(pl_module.device),
             max_shift=self.max_shift,
             seed=self.seed,

@@ -10,22 +10,19 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from eqrestore_lightning.classifiers import small_cnn
 
-ARCHITECTURES = {"small_cnn": small_cnn}
-
 
 class ClassifierModule(lightning.LightningModule):
-    """Train an image classifier by cross-entropy, upright and unshifted as the images come.
+    """Train a small convolutional classifier by cross-entropy, on images as they come.
 
     Logs `train/loss`, and for `val` and `test` `loss` and `accuracy`.
 
     Args:
         in_channels: Channels of the images.
         num_classes: Number of classes.
-        architecture: Name of the network: `"small_cnn"`.
         learning_rate: Peak of AdamW's one-cycle schedule.
 
     Raises:
-        ValueError: If `architecture` is unknown or a number out of range.
+        ValueError: If `learning_rate` is not above 0.
 
     Source: own.
 
@@ -38,19 +35,13 @@ class ClassifierModule(lightning.LightningModule):
         in_channels: int,
         num_classes: int,
         *,
-        architecture: str = "small_cnn",
         learning_rate: float = 4e-3,
     ) -> None:
         super().__init__()
-        if architecture not in ARCHITECTURES:
-            raise ValueError(
-                f"Expected `architecture` to be one of {sorted(ARCHITECTURES)}, "
-                f"but got {architecture!r}."
-            )
         if learning_rate <= 0:
             raise ValueError(f"Expected `learning_rate` to be above 0, but got {learning_rate}.")
         self.save_hyperparameters()
-        self.classifier = ARCHITECTURES[architecture](in_channels, num_classes)
+        self.classifier = small_cnn(in_channels, num_classes)
         self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
         self.test_accuracy = MulticlassAccuracy(num_classes, average="micro")
 
@@ -84,7 +75,7 @@ class ClassifierModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Build AdamW with a one-cycle schedule."""
-        rate = float(self.hparams_initial["learning_rate"])
+        rate = float(self.hparams["learning_rate"])
         optimizer = torch.optim.AdamW(self.parameters(), lr=rate)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer,

@@ -1,5 +1,6 @@
 """Judge a classifier under shifts, with and without a restorer in front."""
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -57,20 +58,46 @@ def evaluate_shifts(
         One result for each entry of `max_shifts`.
 
     Raises:
-        ValueError: If there are no images.
+        ValueError: If there are no images, or a label has no logit.
 
     Source: Table 1 of the paper; consistency as in Zhang, 2019.
     """
     device = next((tensor.device for tensor in classifier.parameters()), torch.device("cpu"))
-    restore = restore.to(device)
+    restore = copy.deepcopy(restore).to(device)
     was_training = classifier.training
     classifier.eval()
+    try:
+        counts, total = _count(classifier, batches, restore, max_shifts, seed, device, progress)
+    finally:
+        classifier.train(was_training)
+    if total == 0:
+        raise ValueError("Expected `batches` to hold images, but got none.")
+    return [
+        ShiftResult(max_shift, *shares)
+        for max_shift, shares in zip(max_shifts, (counts.double() / total).tolist(), strict=True)
+    ]
+
+
+def _count(
+    classifier: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    restore: RestoreTransform,
+    max_shifts: Sequence[int],
+    seed: int,
+    device: torch.device,
+    progress: bool,
+) -> tuple[Tensor, int]:
     generators = [torch.Generator().manual_seed(seed) for _ in max_shifts]
     counts = torch.zeros(len(max_shifts), 5, dtype=torch.int64)
     total = 0
     for images, labels in tqdm(batches, desc="Evaluating", disable=not progress, leave=False):
         images, labels = images.to(device), labels.to(device)
         reference, restored_reference = classifier(images), classifier(restore(images))
+        if len(labels) and int(labels.max()) >= reference.shape[1]:
+            raise ValueError(
+                f"Expected labels below the number of logits, {reference.shape[1]}, "
+                f"but got {int(labels.max())}."
+            )
         for row, max_shift in enumerate(max_shifts):
             shift = random_shift(
                 len(images),
@@ -90,13 +117,7 @@ def evaluate_shifts(
             )
             counts[row] += torch.stack([each.sum() for each in right]).cpu()
         total += len(images)
-    classifier.train(was_training)
-    if total == 0:
-        raise ValueError("Expected `batches` to hold images, but got none.")
-    return [
-        ShiftResult(max_shift, *shares)
-        for max_shift, shares in zip(max_shifts, (counts.double() / total).tolist(), strict=True)
-    ]
+    return counts, total
 
 
 def shift_table(

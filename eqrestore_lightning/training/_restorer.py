@@ -39,7 +39,7 @@ class RestorerModule(lightning.LightningModule):
     Logs `train/loss` and `train/constant_scores` (images whose scores were all equal, of a dead
     network), and for `val` and `test` `loss`, `shift_accuracy` (exact), `shift_accuracy_1px` and
     `shift_distance` (pixels), each an epoch's. At the end a picture shows images as they are,
-    shifted, and restored (`RestoredImageGrid`).
+    shifted, and restored (`RestoredImageGrid`, for 2-D images of one or three channels).
 
     The loss sees the scores times a learnt factor, which becomes part of the estimator's last layer
     at the end of training: scores are log-probabilities up to a constant.
@@ -93,8 +93,14 @@ class RestorerModule(lightning.LightningModule):
                 f"Expected `max_shift` to be from 0 to the size of the image, "
                 f"{min(estimator.spatial_size)}, but got {max_shift}."
             )
-        if learning_rate <= 0:
-            raise ValueError(f"Expected `learning_rate` to be above 0, but got {learning_rate}.")
+        for name, value in (
+            ("learning_rate", learning_rate),
+            ("gradient_clip_norm", gradient_clip_norm),
+        ):
+            if not value > 0:
+                raise ValueError(f"Expected `{name}` to be above 0, but got {value}.")
+        if not weight_decay >= 0:
+            raise ValueError(f"Expected `weight_decay` to be at least 0, but got {weight_decay}.")
         self.save_hyperparameters(
             {
                 "estimator": estimator_config(estimator),
@@ -114,7 +120,8 @@ class RestorerModule(lightning.LightningModule):
                 "shift_accuracy": ShiftAccuracy(size),
                 "shift_accuracy_1px": ShiftAccuracy(size, tolerance=1),
                 "shift_distance": CircularShiftDistance(size),
-            }
+            },
+            compute_groups=False,  # equal counts in a first batch do not make metrics the same
         )
         self.val_metrics = metrics.clone(prefix="val/")
         self.test_metrics = metrics.clone(prefix="test/")
@@ -126,12 +133,14 @@ class RestorerModule(lightning.LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Give the cross-entropy of one batch."""
         del batch_idx
-        x, shift = self._shifted(batch, self.global_step if self._trainer is not None else 0)
+        attached = self._trainer is not None
+        x, shift = self._shifted(batch, self.trainer.fit_loop.total_batch_idx if attached else 0)
         scores = self(x)
         loss = self._loss(scores, shift)
-        if self._trainer is not None:
+        if attached:
             flat = scores.detach().flatten(1)
-            constant = (flat.amax(1) == flat.amin(1)).sum().float()
+            spread = flat.amax(1) - flat.amin(1)
+            constant = (spread <= 1e-5 * flat.abs().amax(1)).sum().float()  # up to rounding
             self.log("train/loss", loss, on_step=False, on_epoch=True, sync_dist=True)
             self.log(
                 "train/constant_scores",
@@ -161,8 +170,12 @@ class RestorerModule(lightning.LightningModule):
         }
 
     def configure_optimizers(self) -> Any:
-        """Build AdamW with its warm-up, plateau and exponential fall."""
-        parameters = self.hparams_initial
+        """Build AdamW with its warm-up, plateau and exponential fall.
+
+        Raises:
+            ValueError: If the trainer does not say when it will end.
+        """
+        parameters = self.hparams
         rate = float(parameters["learning_rate"])
         groups: list[dict[str, Any]] = [
             {"params": list(self.estimator.parameters())},
@@ -174,6 +187,11 @@ class RestorerModule(lightning.LightningModule):
             betas=(0.9, 0.99),
             weight_decay=float(parameters["weight_decay"]),
         )
+        if math.isinf(self.trainer.estimated_stepping_batches):
+            raise ValueError(
+                "Expected the `Trainer` to have `max_epochs` or `max_steps`, from which the "
+                "learning rate falls, but got neither."
+            )
         total = max(1, int(self.trainer.estimated_stepping_batches))
         warmup = min(_WARMUP_STEPS, max(1, total // 10))
 
@@ -192,7 +210,7 @@ class RestorerModule(lightning.LightningModule):
     ) -> None:
         """Clip to the norm given here, unless the `Trainer` has its own."""
         if gradient_clip_val is None:
-            gradient_clip_val = float(self.hparams_initial["gradient_clip_norm"])
+            gradient_clip_val = float(self.hparams["gradient_clip_norm"])
         self.clip_gradients(
             optimizer,
             gradient_clip_val=gradient_clip_val,
@@ -203,7 +221,7 @@ class RestorerModule(lightning.LightningModule):
         """Add the picture at the end, unless the `Trainer` has one already."""
         if any(isinstance(callback, RestoredImageGrid) for callback in self._callbacks()):
             return []
-        return [RestoredImageGrid()] if len(self.estimator.spatial_size) == 2 else []
+        return [RestoredImageGrid()]
 
     def on_train_end(self) -> None:
         """Make the factor of the loss part of the estimator, and say if the network is dead."""
@@ -241,17 +259,17 @@ class RestorerModule(lightning.LightningModule):
         """Draw the shifts of all processes' batches, interleaved as their samples are."""
         x = _images(batch)
         dims = len(self.estimator.spatial_size)
-        max_shift = int(self.hparams_initial["max_shift"])
+        max_shift = int(self.hparams["max_shift"])
         if max_shift == 0:
             return x, torch.zeros(len(x), dims, dtype=torch.int64, device=x.device)
         processes, rank = 1, 0
         if self._trainer is not None:
             processes, rank = self.trainer.world_size, self.trainer.global_rank
-        generator = torch.Generator().manual_seed((int(self.hparams_initial["seed"]) << 32) + step)
+        generator = torch.Generator().manual_seed((int(self.hparams["seed"]) << 32) + step)
         shift = random_shift(
             len(x) * processes, max_shift, num_spatial_dims=dims, generator=generator
         )[rank::processes].to(x.device)
-        move = circular_shift if self.hparams_initial["fill"] == "circular" else zero_fill_shift
+        move = circular_shift if self.hparams["fill"] == "circular" else zero_fill_shift
         return move(x, shift), shift
 
 

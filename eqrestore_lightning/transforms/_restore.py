@@ -20,14 +20,17 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
 
     Stands in front of any trained classifier: `nn.Sequential(RestoreTransform("mnist"),
     classifier)`. Restoring is invariant: every circular shift of an image is restored to the same
-    image, **bit for bit**, on every device that has float64. The scores are computed in arithmetic
-    whose result does not depend on where things lie, whatever the surrounding autocast, and equal
-    scores are decided by content (`TranslationEstimator.exact_scores`, `locate`).
+    image, **bit for bit**. The scores are computed in float64 arithmetic whose result does not
+    depend on where things lie, whatever the surrounding autocast, and equal scores are decided by
+    content (`TranslationEstimator.exact_scores`, `locate`). This holds for finite images whose
+    entries are multiples of 2^-40 of their largest magnitude: all images of up to 32 bits, and
+    those of 8 or 16 bits scaled to 0…1. Images that are not finite are left as they are.
 
     Its place is **before** `Normalize`: the estimator was trained on images whose empty border is
     zero, and after `Normalize` it is not.
 
-    The weights are buffers: always in eval mode, in no optimiser, unchanged by training. Gradients
+    Move it to the images' device with `.to(device)`, as any module. The weights are buffers: always
+    in eval mode, in no optimiser, unchanged by training. Gradients
     flow through to the image.
 
     Convention:
@@ -42,7 +45,8 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
         `(C, *spatial)` or `(..., C, *spatial)` with the channels and size of the estimator, of any
         dtype; uint8 is read as 0…255. Shape, dtype, device and type (`tv_tensors.Image`) are kept:
         the original is moved, never a copy in another dtype. In a sample such as `(image, label)`
-        what follows the image passes; a `tv_tensors.Mask` moves along with the one image.
+        what follows the image passes; a `tv_tensors.Mask` moves along with the one image. The
+        frames of a `tv_tensors.Video` are restored one by one.
 
     Raises:
         FileNotFoundError: If `source` is a path that leads to no file.
@@ -89,6 +93,10 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
 
         Returns:
             float64 of shape `(..., *spatial)`, bitwise equivariant.
+
+        Raises:
+            TypeError: If `x` is complex.
+            ValueError: If `x` has another size or number of channels.
         """
         flat = self._flatten(x)
         return self.estimator.exact_scores(flat).reshape(
@@ -104,6 +112,10 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
         Returns:
             Pixels, int64 of shape `(..., num_spatial_dims)`; along an axis of size `n` from
             `-(n // 2)` to `(n - 1) // 2`.
+
+        Raises:
+            TypeError: If `x` is complex.
+            ValueError: If `x` has another size or number of channels.
         """
         return self._locate(self._flatten(x)).reshape(
             *self._batch_shape(x), len(self.estimator.spatial_size)
@@ -116,7 +128,12 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
             x: Shape `(..., C, *spatial)`, any real dtype.
 
         Returns:
-            float64 of shape `(...)`; the same for every shift of an image.
+            float64 of shape `(...)`; the same for every shift of an image, NaN where it is not
+            finite.
+
+        Raises:
+            TypeError: If `x` is complex.
+            ValueError: If `x` has another size or number of channels.
         """
         return scores_to_margin(self.estimator.exact_scores(self._flatten(x))).reshape(
             self._batch_shape(x)

@@ -178,7 +178,9 @@ def _read_checkpoint(path: Path) -> tuple[object, dict[str, Tensor], float]:
         if isinstance(name, str) and name.startswith(prefix)
     }
     log_scale = state.get("log_scale")  # the factor of the loss, until training has ended
-    scale = log_scale.double().exp().sum().item() if isinstance(log_scale, Tensor) else 1.0
+    scale = 1.0
+    if isinstance(log_scale, Tensor) and log_scale.ndim == 0:
+        scale = float(log_scale.double().exp())
     return parameters["estimator"], tensors, scale
 
 
@@ -196,6 +198,8 @@ def _assemble(config: object, state: Mapping[str, object]) -> TranslationEstimat
         value = state[name]
         if not isinstance(value, Tensor) or not value.is_floating_point():
             raise ValueError(f"{name} that is no floating tensor.")
+        if value.untyped_storage().nbytes() < value.numel() * value.element_size():
+            raise ValueError(f"{name} that claims more entries than the file holds.")
         if tuple(value.shape) != shape:
             raise ValueError(f"{name} of shape {tuple(value.shape)}, not {shape}.")
         if not value.isfinite().all():

@@ -79,6 +79,11 @@ def test_rejections():
     message = "Expected `batch_size` to be a multiple of the number of processes, 2, but got 9."
     with pytest.raises(ValueError, match=re.escape(message)):
         data.train_dataloader()
+    data = _Numbers(batch_size=12)
+    data.trainer = _Place(12, 0)
+    message = "Expected at least one test image for each of 12 processes, but got 11."
+    with pytest.raises(ValueError, match=re.escape(message)):
+        data.test_dataloader()
     with pytest.raises(ValueError, match=r"Expected `split` to be one of .*, but got 'all'"):
         _Numbers().dataset("all")
     with pytest.raises(TypeError, match=r"Expected `images` to have dtype torch\.uint8, but got"):

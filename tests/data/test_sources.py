@@ -2,12 +2,14 @@ import gzip
 import re
 import struct
 
+import PIL.Image
 import pytest
 import torch
 import torch.nn.functional as F
 from torchvision.transforms.v2 import functional as TF
 
 from eqrestore_lightning import DigitsDataModule, ImageFolderDataModule, MNISTDataModule
+from eqrestore_lightning.data import read_image
 
 
 def test_digits_are_enlarged_within_a_clear_border():
@@ -119,9 +121,28 @@ def test_image_folder_refuses_what_it_cannot_use(tmp_path):
     with pytest.raises(ValueError, match=r"9\.png to be a readable image, but got"):
         ImageFolderDataModule(tmp_path).setup()
     (tmp_path / "9.png").unlink()
+    (tmp_path / "class").mkdir()
+    (tmp_path / "8.png").rename(tmp_path / "class" / "8.png")
+    with pytest.raises(ValueError, match="to lie in class folders or none, but got both"):
+        ImageFolderDataModule(tmp_path).setup()
+    (tmp_path / "class" / "8.png").rename(tmp_path / "8.png")
     message = "Expected at least 10 images to deal out for val and test, but got 9."
     with pytest.raises(ValueError, match=re.escape(message)):
         ImageFolderDataModule(tmp_path).setup()
+
+
+def test_images_are_read_upright_and_not_cut_to_8_bits(tmp_path):
+    picture = TF.to_pil_image(_picture(1))
+    exif = picture.getexif()
+    exif[0x0112] = 6  # shown after a quarter turn clockwise
+    picture.save(tmp_path / "turned.png", exif=exif)
+    image = read_image(tmp_path / "turned.png", grayscale=False)
+    assert torch.equal(image, _picture(1).rot90(-1, (1, 2)))
+    PIL.Image.fromarray(torch.tensor([[0, 300]], dtype=torch.uint16).numpy()).save(
+        tmp_path / "deep.png"
+    )
+    with pytest.raises(ValueError, match=r"Expected images of 8 bits a channel, but got mode I;16"):
+        read_image(tmp_path / "deep.png", grayscale=True)
 
 
 def test_padding_is_two_zeros_on_each_side(mnist_root):

@@ -5,6 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from eqrestore_lightning.functional import (
+    break_ties,
     circular_shift,
     random_shift,
     scores_to_margin,
@@ -158,11 +159,11 @@ def test_scores_to_shift_follows_circular_shift():
     assert torch.equal(shift_to_index(after, (5, 8)), shift_to_index(before + shift, (5, 8)))
 
 
-def test_scores_to_shift_decides_ties_by_tie_breaker_then_by_lowest_index():
+def test_ties_go_to_the_largest_key_then_to_the_lowest_index():
     scores = torch.tensor([[0.0, 5.0, 5.0, 1.0]])
     assert scores_to_shift(scores).tolist() == [[1]]
-    tie_breaker = torch.tensor([[9.0, 1.0, 2.0, 9.0]])
-    assert scores_to_shift(scores, tie_breaker=tie_breaker).tolist() == [[-2]]
+    decided = break_ties(scores, torch.tensor([[9.0, 1.0, 2.0, 9.0]]))
+    assert scores_to_shift(decided).tolist() == [[-2]]
 
 
 def test_scores_to_shift_rejects_what_is_no_map():
@@ -171,8 +172,8 @@ def test_scores_to_shift_rejects_what_is_no_map():
         with pytest.raises(ValueError, match=re.escape(message)):
             scores_to_shift(torch.rand(shape))
     assert scores_to_shift(torch.rand(0, 3, 4)).shape == (0, 2)
-    with pytest.raises(ValueError, match="Expected `tie_breaker` to have the shape of `scores`"):
-        scores_to_shift(torch.rand(2, 3), tie_breaker=torch.rand(2, 4))
+    with pytest.raises(ValueError, match="Expected `key` to have the shape of `scores`"):
+        break_ties(torch.rand(2, 3), torch.rand(2, 4))
 
 
 def test_shift_to_index_rejects_another_number_of_axes():

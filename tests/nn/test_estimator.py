@@ -13,6 +13,7 @@ from eqrestore_lightning.functional import (
 from eqrestore_lightning.nn import TranslationEstimator
 
 NETWORKS = {
+    "paper, colour": (3, (32, 32), {}),
     "paper": (1, (32, 32), {}),
     "signal": (2, (17,), {"kernel_size": 5, "bias": True}),
     "volume": (1, (8, 9, 10), {"kernel_size": 3, "hidden_channels": [2, 2], "skip": True}),
@@ -79,19 +80,63 @@ def test_restoring_is_the_same_for_every_shift(estimator):
     assert torch.equal(restored, restored[:1].expand_as(restored))
 
 
-def test_restoring_is_the_same_for_every_shift_where_all_scores_tie():
-    estimator = TranslationEstimator(1, (7, 8), kernel_size=3)
+def _some_shifts(x, count=64):
+    shift = random_shift(count, max(x.shape[2:]), num_spatial_dims=x.ndim - 2)
+    shift[0] = 0
+    return circular_shift(x.expand(count, *x.shape[1:]), shift)
+
+
+def _restore(estimator, x):
+    return estimator.undo(x, estimator.locate(estimator.exact_scores(x), x))
+
+
+def _nearly_uniform():
+    x = torch.ones(1, 1, 32, 32)
+    x[0, 0, 3, 5] = 1 - 1e-6
+    return x
+
+
+def _nearly_periodic():
+    x = torch.rand(1, 1, 32, 16).repeat(1, 1, 1, 2)
+    x[0, 0, 3, 5] += 2e-6
+    return x
+
+
+def _one_pixel():
+    x = torch.zeros(1, 1, 224, 224, dtype=torch.uint8)
+    x[0, 0, 100, 7] = 200
+    return x
+
+
+@pytest.mark.parametrize("image", [_nearly_uniform, _nearly_periodic, _one_pixel])
+def test_restoring_is_the_same_for_every_shift_where_all_scores_tie(image):
+    x = image()
+    estimator = TranslationEstimator(1, x.shape[2:], kernel_size=3, hidden_channels=[1])
     for parameter in estimator.parameters():
         parameter.data.zero_()
-    x = torch.rand(1, 1, 7, 8)
-    places = torch.cartesian_prod(torch.arange(7), torch.arange(8))
-    moved = circular_shift(x.expand(56, 1, 7, 8), places)
+    moved = _some_shifts(x)
+    restored = _restore(estimator, moved)
+    assert torch.equal(restored, restored[:1].expand_as(restored))
     scores = estimator.exact_scores(moved)
     assert scores.count_nonzero() == 0
-    restored = estimator.undo(moved, estimator.locate(scores, moved))
-    assert torch.equal(restored, restored[:1].expand_as(restored))
     lowest_index = estimator.undo(moved, scores_to_shift(scores))
     assert not torch.equal(lowest_index, restored)  # the lowest index does not follow
+
+
+@pytest.mark.parametrize("image", [_nearly_uniform, _nearly_periodic])
+def test_restoring_is_the_same_for_images_with_faint_features(image):
+    moved = _some_shifts(image(), count=256)
+    restored = _restore(TranslationEstimator(1, (32, 32)), moved)
+    assert torch.equal(restored, restored[:1].expand_as(restored))
+
+
+def test_images_that_are_not_finite_stay_where_they_are():
+    x = torch.rand(2, 1, 9, 9)
+    x[0, 0, 3, 4] = float("nan")
+    estimator = TranslationEstimator(1, (9, 9), kernel_size=3)
+    scores = estimator.exact_scores(x)
+    assert scores_to_margin(scores).isnan().tolist() == [True, False]
+    assert estimator.locate(scores, x)[0].tolist() == [0, 0]
 
 
 def test_a_periodic_image_cannot_be_located_but_is_restored_to_itself():
@@ -121,11 +166,16 @@ def test_blank_images_give_finite_scores(estimator):
 @pytest.mark.parametrize("network", NETWORKS)
 def test_no_start_is_dead(network):
     in_channels, size, options = NETWORKS[network]
-    x = torch.rand(4, in_channels, *size)
-    for seed in range(50):
+    noise = torch.rand(3, in_channels, *size)
+    last_channel = noise[:1] * (torch.arange(in_channels) == in_channels - 1).reshape(
+        1, -1, *[1] * len(size)
+    )
+    x = torch.cat([noise, 0.8 + 0.2 * noise, last_channel])
+    for seed in range(60):
         torch.manual_seed(seed)
         scores = TranslationEstimator(in_channels, size, **options)(x).flatten(1)
-        assert (scores.amax(1) > scores.amin(1)).all()
+        spread = scores.amax(1) - scores.amin(1)
+        assert (spread > 1e-3 * scores.abs().amax(1)).all()
 
 
 def test_scale_scores_changes_margins_only(estimator):

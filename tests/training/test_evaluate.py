@@ -72,8 +72,11 @@ def test_rejections():
     message = "Expected 9 figures in the row 'paper', but got 2."
     with pytest.raises(ValueError, match=re.escape(message)):
         shift_table(results, reference={"paper": [1.0, 2.0]})
-    message = "Expected `architecture` to be one of ['small_cnn'], but got 'vit'."
+    labels = [(images, 2 * labels) for images, labels in _data()]
+    message = "Expected labels below the number of logits, 2, but got 2."
+    classifier = _TopLeft().train()
     with pytest.raises(ValueError, match=re.escape(message)):
-        ClassifierModule(1, 10, architecture="vit")
+        evaluate_shifts(classifier, labels, restore=restore, progress=False)
+    assert classifier.training
     with pytest.raises(ValueError, match="Expected `learning_rate` to be above 0"):
         ClassifierModule(1, 10, learning_rate=0.0)

@@ -1,3 +1,4 @@
+import copy
 import json
 import re
 
@@ -85,6 +86,58 @@ def test_metrics_are_logged_for_every_stage(tmp_path):
     assert 0 <= result["test/shift_accuracy"] <= result["test/shift_accuracy_1px"] <= 1
 
 
+def test_within_one_pixel_is_counted_apart_from_exact(tmp_path):
+    estimator = TranslationEstimator(1, SIZE, hidden_channels=[], kernel_size=1)
+    estimator.layers[0].weight.data.fill_(1.0)  # scores are the image: brightest place
+    images = torch.zeros(8, 1, *SIZE)
+    images[:4, 0, 0, 0] = 1.0
+    images[4:, 0, 0, 1] = 1.0
+    loader = DataLoader(images, batch_size=4)  # the first batch is right by both counts
+    module = RestorerModule(estimator)
+    (result,) = _trainer(tmp_path).test(module, loader, verbose=False)
+    assert result["test/shift_accuracy"] == 0.5
+    assert result["test/shift_accuracy_1px"] == 1.0
+    assert result["test/shift_distance"] == 0.5
+
+
+def test_every_batch_draws_new_shifts_also_under_accumulation(tmp_path):
+    drawn = []
+
+    class _Watched(RestorerModule):
+        def _shifted(self, batch, step):
+            x, shift = super()._shifted(batch, step)
+            drawn.append(shift.tolist())
+            return x, shift
+
+    trainer = _trainer(tmp_path, max_epochs=2, accumulate_grad_batches=3)
+    trainer.fit(_Watched(_estimator(), max_shift=5), DataLoader(_blobs(), batch_size=32))
+    assert len(drawn) == 6
+    assert len({str(shift) for shift in drawn}) == 6
+
+
+def test_hyper_parameters_changed_before_fit_count(tmp_path):
+    module = RestorerModule(_estimator())
+    module.hparams["learning_rate"] = 1e-12
+    before = copy.deepcopy(module.estimator.state_dict())
+    _trainer(tmp_path, max_epochs=1).fit(module, DataLoader(_blobs(), batch_size=32))
+    for name, value in module.estimator.state_dict().items():
+        assert_close(value, before[name], rtol=0, atol=1e-6)
+
+
+def test_training_without_an_end_is_refused(tmp_path):
+    trainer = _trainer(tmp_path, max_epochs=-1, max_time={"seconds": 1})
+    with pytest.raises(ValueError, match="Expected the `Trainer` to have `max_epochs` or `max_st"):
+        trainer.fit(RestorerModule(_estimator()), DataLoader(_blobs(), batch_size=32))
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_pictures_need_one_or_three_channels_and_take_loaders_in_a_list(channels, tmp_path):
+    module = RestorerModule(TranslationEstimator(channels, SIZE, kernel_size=3))
+    loader = DataLoader(_blobs().expand(-1, channels, -1, -1), batch_size=32)
+    _trainer(tmp_path, max_epochs=1).fit(module, loader, [loader])
+    assert (tmp_path / "restored.png").is_file() == (channels == 1)
+
+
 @pytest.mark.parametrize(
     ("fill", "move"), [("circular", circular_shift), ("zeros", zero_fill_shift)]
 )
@@ -112,7 +165,7 @@ def test_circular_shifts_of_training_images_do_not_change_the_loss():
 
 
 def test_two_processes_reach_the_weights_of_one(tmp_path):
-    weights = []
+    weights, starts = [], []
     for devices in (1, 2):
         lightning.seed_everything(0, verbose=False)
         module = RestorerModule(
@@ -126,11 +179,12 @@ def test_two_processes_reach_the_weights_of_one(tmp_path):
             strategy="ddp_fork" if devices > 1 else "auto",
             max_epochs=2,
         )
+        starts.append(copy.deepcopy(module.estimator.state_dict()))
         trainer.fit(module, datamodule=DigitsDataModule(batch_size=200))
-        weights.append(module.state_dict())
-    start = RestorerModule(TranslationEstimator(1, (32, 32), hidden_channels=[2])).state_dict()
-    assert not torch.equal(weights[0]["log_scale"], start["log_scale"] + 1)
+        weights.append(module.estimator.state_dict())
     for name, value in weights[0].items():
+        assert torch.equal(starts[0][name], starts[1][name])
+        assert (value - starts[0][name]).abs().max() > 1e-2
         assert_close(weights[1][name], value, rtol=1e-3, atol=1e-4)
 
 
@@ -168,9 +222,9 @@ def test_the_factor_of_the_loss_moves_into_the_estimator(tmp_path):
 
 
 def test_a_dead_network_is_told(tmp_path):
-    estimator = _estimator(bias=False)
-    for parameter in estimator.parameters():
-        parameter.data.zero_()
+    estimator = _estimator(kernel_size="full")
+    estimator.layers[0].weight.data.zero_()
+    estimator.layers[0].bias.data.fill_(0.3)  # a constant map, but for the rounding of spectra
     module = RestorerModule(estimator, learning_rate=1e-12)
     trainer = _trainer(tmp_path, max_epochs=1, callbacks=[RestoredImageGrid()])
     with pytest.warns(UserWarning, match="all scores were equal for 96 training images"):
@@ -204,6 +258,8 @@ def test_ones_own_picture_takes_the_place_of_the_default(tmp_path):
         ({"max_shift": -1}, "from 0 to the size of the image, 12, but got -1."),
         ({"max_shift": 13}, "from 0 to the size of the image, 12, but got 13."),
         ({"learning_rate": 0.0}, "Expected `learning_rate` to be above 0, but got 0.0."),
+        ({"weight_decay": -0.1}, "Expected `weight_decay` to be at least 0, but got -0.1."),
+        ({"gradient_clip_norm": 0}, "Expected `gradient_clip_norm` to be above 0, but got 0."),
     ],
 )
 def test_rejections(options, message):

@@ -1,4 +1,5 @@
 import copy
+import pickle
 import re
 
 import PIL.Image
@@ -221,6 +222,7 @@ def test_sources(estimator, tmp_path):
 def test_it_pickles_and_copies(restore, tmp_path):
     x = _images(3)
     assert torch.equal(copy.deepcopy(restore)(x), restore(x))
+    assert torch.equal(pickle.loads(pickle.dumps(restore))(x), restore(x))
     torch.save(restore.state_dict(), tmp_path / "state.pt")
     twin = RestoreTransform(TranslationEstimator(3, SIZE, kernel_size=3, hidden_channels=[2, 2]))
     twin.load_state_dict(torch.load(tmp_path / "state.pt"))

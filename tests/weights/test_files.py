@@ -197,6 +197,31 @@ def test_a_configuration_cannot_claim_memory(estimator, tmp_path):
         load_estimator(path)
 
 
+def test_a_checkpoint_cannot_claim_memory(estimator, tmp_path):
+    config = {**estimator_config(estimator), "spatial_size": [10**6, 10**6]}
+    claimed = {
+        f"estimator.{name}": torch.zeros(1).expand(2, 1, 10**6) if "0.weight" in name else value
+        for name, value in estimator.state_dict().items()
+    }
+    path = tmp_path / "e.ckpt"
+    torch.save({"hyper_parameters": {"estimator": config}, "state_dict": claimed}, path)
+    assert path.stat().st_size < 10_000
+    with pytest.raises(ValueError, match="that claims more entries than the file holds"):
+        load_estimator(path)
+
+
+@pytest.mark.parametrize("log_scale", [float("nan"), float("inf"), 1e9])
+def test_a_factor_that_is_not_finite_is_refused(log_scale, estimator, tmp_path):
+    content = {
+        "hyper_parameters": {"estimator": estimator_config(estimator)},
+        "state_dict": {f"estimator.{k}": v for k, v in estimator.state_dict().items()},
+    }
+    content["state_dict"]["log_scale"] = torch.tensor(log_scale)
+    torch.save(content, tmp_path / "e.ckpt")
+    with pytest.raises(ValueError, match="Expected `factor` to be finite and above 0, but got"):
+        load_estimator(tmp_path / "e.ckpt")
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -33,6 +33,7 @@ def main(
     images: int = 10_000,
     other_images: int = 100,
     batch_size: int = 250,
+    device: str = "cpu",
 ) -> None:
     """Run the recipe.
 
@@ -42,14 +43,15 @@ def main(
         images: Test images restored under every shift by `RestoreTransform`.
         other_images: Test images restored by the other ways.
         batch_size: Images restored at a time.
+        device: Where to restore, such as cpu or cuda.
     """
-    pixels = MNISTDataModule(data).dataset("test").images
-    restore = RestoreTransform(weights)
-    estimator = load_estimator(weights)
+    pixels = MNISTDataModule(data).dataset("test").images.to(device)
+    restore = RestoreTransform(weights).to(device)
+    estimator = load_estimator(weights).to(device)
     print("| way to evaluate | images | pairs | restored images that differ |\n|---|---|---|---|")
     _row("RestoreTransform (exact)", pixels[:images], restore, batch_size)
     for method in CONV_METHODS:
-        if method not in ("auto", "exact", "depthwise"):
+        if method not in ("exact", "depthwise"):  # depthwise takes one channel
             _row(
                 f"float32, {method}",
                 pixels[:other_images],
@@ -84,7 +86,7 @@ def _plain(
     """Restore by the first largest score of the network as it is evaluated in training."""
     network = TranslationEstimator(**estimator.config)
     network.load_state_dict(estimator.state_dict())
-    network.to(dtype)
+    network.to(next(estimator.parameters()).device, dtype)
     for layer in network.layers:
         setattr(layer, "method", method)  # noqa: B010  # a ModuleList does not know its type
 

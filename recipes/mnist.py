@@ -48,7 +48,7 @@ def main(
         data=MNISTDataModule(data, download=download, seed=seed),
         restorer_data=MirroredMNIST(data, download=download, seed=seed),
         network={
-            "hidden_channels": [4],
+            "hidden_channels": [6],
             "kernel_size": ["full", 1],
             "bias": True,
             "separable": True,

@@ -87,6 +87,7 @@ ENTRIES: dict[str, Entry] = {
 def main(
     data: Path = DATA,
     only: Sequence[str] = (),
+    output: Path = Path("outputs/mnist_tradeoff"),
     seed: int = 0,
 ) -> None:
     """Run the recipe.
@@ -94,6 +95,7 @@ def main(
     Args:
         data: Folder that holds MNIST/raw; by default what EQRESTORE_DATA names, or data.
         only: Names of the rows to measure; all by default.
+        output: Folder for the picture of the last network.
         seed: Decides everything random.
     """
     unknown = sorted(set(only) - set(ENTRIES))
@@ -120,6 +122,7 @@ def main(
                 accelerator="cpu",
                 max_epochs=entry.epochs,
                 limit_val_batches=0,
+                default_root_dir=output,
                 logger=False,
                 enable_checkpointing=False,
                 enable_model_summary=False,

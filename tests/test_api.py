@@ -1,7 +1,9 @@
 import importlib
 import subprocess
 import sys
+import zipfile
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
@@ -29,6 +31,16 @@ def test_rooms_say_what_they_export(room):
 
 def test_version_is_the_installed_one():
     assert version("eqrestore-lightning") == eqrestore_lightning.__version__
+
+
+def test_the_wheel_holds_types_and_weights(tmp_path):
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=Path(__file__).parent.parent, check=True, capture_output=True)
+    (wheel,) = tmp_path.iterdir()
+    names = set(zipfile.ZipFile(wheel).namelist())
+    for name in ("py.typed", "weights/index.json", "weights/digits.safetensors"):
+        assert f"eqrestore_lightning/{name}" in names
+    assert not any(name.startswith(("tests/", "recipes/")) for name in names)
 
 
 def test_restoring_imports_neither_lightning_nor_torchmetrics_nor_wandb():

@@ -91,6 +91,16 @@ def test_digits_leaves_files_that_restore(digits):
         RestoreTransform(source)(image)
 
 
+def test_the_example_of_the_readme_runs(digits, capsys):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
+    example = next(block for block in blocks if "outputs/digits" in block)
+    assert len(example.splitlines()) <= 8
+    exec(example.replace("outputs/digits", str(digits["python"][0])), {})
+    without, restored = map(float, re.findall(r"tensor\((.*?)\)", capsys.readouterr().out))
+    assert restored > without + 0.2
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["torchrun", "fabric"])
 def test_digits_runs_under_every_launcher(launcher, tmp_path):

@@ -17,10 +17,11 @@ def centre_of_mass_rule() -> TranslationEstimator:
     MNIST's digits were placed by rounding their centre of mass to whole pixels: zero-padded to
     32 × 32 it lies in [15.5, 16.5) on both axes. Four full-size filters measure by how much a place
     misses that, a fifth the mass within two pixels of the border; the score is what is left after
-    subtracting all five, 0 where nothing is amiss.
+    subtracting all five, 0 where nothing is amiss. A bias below what one grey level can do keeps
+    the window open on its upper side.
     """
     estimator = TranslationEstimator(
-        1, (SIZE, SIZE), hidden_channels=[5], kernel_size=["full", 1], bias=False
+        1, (SIZE, SIZE), hidden_channels=[5], kernel_size=["full", 1], bias=True
     )
     position = (torch.arange(SIZE) - (SIZE - 1) // 2) % SIZE  # of the pixel that each tap reads
     low, high = 15.5 - position, position - 16.5
@@ -35,6 +36,7 @@ def centre_of_mass_rule() -> TranslationEstimator:
     ]
     weights = dict(estimator.named_parameters())
     weights["layers.0.weight"].copy_(torch.stack(filters).unsqueeze(1))
+    weights["layers.0.bias"].copy_(torch.tensor([0.0, 1.0, 0.0, 1.0, 0.0]) / 1020)
     weights["layers.1.weight"].fill_(-1.0)
     return estimator
 

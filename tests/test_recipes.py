@@ -12,7 +12,12 @@ import pytest
 import torch
 from wandb_offline import read_history
 
-from eqrestore_lightning import MNISTDataModule, RestoreTransform, load_estimator
+from eqrestore_lightning import (
+    MNISTDataModule,
+    RestoreTransform,
+    load_estimator,
+    scores_to_shift,
+)
 
 ROOT = Path(__file__).parent.parent
 BIN = Path(sys.executable).parent
@@ -97,8 +102,8 @@ def test_the_example_of_the_readme_runs(digits, capsys):
     example = next(block for block in blocks if "outputs/digits" in block)
     assert len(example.splitlines()) <= 8
     exec(example.replace("outputs/digits", str(digits["python"][0])), {})
-    without, restored = map(float, re.findall(r"tensor\((.*?)\)", capsys.readouterr().out))
-    assert restored > without + 0.2
+    (accuracy,) = map(float, re.findall(r"tensor\((.*?)\)", capsys.readouterr().out))
+    assert accuracy > 0.7  # the fixture trains for seconds only
 
 
 @pytest.mark.slow
@@ -114,8 +119,13 @@ def test_the_rule_restores_all_of_mnist(mnist_root, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "recipes")
     rules = runpy.run_path(str(ROOT / "recipes" / "_rules.py"))
     images = MNISTDataModule(mnist_root).dataset("test").images
-    estimate = RestoreTransform(rules["centre_of_mass_rule"]()).estimate
-    assert torch.cat([estimate(part) for part in images.split(1000)]).count_nonzero() == 0
+    rule = rules["centre_of_mass_rule"]()
+    estimate = RestoreTransform(rule).estimate
+    exact = torch.cat([estimate(part) for part in images.split(1000)])
+    assert (exact != 0).any(1).sum() <= 1  # one centre lies on the edge of the window, to 16 bits
+    with torch.no_grad():
+        scores = torch.cat([rule.double()(part.double()) for part in images.split(1000)])
+    assert scores_to_shift(scores).count_nonzero() == 0
     phase = rules["first_harmonic_phase"](images.float())
     assert 0.52 < (phase == 0).all(1).double().mean() < 0.54
 

@@ -56,6 +56,7 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
 
     Source: Section 4.1 of the paper; the exact arithmetic is our own.
 
+    >>> import torch
     >>> restore = RestoreTransform("digits")
     >>> image = torch.zeros(1, 32, 32, dtype=torch.uint8)
     >>> image[0, 10:22, 13:19] = 200

@@ -63,7 +63,7 @@ ENTRIES: dict[str, Entry] = {
         epochs=20, network={"hidden_channels": [8], "kernel_size": ["full", 1], "bias": True}
     ),
     "16 channels, 3 × 3 dilated 1,1,2,4,8,1, skips": Entry(
-        epochs=2,
+        epochs=1,
         learning_rate=3e-3,
         network={
             "hidden_channels": [16] * 5,

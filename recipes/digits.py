@@ -4,6 +4,8 @@ Trains the classifier and the restorer, and prints the classifier's accuracy und
 of up to 0 … 8 pixels, with and without the restorer.
 
     lightning run recipes/digits.py
+
+Takes 25 s on 2 CPU cores (AMD EPYC).
 """
 
 from pathlib import Path

@@ -5,6 +5,8 @@ For 10,000 images and all 1,024 shifts the restored image must equal the one of 
 evaluate the same network are counted beside it, on fewer images: for those it is not guaranteed.
 
     python recipes/invariance.py --data data
+
+Takes 15 minutes on 2 CPU cores (AMD EPYC).
 """
 
 from collections.abc import Callable
@@ -31,7 +33,7 @@ def main(
     data: Path = DATA,
     weights: str = "mnist",
     images: int = 10_000,
-    other_images: int = 100,
+    other_images: int = 20,
     batch_size: int = 250,
     device: str = "cpu",
 ) -> None:

@@ -5,6 +5,8 @@ accuracy under circular shifts of up to 0 … 8 pixels, with and without the res
 first row of the paper's Table 1 (whose MNIST was resized, not padded).
 
     lightning run recipes/mnist.py --data data
+
+Takes 4 minutes on 2 CPU cores (AMD EPYC).
 """
 
 from pathlib import Path

@@ -5,6 +5,8 @@ images through `RestoreTransform`; beside them the rules that know how MNIST was
 training.
 
     python recipes/mnist_tradeoff.py --data data
+
+Takes 10 minutes on 2 CPU cores (AMD EPYC).
 """
 
 import statistics

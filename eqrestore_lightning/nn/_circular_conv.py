@@ -10,7 +10,7 @@ from eqrestore_lightning.functional import CONV_METHODS, ConvMethod, circular_co
 
 
 class _CircularConv(nn.Module):
-    """Hold the filters of one circular convolution over `num_spatial_dims` axes.
+    """Add up one circular convolution for each input channel, and a constant.
 
     Args:
         in_channels: Channels of the input.

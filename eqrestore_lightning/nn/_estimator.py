@@ -133,7 +133,7 @@ class TranslationEstimator(nn.Module):
         layer also passes on the mean of the image's channels, and every other layer the first
         channel before it. What reaches the scores is then constant only if the image is.
 
-        Source: own. Five of eleven networks drawn as `torch.nn.Conv2d` does gave constant scores.
+        Source: own. `torch.nn.Conv2d` draws biases that often leave nothing for a ReLU to pass on.
         """
         for number, layer in enumerate(self._convs()):
             layer.reset_parameters()
@@ -219,7 +219,8 @@ class TranslationEstimator(nn.Module):
         """
         best = scores.amax(tuple(range(1, scores.ndim)), keepdim=True)
         # Ties are rare, and looking for them is cheaper than deciding them; a traced graph decides.
-        if torch.compiler.is_compiling() or (scores == best).flatten(1).sum(1).gt(1).any():
+        traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+        if traced or (scores == best).flatten(1).sum(1).gt(1).any():
             for key in _content_keys(_as_float64(x)):
                 scores = break_ties(scores, key)
         return scores_to_shift(scores).to(x.device)

@@ -219,8 +219,7 @@ class TranslationEstimator(nn.Module):
         """
         best = scores.amax(tuple(range(1, scores.ndim)), keepdim=True)
         # Ties are rare, and looking for them is cheaper than deciding them; a traced graph decides.
-        traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
-        if traced or (scores == best).flatten(1).sum(1).gt(1).any():
+        if torch.compiler.is_compiling() or (scores == best).flatten(1).sum(1).gt(1).any():
             for key in _content_keys(_as_float64(x)):
                 scores = break_ties(scores, key)
         return scores_to_shift(scores).to(x.device)

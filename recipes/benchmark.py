@@ -7,7 +7,7 @@ times the methods of `circular_conv`, from which its rule was made.
 
     python recipes/benchmark.py
 
-Takes 40 s on 2 CPU cores (AMD EPYC). Run it on an idle machine.
+Takes about a minute on 2 CPU cores (AMD EPYC). Run it on an idle machine.
 """
 
 import statistics

@@ -6,7 +6,7 @@ evaluate the same network are counted beside it, on fewer images: for those it i
 
     python recipes/invariance.py --data data
 
-Takes 15 minutes on 2 CPU cores (AMD EPYC).
+Takes 10 minutes on 2 CPU cores (AMD EPYC).
 """
 
 from collections.abc import Callable

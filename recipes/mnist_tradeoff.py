@@ -6,7 +6,7 @@ training.
 
     python recipes/mnist_tradeoff.py --data data
 
-Takes 10 minutes on 2 CPU cores (AMD EPYC).
+Takes 9 minutes on 2 CPU cores (AMD EPYC).
 """
 
 import statistics

@@ -11,7 +11,8 @@ from torch import Tensor
 ConvMethod: TypeAlias = Literal["auto", "direct", "fft", "depthwise", "exact"]
 CONV_METHODS: tuple[ConvMethod, ...] = ("auto", "direct", "fft", "depthwise", "exact")
 
-# Measured by `python recipes/benchmark.py --only crossover` on two CPU cores; see its docstring.
+# Chosen from what `python recipes/benchmark.py --only '["crossover"]'` printed on two CPU cores;
+# elsewhere not measured.
 _DEPTHWISE_MAX_TAPS = 15 * 15
 _DIRECT_MAX_TAPS_CPU = 5 * 5
 _DIRECT_MAX_TAPS_ELSEWHERE = 15 * 15

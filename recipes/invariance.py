@@ -50,6 +50,8 @@ def main(
     pixels = MNISTDataModule(data).dataset("test").images.to(device)
     restore = RestoreTransform(weights).to(device)
     estimator = load_estimator(weights).to(device)
+    if not isinstance(estimator, TranslationEstimator):
+        raise TypeError(f"Expected weights for translations, but got a {type(estimator).__name__}.")
     print("| way to evaluate | images | pairs | restored images that differ |\n|---|---|---|---|")
     _row("RestoreTransform (exact)", pixels[:images], restore, batch_size)
     for method in CONV_METHODS:

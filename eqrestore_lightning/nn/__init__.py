@@ -1,6 +1,13 @@
 """Layers and networks."""
 
+from eqrestore_lightning.nn._base import Estimator
 from eqrestore_lightning.nn._circular_conv import CircularConv1d, CircularConv2d, CircularConv3d
 from eqrestore_lightning.nn._estimator import TranslationEstimator
 
-__all__ = ["CircularConv1d", "CircularConv2d", "CircularConv3d", "TranslationEstimator"]
+__all__ = [
+    "CircularConv1d",
+    "CircularConv2d",
+    "CircularConv3d",
+    "Estimator",
+    "TranslationEstimator",
+]

@@ -15,6 +15,7 @@ from eqrestore_lightning.functional import (
     leading_bits,
     scores_to_shift,
 )
+from eqrestore_lightning.nn._base import Estimator
 from eqrestore_lightning.nn._circular_conv import (
     CircularConv1d,
     CircularConv2d,
@@ -25,7 +26,7 @@ from eqrestore_lightning.nn._circular_conv import (
 KernelSize: TypeAlias = int | Literal["full"]
 
 
-class TranslationEstimator(nn.Module):
+class TranslationEstimator(Estimator):
     r"""Score every circular shift of an image: the canonical network of the paper.
 
     `F = F_L ∘ … ∘ F_1`, `F_l(x)_o = relu(Σ_i w[o, i] ⊛ x_i + b_o)`, one output map, no striding, no

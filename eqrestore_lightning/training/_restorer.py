@@ -79,13 +79,13 @@ class RestorerModule(lightning.LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if isinstance(estimator, Mapping):
-            estimator = build_estimator(estimator)
-        elif not isinstance(estimator, TranslationEstimator):
+        given = build_estimator(estimator) if isinstance(estimator, Mapping) else estimator
+        if not isinstance(given, TranslationEstimator):
             raise TypeError(
                 f"Expected `estimator` to be a TranslationEstimator or its configuration, "
-                f"but got {type(estimator).__name__}."
+                f"but got {type(given).__name__}."
             )
+        estimator = given
         if fill not in get_args(Fill):
             raise ValueError(f"Expected `fill` to be one of {get_args(Fill)}, but got {fill!r}.")
         if not 0 <= max_shift <= min(estimator.spatial_size):

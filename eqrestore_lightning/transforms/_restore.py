@@ -6,12 +6,13 @@ import os
 from typing import Any
 
 import PIL.Image
+import torch
 from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from eqrestore_lightning.functional import scores_to_margin
-from eqrestore_lightning.nn import TranslationEstimator
+from eqrestore_lightning.nn import Estimator
 from eqrestore_lightning.weights import load_estimator
 
 
@@ -39,7 +40,10 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
 
     Args:
         source: The name of bundled weights, the path of a `.safetensors` or Lightning `.ckpt` file,
-            or a `TranslationEstimator` (copied).
+            or an estimator (copied).
+        min_margin: Images whose `margin` is below it are left as they are; 0 restores all. The
+            margin of an image is the same for every shift, so an image is restored for all shifts
+            or for none; `trusted` tells which.
 
     Shapes:
         `(C, *spatial)` or `(..., C, *spatial)` with the channels and size of the estimator, of any
@@ -52,7 +56,8 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
         FileNotFoundError: If `source` is a path that leads to no file.
         TypeError: If `source` is of another type; in `forward` for PIL images (use
             `v2.ToImage()` first), bounding boxes, key points or complex input.
-        ValueError: If `source` is malformed; in `forward` for another size or number of channels.
+        ValueError: If `source` is malformed or `min_margin` is below 0; in `forward`
+            for another size or number of channels.
 
     Source: Section 4.1 of the paper; the exact arithmetic is our own.
 
@@ -67,17 +72,22 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
     tensor([ 5, 29])
     """
 
-    def __init__(self, source: str | os.PathLike[str] | TranslationEstimator) -> None:
+    def __init__(
+        self, source: str | os.PathLike[str] | Estimator, *, min_margin: float = 0.0
+    ) -> None:
         super().__init__()
-        if isinstance(source, TranslationEstimator):
+        if isinstance(source, Estimator):
             estimator = copy.deepcopy(source)
         elif isinstance(source, str | os.PathLike):
             estimator = load_estimator(source)
         else:
             raise TypeError(
-                f"Expected `source` to be a name, a path or a TranslationEstimator, "
+                f"Expected `source` to be a name, a path or an estimator, "
                 f"but got {type(source).__name__}."
             )
+        if not min_margin >= 0:
+            raise ValueError(f"Expected `min_margin` to be at least 0, but got {min_margin}.")
+        self.min_margin = min_margin
         self.estimator = _freeze(estimator)
         self.train(False)
 
@@ -99,13 +109,11 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
             TypeError: If `x` is complex.
             ValueError: If `x` has another size or number of channels.
         """
-        flat = self._flatten(x)
-        return self.estimator.exact_scores(flat).reshape(
-            *self._batch_shape(x), *self.estimator.spatial_size
-        )
+        scores = self.estimator.exact_scores(self._flatten(x))
+        return scores.reshape(*self._batch_shape(x), *scores.shape[1:])
 
     def estimate(self, x: Tensor) -> Tensor:
-        """Estimate the shift of every image.
+        """Estimate the shift of every image: what `forward` undoes, 0 below `min_margin`.
 
         Args:
             x: Shape `(..., C, *spatial)`, any real dtype.
@@ -118,9 +126,8 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
             TypeError: If `x` is complex.
             ValueError: If `x` has another size or number of channels.
         """
-        return self._locate(self._flatten(x)).reshape(
-            *self._batch_shape(x), len(self.estimator.spatial_size)
-        )
+        element = self._locate(self._flatten(x))
+        return element.reshape(*self._batch_shape(x), *element.shape[1:])
 
     def margin(self, x: Tensor) -> Tensor:
         """Say how far the best place is ahead of the second: log-odds, 0 where they tie.
@@ -140,6 +147,21 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
             self._batch_shape(x)
         )
 
+    def trusted(self, x: Tensor) -> Tensor:
+        """Say which images `forward` restores: those with a `margin` of at least `min_margin`.
+
+        Args:
+            x: Shape `(..., C, *spatial)`, any real dtype.
+
+        Returns:
+            bool of shape `(...)`; False for images that are not finite.
+
+        Raises:
+            TypeError: If `x` is complex.
+            ValueError: If `x` has another size or number of channels.
+        """
+        return self.margin(x) >= self.min_margin
+
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Estimate the shift of the one image of the sample."""
         for leaf in flat_inputs:
@@ -158,21 +180,26 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
         images = [leaf for leaf in flat_inputs if not isinstance(leaf, tv_tensors.Mask)]
         if len(images) != 1:
             raise ValueError(f"Expected one image in a sample, but got {len(images)}.")
-        return {"shift": self._locate(self._flatten(images[0]))}
+        return {"element": self._locate(self._flatten(images[0]))}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Move one image, or the mask that belongs to it, back."""
-        shift = params["shift"]
+        element = params["element"]
         plain = _plain(inpt)
         if isinstance(inpt, tv_tensors.Mask):
-            flat = self._flatten_mask(plain, len(shift))
+            flat = self._flatten_mask(plain, len(element))
         else:
             flat = plain.reshape(-1, self.estimator.in_channels, *self.estimator.spatial_size)
-        restored = self.estimator.undo(flat, shift).reshape(plain.shape)
+        restored = self.estimator.undo(flat, element).reshape(plain.shape)
         return tv_tensors.wrap(restored, like=inpt) if plain is not inpt else restored
 
     def _locate(self, flat: Tensor) -> Tensor:
-        return self.estimator.locate(self.estimator.exact_scores(flat), flat)
+        scores = self.estimator.exact_scores(flat)
+        element = self.estimator.locate(scores, flat)
+        if self.min_margin == 0:
+            return element
+        trusted = (scores_to_margin(scores) >= self.min_margin).to(element.device)
+        return torch.where(trusted[:, None], element, 0)
 
     def _batch_shape(self, x: Tensor) -> tuple[int, ...]:
         return tuple(x.shape[: -1 - len(self.estimator.spatial_size)])
@@ -203,7 +230,7 @@ def _plain(x: Tensor) -> Tensor:
     return x.as_subclass(Tensor) if isinstance(x, tv_tensors.TVTensor) else x
 
 
-def _freeze(estimator: TranslationEstimator) -> TranslationEstimator:
+def _freeze(estimator: Estimator) -> Estimator:
     """Turn every parameter into a buffer: it moves with `.to()`, and no optimiser sees it."""
     for module in list(estimator.modules()):
         for name, parameter in list(module.named_parameters(recurse=False)):

@@ -6,7 +6,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from eqrestore_lightning.nn import TranslationEstimator
+from eqrestore_lightning.nn import Estimator
 from eqrestore_lightning.weights._files import read_estimator
 
 _FOLDER = Path(str(resources.files("eqrestore_lightning.weights")))
@@ -22,7 +22,7 @@ def bundled_weights() -> dict[str, dict[str, Any]]:
     return index
 
 
-def load_estimator(source: str | os.PathLike[str]) -> TranslationEstimator:
+def load_estimator(source: str | os.PathLike[str]) -> Estimator:
     """Load an estimator by the name of bundled weights or by path.
 
     Args:

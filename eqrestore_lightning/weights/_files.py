@@ -13,13 +13,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from eqrestore_lightning.nn import TranslationEstimator
+from eqrestore_lightning.nn import Estimator, TranslationEstimator
 
-ESTIMATOR_KINDS = {"TranslationEstimator": TranslationEstimator}
+ESTIMATOR_KINDS: dict[str, type[Estimator]] = {"TranslationEstimator": TranslationEstimator}
 _FORMAT = "eqrestore-estimator"
 
 
-def estimator_config(estimator: TranslationEstimator) -> dict[str, Any]:
+def estimator_config(estimator: Estimator) -> dict[str, Any]:
     """Give what `build_estimator` needs, in plain JSON types.
 
     Raises:
@@ -37,7 +37,7 @@ def estimator_config(estimator: TranslationEstimator) -> dict[str, Any]:
     return {"kind": kind, **estimator.config}
 
 
-def build_estimator(config: Mapping[str, Any]) -> TranslationEstimator:
+def build_estimator(config: Mapping[str, Any]) -> Estimator:
     """Build an estimator with fresh weights from what `estimator_config` gave.
 
     Raises:
@@ -60,7 +60,7 @@ def build_estimator(config: Mapping[str, Any]) -> TranslationEstimator:
 
 
 def save_estimator(
-    estimator: TranslationEstimator,
+    estimator: Estimator,
     path: str | os.PathLike[str],
     *,
     metadata: Mapping[str, str] | None = None,
@@ -100,7 +100,7 @@ def save_estimator(
     path.chmod(0o644)
 
 
-def read_estimator(path: str | os.PathLike[str]) -> TranslationEstimator:
+def read_estimator(path: str | os.PathLike[str]) -> Estimator:
     """Load an estimator from a `.safetensors` file or a Lightning `.ckpt`.
 
     Only tensors and plain values are read, nothing in the file is executed, and every tensor must
@@ -184,7 +184,7 @@ def _read_checkpoint(path: Path) -> tuple[object, dict[str, Tensor], float]:
     return parameters["estimator"], tensors, scale
 
 
-def _assemble(config: object, state: Mapping[str, object]) -> TranslationEstimator:
+def _assemble(config: object, state: Mapping[str, object]) -> Estimator:
     if not isinstance(config, dict) or not all(isinstance(name, str) for name in config):
         raise ValueError(f"a configuration of type {type(config).__name__}, not a mapping.")
     with torch.device("meta"):  # shapes only: a stranger's numbers must not claim memory

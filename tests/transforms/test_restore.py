@@ -57,6 +57,22 @@ def test_estimate_tells_the_shift_that_the_image_is_moved_back_by(restore):
     assert torch.equal((after - shift - applied) % torch.tensor(SIZE), torch.zeros(5, 2).long())
 
 
+def test_images_below_the_margin_are_left_as_they_are(estimator):
+    x = _images(40)
+    margin = RestoreTransform(estimator).margin(x)
+    gate = RestoreTransform(estimator, min_margin=float(margin.median()))
+    trusted = gate.trusted(x)
+    assert torch.equal(trusted, margin >= gate.min_margin)
+    assert 10 < trusted.sum() < 30
+    assert torch.equal(gate(x)[~trusted], x[~trusted])
+    assert torch.equal(gate(x)[trusted], RestoreTransform(estimator)(x)[trusted])
+    assert (gate.estimate(x)[~trusted] == 0).all()
+    moved = circular_shift(x, random_shift(40, 6))
+    assert torch.equal(gate.trusted(moved), trusted)  # for all shifts of an image, or for none
+    with pytest.raises(ValueError, match="Expected `min_margin` to be at least 0, but got nan"):
+        RestoreTransform(estimator, min_margin=float("nan"))
+
+
 def test_scores_and_margin_follow_the_image(restore):
     x = _images(5)
     moved = circular_shift(x, random_shift(5, 6))
@@ -213,7 +229,7 @@ def test_sources(estimator, tmp_path):
     expected = RestoreTransform(estimator)(x)
     assert torch.equal(RestoreTransform(path)(x), expected)
     assert torch.equal(RestoreTransform(str(path))(x), expected)
-    with pytest.raises(TypeError, match="Expected `source` to be a name, a path or a Translation"):
+    with pytest.raises(TypeError, match="Expected `source` to be a name, a path or an estimator"):
         RestoreTransform(3)
     with pytest.raises(FileNotFoundError, match="Expected a file of weights, but found none at"):
         RestoreTransform(tmp_path / "none.ckpt")

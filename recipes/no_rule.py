@@ -10,6 +10,11 @@ tells the shift. Each task trains one estimator and prints beside it what each r
 - `mnist-noise`: Gaussian noise, standard deviation 0.3, over the whole image, clipped to 0…1;
 - `mnist-clutter`: digits over darkened photographs.
 
+A ResNet-18, trained on each kind of photographs and frozen, shows what restoring gains and loses,
+with and without a gate (`min_margin`), and what becomes of crops that move over more image than
+they show: there nothing wraps around and nothing should be moved.
+
+    lightning run --precision bf16-mixed recipes/no_rule.py --data data
     lightning run recipes/no_rule.py --data data --only '["mnist-noise"]'
 """
 
@@ -20,21 +25,25 @@ from typing import Any
 
 import lightning as L
 import torch
-from _measure import shifts_found
+from _measure import gate_rows, shifts_found
 from _mnist import ClutteredMNIST, NoisyMNIST
 from _recipe import DATA, Recipe, is_rank_zero
 from _rules import blank_border_rule, centre_of_mass_rule, first_harmonic_phase, largest_seam
 from jsonargparse import auto_cli
-from torch import Tensor
+from torch import Tensor, nn
 
 from eqrestore_lightning import (
     CIFAR10DataModule,
+    ClassifierModule,
     RestorerModule,
     RestoreTransform,
     TranslationEstimator,
     circular_shift,
+    evaluate_shifts,
 )
+from eqrestore_lightning.classifiers import Stem
 from eqrestore_lightning.data import ImageTensors, InMemoryDataModule, Split
+from eqrestore_lightning.training import Restorer
 
 # Local features, then sums along rows and columns: full-size filters that are outer products.
 NETWORK: dict[str, Any] = {
@@ -84,7 +93,7 @@ class Task:
 
     data: Callable[..., InMemoryDataModule]
     rules: Mapping[str, Callable[[Tensor], Tensor]]
-    epochs: int
+    classify: bool = False
 
 
 def unpadded_cifar10(*args: Any, **options: Any) -> CIFAR10DataModule:
@@ -102,10 +111,10 @@ def tasks() -> dict[str, Task]:
         **seam,
     }
     return {
-        "cifar10-unpadded": Task(unpadded_cifar10, seam, 12),
-        "cifar10-crops": Task(CroppedCIFAR10, seam, 10),
-        "mnist-noise": Task(NoisyMNIST, digits, 6),
-        "mnist-clutter": Task(ClutteredMNIST, digits, 6),
+        "cifar10-unpadded": Task(unpadded_cifar10, seam, classify=True),
+        "cifar10-crops": Task(CroppedCIFAR10, seam, classify=True),
+        "mnist-noise": Task(NoisyMNIST, digits),
+        "mnist-clutter": Task(ClutteredMNIST, digits),
     }
 
 
@@ -113,7 +122,10 @@ def main(
     data: Path = DATA,
     output: Path = Path("outputs/no_rule"),
     only: Sequence[str] = (),
-    epochs: int | None = None,
+    epochs: int = 4,
+    classifier_epochs: int = 2,
+    stem: Stem = "original",
+    num_images: int = 2_000,
     seed: int = 0,
     bundle: bool = False,
 ) -> None:
@@ -124,7 +136,10 @@ def main(
             data.
         output: Folder for weights, tables and W&B's files.
         only: Names of the tasks to run; all by default.
-        epochs: Times that training goes through the images; by default what each task needs.
+        epochs: Times that training an estimator goes through the images.
+        classifier_epochs: Times that training a ResNet-18 does.
+        stem: Of the ResNet-18, "small" for a GPU.
+        num_images: How many test images are classified.
         seed: Decides everything random.
         bundle: Put the weights of `cifar10-unpadded` into the package.
     """
@@ -147,7 +162,18 @@ def main(
         L.seed_everything(seed, verbose=False)
         estimator = TranslationEstimator(source.in_channels, source.spatial_size, **NETWORK)
         module = RestorerModule(estimator, learning_rate=3e-3, seed=seed)
-        seconds = recipe.fit(name, module, source, epochs=epochs or task.epochs)
+        seconds = recipe.fit(name, module, source, epochs=epochs)
+        classifier = ClassifierModule(
+            source.in_channels, 10, architecture="resnet18", stem=stem, learning_rate=2e-3
+        )
+        if task.classify:
+            recipe.fit(
+                f"{name}-resnet18",
+                classifier,
+                source,
+                epochs=classifier_epochs,
+                launcher_precision=True,
+            )
         if not is_rank_zero():
             continue
         restore = RestoreTransform(estimator.cpu())
@@ -164,9 +190,41 @@ def main(
             training_seconds=seconds,
             bundle=bundle and name == "cifar10-unpadded",
         )
+        if task.classify:
+            classify(recipe, name, source, restore, classifier.cpu(), num_images)
     if is_rank_zero():
         recipe.add_rows("shifts found on test images", rows)
         recipe.close()
+
+
+def classify(
+    recipe: Recipe,
+    name: str,
+    source: InMemoryDataModule,
+    restore: RestoreTransform,
+    classifier: nn.Module,
+    num_images: int,
+) -> None:
+    """Measure a classifier under circular shifts, behind gates, and under crops that move."""
+    test = source.dataset("test")
+    test = ImageTensors(test.images[:num_images], test.labels[:num_images])
+    restorers: dict[str, Restorer] = {"restored": restore}
+    results = evaluate_shifts(
+        classifier, test.loader(250), restorers=restorers, max_shifts=(0, 2, 4, 8)
+    )
+    recipe.add_results(f"{name}, circular shifts", results)
+    recipe.add_rows(f"{name}, gate", gate_rows(classifier, test, restore, max_shift=8))
+    if isinstance(source, CroppedCIFAR10):
+        whole = CIFAR10DataModule(source.root, padding=0).dataset("test")
+        whole = ImageTensors(whole.images[:num_images], whole.labels[:num_images])
+        margins = torch.cat([restore.margin(images) for images, _ in test.loader(250)])
+        restorers["restored, gate at 10 %"] = RestoreTransform(
+            restore.estimator, min_margin=float(margins.quantile(0.1))
+        )
+        results = evaluate_shifts(
+            classifier, whole.loader(250), restorers=restorers, max_shifts=(0, 2, 4), kind="crop"
+        )
+        recipe.add_results(f"{name}, crops that move", results)
 
 
 if __name__ == "__main__":

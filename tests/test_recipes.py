@@ -17,7 +17,9 @@ from wandb_offline import read_history, read_records
 from eqrestore_lightning import (
     MNISTDataModule,
     RestoreTransform,
+    circular_shift,
     load_estimator,
+    random_shift,
     scores_to_shift,
 )
 
@@ -95,7 +97,8 @@ def test_digits_writes_one_wandb_run_with_everything(digits):
         pictures = {path.name.split("_")[0] for path in run.glob("files/media/images/*.png")}
         assert pictures == {"restored", "accuracy", "restorer-restored"}
         (animation,) = run.glob("files/media/videos/*.gif")
-        assert PIL.Image.open(animation).n_frames == 40
+        with PIL.Image.open(animation) as picture:
+            assert picture.n_frames == 40
         (begun,) = (record.run for record in read_records(file) if record.HasField("run"))
         assert begun.run_group == "digits"
         assert sorted(begun.tags) == ["digits", "translation"]
@@ -157,9 +160,13 @@ def test_digits_runs_under_every_launcher(launcher, tmp_path):
     assert len(list((tmp_path / "wandb").glob("offline-run-*"))) == 1
 
 
-def test_the_rule_restores_all_of_mnist(mnist_root, monkeypatch):
+@pytest.fixture
+def rules(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "recipes")
-    rules = runpy.run_path(str(ROOT / "recipes" / "_rules.py"))
+    return runpy.run_path(str(ROOT / "recipes" / "_rules.py"))
+
+
+def test_the_rule_restores_all_of_mnist(mnist_root, rules):
     images = MNISTDataModule(mnist_root).dataset("test").images
     rule = rules["centre_of_mass_rule"]()
     estimate = RestoreTransform(rule).estimate
@@ -170,6 +177,44 @@ def test_the_rule_restores_all_of_mnist(mnist_root, monkeypatch):
     assert scores_to_shift(scores).count_nonzero() == 0
     phase = rules["first_harmonic_phase"](images.float())
     assert 0.52 < (phase == 0).all(1).double().mean() < 0.54
+
+
+def test_a_blank_border_is_found_on_any_number_of_axes(rules):
+    for size in ((12,), (12, 15), (9, 10, 11)):
+        images = torch.zeros(6, 3, *size, dtype=torch.uint8)
+        inner = images[(slice(None), slice(None), *[slice(2, -2)] * len(size))]
+        inner.copy_(torch.randint(1, 256, inner.shape))
+        estimate = RestoreTransform(rules["blank_border_rule"](3, size, 2)).estimate
+        shift = random_shift(6, 4, num_spatial_dims=len(size))
+        assert torch.equal(estimate(circular_shift(images, shift)), shift)
+        filled = torch.randint(1, 256, images.shape, dtype=torch.uint8)  # no border: no answer
+        assert (estimate(filled) != 0).any()
+
+
+def test_the_largest_seam_is_that_of_the_wrap_around(rules):
+    ramp = torch.arange(14.0)[:, None] * 2 + torch.arange(11.0) * 3
+    images = (ramp + torch.rand(5, 2, 14, 11)) * 4
+    shift = random_shift(5, 5)
+    assert torch.equal(rules["largest_seam"](circular_shift(images, shift)), shift)
+
+
+def test_the_first_harmonic_follows_the_mass(rules):
+    images = torch.zeros(4, 1, 10, 11, 12)
+    images[:, :, 5, 5, 6] = 1.0
+    shift = random_shift(4, 4, num_spatial_dims=3)
+    assert torch.equal(rules["first_harmonic_phase"](circular_shift(images, shift)), shift)
+
+
+@pytest.mark.slow
+def test_photographs_without_border_are_restored(mnist_root, tmp_path):
+    arguments = ["--data", str(mnist_root), "--output", str(tmp_path), "--epochs=1"]
+    printed = _run("python", "no_rule", *arguments, "--num_images=500", "--classifier_epochs=1")
+    for task in ("cifar10-unpadded", "cifar10-crops", "mnist-noise", "mnist-clutter"):
+        rows = [line for line in printed.splitlines() if line.startswith(f"| {task} |")]
+        exact = {row.split(" | ")[1]: float(row.split(" | ")[2]) for row in rows}
+        learned = next(share for name, share in exact.items() if name.startswith("learned"))
+        assert learned == max(exact.values())
+    assert "cifar10-crops, crops that move" in printed
 
 
 @pytest.mark.slow

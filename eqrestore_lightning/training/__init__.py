@@ -11,11 +11,12 @@ from eqrestore_lightning.training._evaluate import (
     shift_table,
 )
 from eqrestore_lightning.training._launch import trainer_options
-from eqrestore_lightning.training._restorer import RestorerModule
+from eqrestore_lightning.training._restorer import Fill, RestorerModule
 
 __all__ = [
     "NO_RESTORER",
     "ClassifierModule",
+    "Fill",
     "RestoredImageGrid",
     "Restorer",
     "RestorerModule",

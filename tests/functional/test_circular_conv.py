@@ -206,3 +206,27 @@ def test_rejects_dtypes():
         circular_conv(torch.ones(1, 1, 8, dtype=torch.int64), torch.rand(1, 1, 3))
     with pytest.raises(TypeError, match="Expected `x` and `weight` to have one dtype, but got"):
         circular_conv(torch.rand(1, 1, 8), torch.rand(1, 1, 3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_many_channels_by_fft_have_the_gradients_of_the_direct_way(dtype):
+    x = torch.rand(2, 3, 6, 5, dtype=dtype, requires_grad=True)
+    weight = torch.rand(4, 3, 3, 5, dtype=dtype, requires_grad=True)
+    upstream = torch.rand(2, 4, 6, 5, dtype=dtype)
+    gradients = [
+        torch.autograd.grad(circular_conv(x, weight, method=method), (x, weight), upstream)
+        for method in ("fft", "direct")
+    ]
+    for by_fft, directly in zip(*gradients, strict=True):
+        torch.testing.assert_close(by_fft, directly)
+
+
+def test_layers_follow_each_other_under_autocast():
+    x = torch.rand(2, 3, 8, 8)
+    weight = torch.rand(4, 3, 3, 3), torch.rand(1, 4, 8, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        hidden = circular_conv(x, weight[0], method="direct")
+        assert hidden.dtype == torch.bfloat16
+        scores = circular_conv(hidden, weight[1], method="fft")
+    expected = circular_conv(circular_conv(x, weight[0]), weight[1])
+    torch.testing.assert_close(scores.float(), expected, rtol=0.05, atol=0.5)

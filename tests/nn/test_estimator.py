@@ -23,6 +23,16 @@ NETWORKS = {
         (12, 9),
         {"hidden_channels": [4, 4], "kernel_size": ["full", 3, 1], "separable": True},
     ),
+    "separable in one layer": (
+        2,
+        (12, 9),
+        {
+            "hidden_channels": [3, 4],
+            "kernel_size": [3, "full", 1],
+            "separable": [False, True, False],
+            "bias": True,
+        },
+    ),
     "dilated": (
         1,
         (16, 16),

@@ -16,11 +16,15 @@ if TYPE_CHECKING:
         circular_conv as circular_conv,
         circular_shift as circular_shift,
         random_shift as random_shift,
+        rotate as rotate,
         scores_to_margin as scores_to_margin,
         scores_to_shift as scores_to_shift,
+        to_polar as to_polar,
         zero_fill_shift as zero_fill_shift,
     )
     from eqrestore_lightning.metrics import (
+        AngleAccuracy as AngleAccuracy,
+        AngleDistance as AngleDistance,
         CircularShiftDistance as CircularShiftDistance,
         ShiftAccuracy as ShiftAccuracy,
         ShiftConsistency as ShiftConsistency,
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
         CircularConv1d as CircularConv1d,
         CircularConv2d as CircularConv2d,
         CircularConv3d as CircularConv3d,
+        RotationEstimator as RotationEstimator,
         TranslationEstimator as TranslationEstimator,
     )
     from eqrestore_lightning.training import (
@@ -51,12 +56,26 @@ _ROOMS = {
         "circular_conv",
         "circular_shift",
         "random_shift",
+        "rotate",
         "scores_to_margin",
         "scores_to_shift",
+        "to_polar",
         "zero_fill_shift",
     ),
-    "metrics": ("CircularShiftDistance", "ShiftAccuracy", "ShiftConsistency"),
-    "nn": ("CircularConv1d", "CircularConv2d", "CircularConv3d", "TranslationEstimator"),
+    "metrics": (
+        "AngleAccuracy",
+        "AngleDistance",
+        "CircularShiftDistance",
+        "ShiftAccuracy",
+        "ShiftConsistency",
+    ),
+    "nn": (
+        "CircularConv1d",
+        "CircularConv2d",
+        "CircularConv3d",
+        "RotationEstimator",
+        "TranslationEstimator",
+    ),
     "training": ("ClassifierModule", "RestorerModule", "evaluate_shifts"),
     "transforms": ("RestoreTransform",),
     "weights": ("bundled_weights", "load_estimator", "save_estimator"),
@@ -64,6 +83,8 @@ _ROOMS = {
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
 __all__ = [
+    "AngleAccuracy",
+    "AngleDistance",
     "CircularConv1d",
     "CircularConv2d",
     "CircularConv3d",
@@ -74,6 +95,7 @@ __all__ = [
     "MNISTDataModule",
     "RestoreTransform",
     "RestorerModule",
+    "RotationEstimator",
     "ShiftAccuracy",
     "ShiftConsistency",
     "TranslationEstimator",
@@ -83,9 +105,11 @@ __all__ = [
     "evaluate_shifts",
     "load_estimator",
     "random_shift",
+    "rotate",
     "save_estimator",
     "scores_to_margin",
     "scores_to_shift",
+    "to_polar",
     "zero_fill_shift",
 ]
 

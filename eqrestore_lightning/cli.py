@@ -153,7 +153,6 @@ def restore(
     from tqdm import tqdm
 
     from eqrestore_lightning.data import find_images, read_image
-    from eqrestore_lightning.functional import scores_to_margin
     from eqrestore_lightning.transforms import RestoreTransform
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -183,7 +182,7 @@ def restore(
         batch = torch.stack([read(path) for path in files[chosen]]).to(device)
         scores = transform.scores(batch)
         shifts = transform.estimator.locate(scores, batch)
-        margins = scores_to_margin(scores)
+        margins = transform.estimator.margin(scores)
         restored = transform.estimator.undo(batch, shifts).cpu()
         for number, target in enumerate(targets[chosen]):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -192,7 +191,8 @@ def restore(
                 [target.relative_to(output), *shifts[number].tolist(), f"{margins[number]:.4f}"]
             )
     with (output / "shifts.csv").open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([["file", "down", "right", "margin"], *rows])
+        names = transform.estimator.element_names
+        csv.writer(file).writerows([["file", *names, "margin"], *rows])
     print(f"Restored {len(files)} images into {output}.")  # noqa: T201
 
 

@@ -7,10 +7,12 @@ from eqrestore_lightning.functional._circular_conv import (
     leading_bits,
 )
 from eqrestore_lightning.functional._consistency import (
+    angle_error,
     circular_shift_distance,
     circular_shift_error,
     same_class,
 )
+from eqrestore_lightning.functional._rotation import Fill, Interpolation, rotate, to_polar
 from eqrestore_lightning.functional._shift import (
     break_ties,
     circular_shift,
@@ -24,6 +26,9 @@ from eqrestore_lightning.functional._shift import (
 __all__ = [
     "CONV_METHODS",
     "ConvMethod",
+    "Fill",
+    "Interpolation",
+    "angle_error",
     "break_ties",
     "circular_conv",
     "circular_shift",
@@ -31,9 +36,11 @@ __all__ = [
     "circular_shift_error",
     "leading_bits",
     "random_shift",
+    "rotate",
     "same_class",
     "scores_to_margin",
     "scores_to_shift",
     "shift_to_index",
+    "to_polar",
     "zero_fill_shift",
 ]

@@ -13,9 +13,11 @@ from eqrestore_lightning.functional import (
     circular_conv,
     circular_shift,
     leading_bits,
+    random_shift,
     scores_to_shift,
+    shift_to_index,
 )
-from eqrestore_lightning.nn._base import Estimator
+from eqrestore_lightning.nn._base import TrainableEstimator
 from eqrestore_lightning.nn._circular_conv import (
     CircularConv1d,
     CircularConv2d,
@@ -26,7 +28,7 @@ from eqrestore_lightning.nn._circular_conv import (
 KernelSize: TypeAlias = int | Literal["full"]
 
 
-class TranslationEstimator(Estimator):
+class TranslationEstimator(TrainableEstimator):
     r"""Score every circular shift of an image: the canonical network of the paper.
 
     `F = F_L ∘ … ∘ F_1`, `F_l(x)_o = relu(Σ_i w[o, i] ⊛ x_i + b_o)`, one output map, no striding, no
@@ -240,6 +242,27 @@ class TranslationEstimator(Estimator):
             ValueError: If the shapes do not belong together.
         """
         return circular_shift(x, -shift)
+
+    def random_element(
+        self,
+        batch_size: int,
+        *,
+        max_shift: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Draw shifts, see `random_shift`; by default of up to half the shortest axis."""
+        if max_shift is None:
+            max_shift = min(self.spatial_size) // 2
+        dims = len(self.spatial_size)
+        return random_shift(batch_size, max_shift, num_spatial_dims=dims, generator=generator)
+
+    def apply_element(self, x: Tensor, element: Tensor) -> Tensor:
+        """Shift images circularly, see `circular_shift`."""
+        return circular_shift(x, element)
+
+    def target(self, element: Tensor) -> Tensor:
+        """Give the index at which the score for a shift stands, int64 of shape `(batch,)`."""
+        return shift_to_index(element, self.spatial_size)
 
     def _run(self, x: Tensor, method: ConvMethod | None) -> Tensor:
         if x.shape[1:] != (self.in_channels, *self.spatial_size):

@@ -17,6 +17,7 @@ from eqrestore_lightning.weights import (
     load_estimator,
     save_estimator,
 )
+from eqrestore_lightning.weights._files import ESTIMATOR_KINDS
 
 NETWORK = {"hidden_channels": [2], "kernel_size": ["full", 1], "bias": True, "separable": True}
 
@@ -72,7 +73,7 @@ def test_only_known_kinds_are_saved(tmp_path):
         pass
 
     with pytest.raises(
-        TypeError, match=re.escape("one of ['TranslationEstimator'], but got Other")
+        TypeError, match=re.escape(f"one of {sorted(ESTIMATOR_KINDS)}, but got Other")
     ):
         save_estimator(Other(1, (9, 9)), tmp_path / "e.safetensors")
     assert list(tmp_path.iterdir()) == []
@@ -138,7 +139,7 @@ def test_nothing_in_a_checkpoint_is_executed(tmp_path, monkeypatch):
         ),
         (
             {"hyper_parameters": {"estimator": {"kind": "Other"}}, "state_dict": {}},
-            "Expected `config['kind']` to be one of ['TranslationEstimator'], but got 'Other'",
+            f"Expected `config['kind']` to be one of {sorted(ESTIMATOR_KINDS)}, but got 'Other'",
         ),
     ],
 )

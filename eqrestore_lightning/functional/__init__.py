@@ -12,7 +12,13 @@ from eqrestore_lightning.functional._consistency import (
     circular_shift_error,
     same_class,
 )
-from eqrestore_lightning.functional._rotation import Fill, Interpolation, rotate, to_polar
+from eqrestore_lightning.functional._rotation import (
+    Fill,
+    Interpolation,
+    quarter_turn,
+    rotate,
+    to_polar,
+)
 from eqrestore_lightning.functional._shift import (
     break_ties,
     circular_shift,
@@ -35,6 +41,7 @@ __all__ = [
     "circular_shift_distance",
     "circular_shift_error",
     "leading_bits",
+    "quarter_turn",
     "random_shift",
     "rotate",
     "same_class",

@@ -239,7 +239,11 @@ def _check(
         raise TypeError(
             f"Expected `x` and `weight` to be floating, but got {x.dtype} and {weight.dtype}."
         )
-    if method != "exact" and x.dtype != weight.dtype and not torch.is_autocast_enabled():
+    if (
+        method != "exact"
+        and x.dtype != weight.dtype
+        and not torch.is_autocast_enabled(x.device.type)
+    ):
         raise TypeError(
             f"Expected `x` and `weight` to have one dtype, but got {x.dtype} and {weight.dtype}."
         )

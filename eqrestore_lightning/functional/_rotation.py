@@ -117,20 +117,49 @@ def rotate(
     # floor, not round: halves must fall the same way in every quadrant
     quarters = torch.floor(angle.detach() / step + 0.5)
     rest = angle - step * quarters
-    turned = _turn(x, quarters.long()) if height == width else x
+    turned = quarter_turn(x, quarters.long()) if height == width else x
     # Looked up where each pixel comes from: turned back, about the centre.
     rest_rad = torch.deg2rad(rest if rest.device.type == "mps" else rest.double())
-    cosine, sine = (f(rest_rad).reshape(-1, 1, 1) for f in (torch.cos, torch.sin))
-    down = torch.arange(height, device=x.device).to(cosine).reshape(-1, 1) - (height - 1) / 2
-    right = torch.arange(width, device=x.device).to(cosine) - (width - 1) / 2
+    dtype = _precision(x)
+    cosine, sine = (f(rest_rad).to(dtype).reshape(-1, 1, 1) for f in (torch.cos, torch.sin))
+    down = torch.arange(height, device=x.device, dtype=dtype).unsqueeze(1) - (height - 1) / 2
+    right = torch.arange(width, device=x.device, dtype=dtype) - (width - 1) / 2
     columns = (width - 1) / 2 + cosine * right - sine * down
     rows = (height - 1) / 2 + sine * right + cosine * down
     moved = _sample(turned, columns, rows, fill, interpolation)
     return torch.where((rest == 0).reshape(-1, 1, 1, 1), turned, moved)
 
 
-def _turn(x: Tensor, quarters: Tensor) -> Tensor:
-    """Turn square images counter-clockwise by quarters, exactly."""
+def quarter_turn(x: Tensor, quarters: Tensor) -> Tensor:
+    """Turn every square image by its own number of quarters: pixels move, nothing is interpolated.
+
+    Convention:
+        Positive is counter-clockwise as displayed, as in `torch.rot90`.
+
+    Args:
+        x: Images of shape `(batch, channels, size, size)`, any dtype.
+        quarters: Quarter turns, int64 of shape `(batch,)`; any value, taken modulo 4.
+
+    Returns:
+        A new tensor with the shape and dtype of `x` (exact).
+
+    Raises:
+        TypeError: If `quarters` is not int64.
+        ValueError: If the images are not square or the shapes do not belong together.
+
+    Source: own.
+
+    >>> x = torch.arange(4).reshape(1, 1, 2, 2)
+    >>> quarter_turn(x, torch.tensor([1]))[0, 0]
+    tensor([[1, 3],
+            [0, 2]])
+    """
+    _check_images(x)
+    if x.shape[2] != x.shape[3]:
+        raise ValueError(f"Expected `x` to be square images, but got {tuple(x.shape)}.")
+    if quarters.dtype != torch.int64:
+        raise TypeError(f"Expected `quarters` to have dtype torch.int64, but got {quarters.dtype}.")
+    _check_one_each("quarters", quarters, x)
     turned = torch.stack([torch.rot90(x, quarter, (2, 3)) for quarter in range(4)], 1)
     index = (quarters % 4).reshape(-1, 1, 1, 1, 1).expand(-1, 1, *x.shape[1:])
     return turned.gather(1, index).squeeze(1)
@@ -146,18 +175,22 @@ def _sample(
     """Read images at `(batch or 1, rows, columns)` places, given in pixels."""
     from kornia.geometry.transform import remap  # 2.6 s: only who rotates waits for it
 
-    shape = (x.shape[0], *columns.shape[1:])
-    wide = x.dtype in (torch.float64, torch.int32, torch.int64) and x.device.type != "mps"
-    precise = x.double() if wide else x.float()
+    precise = x.to(_precision(x))
     y = remap(
         precise,
-        columns.to(precise).expand(shape),
-        rows.to(precise).expand(shape),
+        columns.to(precise),
+        rows.to(precise),
         mode=interpolation,
         padding_mode=fill,
         align_corners=True,
     )
     return (y if x.is_floating_point() else y.round()).to(x.dtype)
+
+
+def _precision(x: Tensor) -> torch.dtype:
+    """Give the dtype to interpolate in: double where single would lose something."""
+    wide = x.dtype in (torch.float64, torch.int32, torch.int64) and x.device.type != "mps"
+    return torch.float64 if wide else torch.float32
 
 
 def _check_rotate(x: Tensor, angle: Tensor, fill: str, interpolation: str) -> None:
@@ -166,17 +199,21 @@ def _check_rotate(x: Tensor, angle: Tensor, fill: str, interpolation: str) -> No
         raise TypeError(f"Expected `x` to be real, but got {x.dtype}.")
     if not angle.is_floating_point():
         raise TypeError(f"Expected `angle` to be floating, but got {angle.dtype}.")
-    if angle.shape != x.shape[:1]:
-        raise ValueError(
-            f"Expected `angle` to have shape (batch,) = {(x.shape[0],)}, "
-            f"but got {tuple(angle.shape)}."
-        )
+    _check_one_each("angle", angle, x)
     for name, value, known in (
         ("fill", fill, get_args(Fill)),
         ("interpolation", interpolation, get_args(Interpolation)),
     ):
         if value not in known:
             raise ValueError(f"Expected `{name}` to be one of {known}, but got {value!r}.")
+
+
+def _check_one_each(name: str, value: Tensor, x: Tensor) -> None:
+    if value.shape != x.shape[:1]:
+        raise ValueError(
+            f"Expected `{name}` to have shape (batch,) = {(x.shape[0],)}, "
+            f"but got {tuple(value.shape)}."
+        )
 
 
 def _check_images(x: Tensor) -> None:

@@ -93,6 +93,11 @@ class Estimator(nn.Module, ABC):
 class TrainableEstimator(Estimator):
     """What `RestorerModule` asks besides: how to move images, and what to answer then."""
 
+    @property
+    @abstractmethod
+    def periods(self) -> tuple[int, ...]:
+        """After how much each entry of an element is as good as 0."""
+
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
         """Score every element, differentiably.

@@ -128,6 +128,11 @@ class TranslationEstimator(TrainableEstimator):
         """Arguments that build an estimator of the same shape, in plain JSON types."""
         return dict(self._config)
 
+    @property
+    def periods(self) -> tuple[int, ...]:
+        """After how much each entry of a shift is as good as 0: the size of each axis."""
+        return self.spatial_size
+
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draw the weights so that no image dies on its way through the ReLUs.
@@ -223,7 +228,7 @@ class TranslationEstimator(TrainableEstimator):
         best = scores.amax(tuple(range(1, scores.ndim)), keepdim=True)
         # Ties are rare, and looking for them is cheaper than deciding them; a traced graph decides.
         if torch.compiler.is_compiling() or (scores == best).flatten(1).sum(1).gt(1).any():
-            for key in _content_keys(_as_float64(x)):
+            for key in content_keys(_as_float64(x)):
                 scores = break_ties(scores, key)
         return scores_to_shift(scores).to(x.device)
 
@@ -316,7 +321,7 @@ def _as_float64(x: Tensor) -> Tensor:
     return (x.cpu() if x.device.type == "mps" else x).double()
 
 
-def _content_keys(x: Tensor) -> Iterator[Tensor]:
+def content_keys(x: Tensor) -> Iterator[Tensor]:
     """Correlate images with pseudo-random patterns, for every shift: equal only by equal content.
 
     An exact convolution sees the leading bits of an image; what they leave is correlated next.

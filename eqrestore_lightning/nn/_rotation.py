@@ -108,6 +108,11 @@ class RotationEstimator(TrainableEstimator):
         """What the one entry of an element is called."""
         return ("angle",)
 
+    @property
+    def periods(self) -> tuple[int, ...]:
+        """After how much an angle is as good as 0, degrees."""
+        return (360,)
+
     def forward(self, x: Tensor) -> Tensor:
         """Score every angle, differentiably, in the dtype of `x`.
 

@@ -161,8 +161,9 @@ class RestorerModule(lightning.LightningModule):
         """Give `shift`, pixels, or `angle`, degrees, and `margin` of images as they come."""
         del batch_idx
         scores = self.estimator.exact_scores(_images(batch))
+        angle = self.estimator.element_names == ("angle",)
         return {
-            _kind(self.estimator): self.estimator.locate(scores, _images(batch)),
+            "angle" if angle else "shift": self.estimator.locate(scores, _images(batch)),
             "margin": self.estimator.margin(scores),
         }
 
@@ -266,25 +267,21 @@ class RestorerModule(lightning.LightningModule):
         return self.estimator.apply_element(x, element), element
 
 
-def _kind(estimator: TrainableEstimator) -> str:
-    return "angle" if estimator.element_names == ("angle",) else "shift"
-
-
 def _metrics(estimator: TrainableEstimator) -> MetricCollection:
-    size = estimator.spatial_size
-    metrics: dict[str, dict[str, Metric | MetricCollection]] = {
-        "shift": {
-            "shift_accuracy": ShiftAccuracy(size),
-            "shift_accuracy_1px": ShiftAccuracy(size, tolerance=1),
-            "shift_distance": CircularShiftDistance(size),
-        },
-        "angle": {
+    metrics: dict[str, Metric | MetricCollection]
+    if estimator.element_names == ("angle",):
+        metrics = {
             "angle_accuracy_10deg": AngleAccuracy(tolerance=10),
             "angle_distance": AngleDistance(),
-        },
-    }
+        }
+    else:
+        metrics = {
+            "shift_accuracy": ShiftAccuracy(estimator.periods),
+            "shift_accuracy_1px": ShiftAccuracy(estimator.periods, tolerance=1),
+            "shift_distance": CircularShiftDistance(estimator.periods),
+        }
     # equal counts in a first batch do not make metrics the same
-    return MetricCollection(metrics[_kind(estimator)], compute_groups=False)
+    return MetricCollection(metrics, compute_groups=False)
 
 
 def _images(batch: Any) -> Tensor:

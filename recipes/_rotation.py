@@ -115,7 +115,7 @@ def share_right(
         Name to percent.
     """
     right = dict.fromkeys(ways, 0)
-    parts = zip(*(each.split(batch_size) for each in (images, labels, angle)), strict=True)
+    parts = zip(*(torch.split(each, batch_size) for each in (images, labels, angle)), strict=True)
     for some_images, some_labels, some_angles in parts:
         turned = rotate(some_images.float() / 255, some_angles)
         for name, way in ways.items():
@@ -230,7 +230,10 @@ def log(
     ]
     for angle, *values in lines:
         run.log(
-            {"angle/degrees": angle, **{f"angle/{k}": v for k, v in zip(names, values, strict=True)}}
+            {
+                "angle/degrees": angle,
+                **{f"angle/{k}": v for k, v in zip(names, values, strict=True)},
+            }
         )
     run.log({"table": wandb.Table(columns=["degrees", *names], data=lines)})
     run.log({path.stem: wandb.Image(str(path)) for path in pictures})

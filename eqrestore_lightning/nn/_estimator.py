@@ -203,7 +203,7 @@ class TranslationEstimator(TrainableEstimator):
         Raises:
             ValueError: If `x` has another shape.
         """
-        return self._run(_as_float64(x), "exact")
+        return self._run(as_float64(x), "exact")
 
     @torch.no_grad()
     def locate(self, scores: Tensor, x: Tensor) -> Tensor:
@@ -228,7 +228,7 @@ class TranslationEstimator(TrainableEstimator):
         best = scores.amax(tuple(range(1, scores.ndim)), keepdim=True)
         # Ties are rare, and looking for them is cheaper than deciding them; a traced graph decides.
         if torch.compiler.is_compiling() or (scores == best).flatten(1).sum(1).gt(1).any():
-            for key in content_keys(_as_float64(x)):
+            for key in content_keys(as_float64(x)):
                 scores = break_ties(scores, key)
         return scores_to_shift(scores).to(x.device)
 
@@ -317,7 +317,7 @@ def _normalise(x: Tensor) -> Tensor:
     return x / largest.clamp(min=torch.finfo(x.dtype).tiny)
 
 
-def _as_float64(x: Tensor) -> Tensor:
+def as_float64(x: Tensor) -> Tensor:
     return (x.cpu() if x.device.type == "mps" else x).double()
 
 

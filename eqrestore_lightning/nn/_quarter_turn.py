@@ -8,7 +8,7 @@ from torch import Tensor
 
 from eqrestore_lightning.functional import break_ties, circular_shift, quarter_turn, random_shift
 from eqrestore_lightning.nn._base import TrainableEstimator
-from eqrestore_lightning.nn._estimator import TranslationEstimator, content_keys
+from eqrestore_lightning.nn._estimator import TranslationEstimator, as_float64, content_keys
 
 
 class QuarterTurnEstimator(TrainableEstimator):
@@ -136,7 +136,7 @@ class QuarterTurnEstimator(TrainableEstimator):
         """
         best = scores.flatten(1).amax(1).reshape(-1, *[1] * (scores.ndim - 1))
         if torch.compiler.is_compiling() or (scores == best).flatten(1).sum(1).gt(1).any():
-            for key in content_keys(self._copies(x)):
+            for key in content_keys(as_float64(self._copies(x))):
                 scores = break_ties(scores, self._gather(key, x.shape[0]))
         index = scores.flatten(1).argmax(1).to(x.device)
         height, width = self.spatial_size if self.shifts else (1, 1)

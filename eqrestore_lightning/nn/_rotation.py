@@ -1,14 +1,15 @@
 """An estimator of rotations: in polar coordinates they are translations."""
 
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
 from eqrestore_lightning.functional import Fill, rotate, to_polar
 from eqrestore_lightning.nn._base import TrainableEstimator
-from eqrestore_lightning.nn._estimator import TranslationEstimator
+from eqrestore_lightning.nn._estimator import TranslationEstimator, as_float64
 
 _RIVAL_DEGREES = 30.0  # places nearer to the best one belong to the same peak
 _STEPS_PER_DEGREE = 1024  # angles are multiples of a power of two: sums of them are exact
@@ -82,9 +83,15 @@ class RotationEstimator(TrainableEstimator):
         self.max_radius = max_radius
         self.sub_grid = sub_grid
         self.fill: Fill = fill
-        blank = torch.zeros(1, 1, *self.spatial_size, device="cpu")
-        self._polar(blank)  # what is out of range, and an unknown `fill`, is told here
-        rotate(blank, torch.zeros(1, device="cpu"), fill=fill)
+        for name, value in (("num_radii", num_radii), ("num_angles", num_angles)):
+            if value < 1:
+                raise ValueError(f"Expected `{name}` to be at least 1, but got {value}.")
+        if max_radius is not None and not 0 <= max_radius < math.inf:
+            raise ValueError(
+                f"Expected `max_radius` to be finite and at least 0, but got {max_radius}."
+            )
+        if fill not in get_args(Fill):
+            raise ValueError(f"Expected `fill` to be one of {get_args(Fill)}, but got {fill!r}.")
         self.network = TranslationEstimator(in_channels * num_radii, (num_angles,), **options)
 
     @property
@@ -271,7 +278,7 @@ class RotationEstimator(TrainableEstimator):
         return polar.flatten(1, 2)
 
     def _exact_polar(self, x: Tensor) -> Tensor:
-        return self._polar((x.cpu() if x.device.type == "mps" else x).double())
+        return self._polar(as_float64(x))
 
     def _check(self, x: Tensor) -> None:
         if x.shape[1:] != (self.in_channels, *self.spatial_size):

@@ -1,6 +1,8 @@
 """What the recipes for rotations share: train, measure, draw, and log to one W&B run."""
 
+import json
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,12 +52,18 @@ def fit(
     logger: WandbLogger,
     precision: Any,
     reuse: bool,
-) -> None:
-    """Train a module and write its checkpoint, or read what an earlier run wrote to `path`."""
-    if reuse and path.is_file():
+) -> float:
+    """Train a module and write its checkpoint, or read what an earlier run wrote to `path`.
+
+    Returns:
+        Seconds that training took, also where that was in the earlier run.
+    """
+    note = path.with_suffix(".json")
+    if reuse and note.is_file():
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         module.load_state_dict(checkpoint["state_dict"])
-        return
+        return float(json.loads(note.read_text(encoding="utf-8"))["seconds"])
+    start = time.perf_counter()
     run = logger.experiment if is_rank_zero() else None
     options: dict[str, Any] = {"precision": precision, **trainer_options()}
     trainer = L.Trainer(
@@ -69,6 +77,10 @@ def fit(
     )
     trainer.fit(module, datamodule=data)
     trainer.save_checkpoint(path)
+    seconds = time.perf_counter() - start
+    if trainer.is_global_zero:
+        note.write_text(json.dumps({"seconds": round(seconds, 1)}), encoding="utf-8")
+    return seconds
 
 
 def is_rank_zero() -> bool:

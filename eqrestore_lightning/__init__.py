@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from eqrestore_lightning.data import (
+        CIFAR10DataModule as CIFAR10DataModule,
         DigitsDataModule as DigitsDataModule,
         ImageFolderDataModule as ImageFolderDataModule,
+        MNIST3DDataModule as MNIST3DDataModule,
         MNISTDataModule as MNISTDataModule,
     )
     from eqrestore_lightning.functional import (
@@ -54,7 +56,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ROOMS = {
-    "data": ("DigitsDataModule", "ImageFolderDataModule", "MNISTDataModule"),
+    "data": (
+        "CIFAR10DataModule",
+        "DigitsDataModule",
+        "ImageFolderDataModule",
+        "MNIST3DDataModule",
+        "MNISTDataModule",
+    ),
     "functional": (
         "circular_conv",
         "circular_shift",
@@ -91,6 +99,7 @@ _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 __all__ = [
     "AngleAccuracy",
     "AngleDistance",
+    "CIFAR10DataModule",
     "CircularConv1d",
     "CircularConv2d",
     "CircularConv3d",
@@ -98,6 +107,7 @@ __all__ = [
     "ClassifierModule",
     "DigitsDataModule",
     "ImageFolderDataModule",
+    "MNIST3DDataModule",
     "MNISTDataModule",
     "QuarterTurnEstimator",
     "RestoreTransform",

@@ -135,17 +135,20 @@ def restore(
     weights: str,
     images: Path,
     output: Path,
+    min_margin: float = 0.0,
     batch_size: int = 256,
 ) -> None:
     """Restore the images of a folder into another one, with a table of what was found.
 
     Every image is written as PNG under its relative path; shifts.csv tells the shift found (pixels,
-    down and right) and the margin. Nothing is written unless every image can be read and fits.
+    down and right), or the angle (degrees, counter-clockwise), and the margin. Nothing is written
+    unless every image can be read and fits.
 
     Args:
         weights: Name of bundled weights, or a .safetensors or .ckpt file.
         images: Folder of images of the size the weights were made for.
         output: Folder to write to; it must not exist yet, or be empty.
+        min_margin: Leave images as they are whose margin is below it; their shift reads 0.
         batch_size: Images restored at a time.
     """
     import torch
@@ -156,7 +159,7 @@ def restore(
     from eqrestore_lightning.transforms import RestoreTransform
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    transform = RestoreTransform(weights).to(device)
+    transform = RestoreTransform(weights, min_margin=min_margin).to(device)
     if not images.is_dir():
         raise FileNotFoundError(f"Expected a folder of images, but found none at {images}.")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
@@ -180,9 +183,7 @@ def restore(
     for start in tqdm(range(0, len(files), batch_size), desc="Restoring"):
         chosen = slice(start, start + batch_size)
         batch = torch.stack([read(path) for path in files[chosen]]).to(device)
-        scores = transform.scores(batch)
-        shifts = transform.estimator.locate(scores, batch)
-        margins = transform.estimator.margin(scores)
+        shifts, margins = transform.estimate(batch), transform.margin(batch)
         restored = transform.estimator.undo(batch, shifts).cpu()
         for number, target in enumerate(targets[chosen]):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -201,6 +202,8 @@ def evaluate(
     images: Path,
     restorer: str,
     max_shift: int = 8,
+    kind: Literal["circular", "zeros", "crop"] = "circular",
+    min_margin: float = 0.0,
     image_size: int | None = None,
     grayscale: bool = False,
     batch_size: int = 256,
@@ -215,6 +218,9 @@ def evaluate(
             where there is such a folder.
         restorer: Name of bundled weights, or a .safetensors or .ckpt file.
         max_shift: Largest shift, pixels; all smaller ones are measured too.
+        kind: What enters where an image leaves: its other side, zeros, or, for crop, what lies
+            there: classifier and restorer see a moving window, smaller by max_shift on each side.
+        min_margin: Leave images as they are whose margin is below it.
         image_size: Resize and cut images to squares of this many pixels.
         grayscale: Read one channel instead of three.
         batch_size: Images classified at a time.
@@ -236,8 +242,9 @@ def evaluate(
     results = evaluate_shifts(
         network.to("cuda" if torch.cuda.is_available() else "cpu"),
         dataset.loader(batch_size),
-        restore=RestoreTransform(restorer),
+        restorers={"restored": RestoreTransform(restorer, min_margin=min_margin)},
         max_shifts=range(max_shift + 1),
+        kind=kind,
         seed=seed,
     )
     print(f"{len(dataset)} images of {len(data.classes)} classes\n\n{shift_table(results)}")  # noqa: T201

@@ -1,14 +1,13 @@
-"""Where MNIST lies, and MNIST with training batches mirrored at random."""
+"""MNIST made harder, or more of it."""
 
-import os
-from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as TF
 
-from eqrestore_lightning import MNISTDataModule
-
-DATA = Path(os.environ.get("EQRESTORE_DATA", "data"))
+from eqrestore_lightning import CIFAR10DataModule, MNISTDataModule
+from eqrestore_lightning.data import ImageTensors, Split
 
 
 class MirroredMNIST(MNISTDataModule):
@@ -36,3 +35,39 @@ class MirroredMNIST(MNISTDataModule):
         if diagonal:
             images = images.transpose(2, 3)
         return images, labels
+
+
+class NoisyMNIST(MNISTDataModule):
+    """Add Gaussian noise to the padded images, border and all; clipped to 0…1, 8 bits."""
+
+    sigma = 0.3
+
+    def load(self) -> dict[Split, ImageTensors]:
+        """Read the files and add the noise, the same in every run."""
+        generator = torch.Generator().manual_seed(self.seed)
+
+        def noisy(images: Tensor) -> Tensor:
+            noise = torch.randn(images.shape, generator=generator) * self.sigma
+            return ((images / 255 + noise).clamp(0, 1) * 255).round().to(torch.uint8)
+
+        return {
+            split: ImageTensors(noisy(part.images), part.labels)
+            for split, part in super().load().items()
+        }
+
+
+class ClutteredMNIST(MNISTDataModule):
+    """Write the digits over photographs: the brighter of digit and darkened CIFAR-10 image."""
+
+    brightness = 0.6
+
+    def load(self) -> dict[Split, ImageTensors]:
+        """Read the files and the photographs, which no two splits share."""
+        photographs = CIFAR10DataModule(self.root, padding=0)
+        cluttered = {}
+        for split, part in super().load().items():
+            grey = TF.rgb_to_grayscale(photographs.dataset(split).images)
+            background = grey[torch.arange(len(part)) % len(grey)].float() * self.brightness
+            images = torch.maximum(part.images, background.round().to(torch.uint8))
+            cluttered[split] = ImageTensors(images, part.labels)
+        return cluttered

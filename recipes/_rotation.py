@@ -1,24 +1,18 @@
-"""What the recipes for rotations share: train, measure, draw, and log to one W&B run."""
+"""What the recipes for rotations share: turned data, accuracy against angle, and pictures."""
 
-import json
-import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import matplotlib as mpl
 import torch
 import wandb
-from _experiment import hardware
-from lightning.pytorch.loggers import WandbLogger
+from _recipe import Recipe
 from matplotlib import pyplot as plt
 from torch import Tensor, nn
 
 from eqrestore_lightning import RestoreTransform, rotate
 from eqrestore_lightning.data import InMemoryDataModule
-from eqrestore_lightning.training import trainer_options
 
 mpl.use("Agg")
 
@@ -41,68 +35,6 @@ class Turned(InMemoryDataModule):
         )
         angle = 360 * torch.rand(len(images) * processes, generator=generator)
         return rotate(images, angle[rank::processes].to(images.device)), labels
-
-
-def fit(
-    module: L.LightningModule,
-    data: InMemoryDataModule,
-    epochs: int,
-    *,
-    path: Path,
-    logger: WandbLogger,
-    precision: Any,
-    reuse: bool,
-) -> float:
-    """Train a module and write its checkpoint, or read what an earlier run wrote to `path`.
-
-    Returns:
-        Seconds that training took, also where that was in the earlier run.
-    """
-    note = path.with_suffix(".json")
-    if reuse and note.is_file():
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        module.load_state_dict(checkpoint["state_dict"])
-        return float(json.loads(note.read_text(encoding="utf-8"))["seconds"])
-    start = time.perf_counter()
-    run = logger.experiment if is_rank_zero() else None
-    options: dict[str, Any] = {"precision": precision, **trainer_options()}
-    trainer = L.Trainer(
-        max_epochs=epochs,
-        logger=WandbLogger(experiment=run, prefix=path.stem, save_dir=path.parent),
-        default_root_dir=path.parent / path.stem,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        log_every_n_steps=1,
-        **options,
-    )
-    trainer.fit(module, datamodule=data)
-    trainer.save_checkpoint(path)
-    seconds = time.perf_counter() - start
-    if trainer.is_global_zero:
-        note.write_text(json.dumps({"seconds": round(seconds, 1)}), encoding="utf-8")
-    return seconds
-
-
-def is_rank_zero() -> bool:
-    """Say whether this process is the one that judges and prints."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-def wandb_logger(name: str, output: Path, config: Mapping[str, Any]) -> WandbLogger:
-    """Start the one W&B run of a recipe: online with a key, else offline, and say so."""
-    offline = os.environ.get("WANDB_MODE") == "offline" or not wandb.login(prompt=False)
-    if offline and is_rank_zero():
-        print(f"Logging to W&B offline, below {output}; `wandb sync` uploads it.")
-    output.mkdir(parents=True, exist_ok=True)
-    return WandbLogger(
-        project="eqrestore-lightning",
-        name=f"{name}-seed{config['seed']}",
-        group=name,
-        tags=["rotation", name],
-        save_dir=output,
-        mode="offline" if offline else "online",
-        config={**config, "hardware": hardware()},
-    )
 
 
 @torch.no_grad()
@@ -150,16 +82,6 @@ def by_angle(
 def random_angles(count: int, *, seed: int) -> Tensor:
     """Draw angles uniformly, degrees."""
     return 360 * torch.rand(count, generator=torch.Generator().manual_seed(seed))
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Lay rows out in Markdown; numbers with two decimals."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(_cell(value) for value in line)} |" for line in lines)
-
-
-def _cell(value: object) -> str:
-    return f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
 def draw_curves(path: Path, rows: Mapping[str, Sequence[float]], title: str) -> Path:
@@ -226,27 +148,22 @@ def draw_turned(
     return path
 
 
-def log(
-    logger: WandbLogger,
-    rows: Mapping[str, Sequence[float]],
-    summary: Mapping[str, float],
-    pictures: Sequence[Path],
+def add_curves(
+    recipe: Recipe, title: str, rows: Mapping[str, Sequence[float]], picture: Path
 ) -> None:
-    """Log accuracy against angle as chart and table, the summary, and the pictures."""
-    run = logger.experiment
-    run.define_metric("angle/*", step_metric="angle/degrees")
-    names = list(rows)
+    """Print accuracy against angle, keep it, and log it as table, curves, chart and picture."""
     lines = [
-        [angle, *values]
-        for angle, *values in zip(ANGLES, *(rows[name] for name in names), strict=False)
+        {"turned by, degrees": angle, **dict(zip(rows, values, strict=True))}
+        for angle, values in zip(ANGLES, zip(*rows.values(), strict=True), strict=True)
     ]
-    for angle, *values in lines:
-        run.log(
-            {
-                "angle/degrees": angle,
-                **{f"angle/{k}": v for k, v in zip(names, values, strict=True)},
-            }
-        )
-    run.log({"table": wandb.Table(columns=["degrees", *names], data=lines)})
-    run.log({path.stem: wandb.Image(str(path)) for path in pictures})
-    run.summary.update(dict(summary))
+    recipe.add_rows(title, lines)
+    run = recipe.logger.experiment
+    run.define_metric("angle/*", step_metric="angle/degrees")
+    for angle, line in zip(ANGLES, lines, strict=True):
+        values = {f"angle/{name}": line[name] for name in rows}
+        run.log({"angle/degrees": angle, **values})
+    chart = wandb.plot.line_series(
+        ANGLES, list(rows.values()), keys=list(rows), title=title, xname="degrees"
+    )
+    run.log({f"charts/{title}": chart})
+    recipe.add_picture(draw_curves(picture, rows, title))

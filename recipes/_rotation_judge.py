@@ -36,7 +36,7 @@ class Trained:
         rotation: Finds the angle of centred digits.
         translation: Finds turned digits.
         quarters: Finds quarter turns.
-        seconds: What training `rotation` took.
+        seconds: What training each took, by the names above.
     """
 
     classifier: nn.Module
@@ -44,7 +44,7 @@ class Trained:
     rotation: RotationEstimator
     translation: TranslationEstimator
     quarters: QuarterTurnEstimator
-    seconds: float
+    seconds: dict[str, float]
 
 
 class Judge:
@@ -96,23 +96,23 @@ class Judge:
         return {name: statistics.fmean(shares[name] for shares in each) for name in self.ways}
 
     @torch.no_grad()
-    def gate(self, margins: Sequence[float] = (0, 0.5, 1, 2, 4, 8)) -> list[list[object]]:
-        """Rows: margin, share restored and accuracy, of upright and of turned images."""
-        rows: list[list[object]] = []
-        for margin in margins:
-            row: list[object] = [margin]
-            restore = RestoreTransform(self.trained.rotation, min_margin=margin)
-            for angle in (torch.zeros(len(self.images)), self.angles()):
+    def gate(self, margins: Sequence[float] = (0, 0.5, 1, 2, 4, 8)) -> list[dict[str, Any]]:
+        """What leaving images of small margin as they are makes of upright and turned ones."""
+        rows: list[dict[str, Any]] = []
+        for least in margins:
+            row: dict[str, Any] = {"`min_margin`": float(least)}
+            restore = RestoreTransform(self.trained.rotation, min_margin=least)
+            for name, angle in (("upright", torch.zeros(len(self.images))), ("turned", None)):
                 trusted, right = 0, 0
-                for images, labels, angles in self._batches(angle):
+                for images, labels, angles in self._batches(
+                    self.angles() if angle is None else angle
+                ):
                     turned = rotate(images.float() / 255, angles)
-                    if margin == margins[0]:
-                        trusted += len(turned)
-                    else:
-                        trusted += int(restore.trusted(turned).sum())
+                    trusted += int(restore.trusted(turned).sum())
                     classes = self.trained.classifier(restore(turned)).argmax(1)
                     right += int((classes == labels).sum())
-                row += [100 * trusted / len(self.images), 100 * right / len(self.images)]
+                row[f"{name}: restored, %"] = 100 * trusted / len(self.images)
+                row[f"{name}: accuracy, %"] = 100 * right / len(self.images)
             rows.append(row)
         return rows
 
@@ -143,8 +143,8 @@ class Judge:
         return {name: 100 * count / len(self.images) for name, count in same.items()}
 
     @torch.no_grad()
-    def grid_errors(self, count: int = 500) -> tuple[int, int]:
-        """Roll polar images by every grid angle: estimates that do not follow, and all."""
+    def exact(self, count: int = 500) -> list[dict[str, Any]]:
+        """Count what should be exact and is not: estimates on the grid, restored quarter turns."""
         estimator = self.trained.rotation
         polar = _polar(estimator, self.images[:count].double())
         steps = torch.arange(estimator.num_angles)
@@ -154,45 +154,68 @@ class Judge:
             found = estimator.network.locate(estimator.network.exact_scores(rolled), rolled)
             follows = (found - found[:1] - steps[:, None]) % len(steps) == 0
             wrong += int((~follows).sum())
-        return wrong, len(polar) * len(steps)
-
-    def quarter_turns(self, restore: RestoreTransform) -> int:
-        """Count images that are restored otherwise, in any bit, after a quarter turn or more."""
-        different = torch.zeros(len(self.images), dtype=torch.bool)
-        for part, index in zip(
-            torch.split(self.images, 500),
-            torch.split(torch.arange(len(self.images)), 500),
-            strict=True,
-        ):
-            reference = restore(part)
-            for quarters in (1, 2, 3):
-                moved = restore(torch.rot90(part, quarters, (2, 3)))
-                different[index] |= (moved != reference).flatten(1).any(1)
-        return int(different.sum())
+        rows: list[dict[str, Any]] = [
+            {
+                "what": "polar images rolled by every grid angle: estimates that do not follow",
+                "of": len(polar) * len(steps),
+                "wrong": wrong,
+            }
+        ]
+        for name, restore in self._quarter_restorers().items():
+            rows.append(
+                {
+                    "what": f"images whose four quarter turns differ in any bit, {name}",
+                    "of": len(self.images),
+                    "wrong": self._different_quarters(restore),
+                }
+            )
+        return rows
 
     @torch.no_grad()
-    def quarter_accuracy(self, restore: RestoreTransform | None) -> float:
-        """Accuracy at quarter turns, each image at a random one, percent."""
+    def quarter_rows(self) -> list[dict[str, Any]]:
+        """Accuracy on images at a random one of the four quarter turns."""
         angle = 90 * torch.floor(self.angles(5) / 90)
-        way = self.trained.classifier if restore is None else self._behind(restore)
-        return share_right(self.images, self.labels, angle, {"": way})[""]
+        ways: dict[str, Way] = {
+            "no restorer": self.trained.classifier,
+            **{name: self._behind(way) for name, way in self._quarter_restorers().items()},
+        }
+        shares = share_right(self.images, self.labels, angle, ways)
+        return [{"": name, "accuracy, %": share} for name, share in shares.items()]
+
+    def _quarter_restorers(self) -> dict[str, RestoreTransform]:
+        return {
+            "RotationEstimator": self.restore,
+            "QuarterTurnEstimator": RestoreTransform(self.trained.quarters),
+        }
+
+    def _different_quarters(self, restore: RestoreTransform) -> int:
+        different = 0
+        for part in torch.split(self.images, 500):
+            moved = [restore(torch.rot90(part, quarters, (2, 3))) for quarters in range(4)]
+            unequal = [(image != moved[0]).flatten(1).any(1) for image in moved[1:]]
+            different += int(torch.stack(unequal).any(0).sum())
+        return different
 
     @torch.no_grad()
-    def roto_translation(self) -> tuple[float, float, float]:
-        """Accuracy on turned and shifted images, none and restored, and without shifts, percent."""
+    def roto_translation(self) -> list[dict[str, Any]]:
+        """Accuracy on images turned by any angle, and then shifted circularly by any amount."""
         restore = RestoreTransform(self.roto)
         generator = torch.Generator().manual_seed(self.seed)
         shifts = random_shift(len(self.images), 16, generator=generator)
-        right = torch.zeros(3)
+        right = torch.zeros(2, 2)
         for (images, labels, angles), shift in zip(
             self._batches(self.angles(3)), torch.split(shifts, 500), strict=True
         ):
             turned = rotate(images.float() / 255, angles)
-            moved = circular_shift(turned, shift)
-            for row, x in enumerate((moved, restore(moved), restore(turned))):
-                right[row] += (self.trained.classifier(x).argmax(1) == labels).sum()
-        none, restored, unshifted = (100 * right / len(self.images)).tolist()
-        return none, restored, unshifted
+            for column, x in enumerate((circular_shift(turned, shift), turned)):
+                for row, y in enumerate((x, restore(x))):
+                    right[row, column] += (self.trained.classifier(y).argmax(1) == labels).sum()
+        return [
+            {"": name, "turned and shifted": shifted, "turned only": only}
+            for name, (shifted, only) in zip(
+                ("no restorer", "restored"), (100 * right / len(self.images)).tolist(), strict=True
+            )
+        ]
 
     def speed(self, batch_size: int = 256, repeats: int = 3) -> dict[str, float]:
         """Images restored in a second, and shares of the time in polar sampling and turning."""
@@ -212,9 +235,9 @@ class Judge:
         self.restore(batches[0])
         whole = seconds(self.restore)
         return {
-            "images_per_second": len(self.images) / whole,
-            "polar_share": seconds(lambda x: _polar(estimator, x.double())) / whole,
-            "turning_share": seconds(rotate, angles) / whole,
+            "images/s": len(self.images) / whole,
+            "polar sampling, %": 100 * seconds(lambda x: _polar(estimator, x.double())) / whole,
+            "turning back, %": 100 * seconds(rotate, angles) / whole,
         }
 
     def _batches(self, angle: Tensor) -> Any:

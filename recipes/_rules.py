@@ -1,6 +1,7 @@
-"""Restoring MNIST by knowing how it was made: nothing is trained."""
+"""Restoring by rules that know how the data were made: nothing is trained."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -41,17 +42,70 @@ def centre_of_mass_rule() -> TranslationEstimator:
     return estimator
 
 
-def first_harmonic_phase(images: Tensor) -> Tensor:
-    """Estimate shifts by the circular centre of mass, expected at pixel 16.
+@torch.no_grad()
+def blank_border_rule(
+    in_channels: int, spatial_size: Sequence[int], width: int
+) -> TranslationEstimator:
+    """Build the network that looks for a blank border: one full-size filter, no hidden layer.
+
+    The score of a place is what lies on the border, negated: 0 where nothing does. Among places
+    that tie, as for images that are blank further in, content decides.
 
     Args:
-        images: Floating, of shape `(batch, channels, 32, 32)`.
+        in_channels: Channels of the images.
+        spatial_size: Their size, pixels.
+        width: Of the border, pixels on each side.
+    """
+    estimator = TranslationEstimator(
+        in_channels, spatial_size, hidden_channels=[], kernel_size="full"
+    )
+    border = torch.zeros(tuple(spatial_size))
+    for axis, size in enumerate(spatial_size):
+        position = (torch.arange(size) - (size - 1) // 2) % size  # of the pixel that a tap reads
+        outside = (position < width) | (position >= size - width)
+        border = torch.maximum(
+            border, outside.float().reshape(-1, *[1] * (len(spatial_size) - axis - 1))
+        )
+    next(estimator.parameters()).copy_(-border.expand(1, in_channels, *spatial_size))
+    return estimator
+
+
+def first_harmonic_phase(images: Tensor) -> Tensor:
+    """Estimate shifts by the circular centre of mass, expected in the middle.
+
+    Args:
+        images: Floating, of shape `(batch, channels, *spatial)`.
 
     Returns:
-        Pixels, int64 of shape `(batch, 2)`.
+        Pixels, int64 of shape `(batch, num_spatial_dims)`.
     """
-    turns = torch.exp(2j * math.pi * torch.arange(SIZE) / SIZE)
     mass = images.sum(1)
-    centres = [(mass.sum(axis) * turns).sum(1).angle() for axis in (2, 1)]
-    shift = torch.stack(centres, 1) * SIZE / (2 * math.pi) - SIZE // 2
-    return (shift.round().long() + SIZE // 2) % SIZE - SIZE // 2
+    shifts = []
+    for axis, size in enumerate(images.shape[2:], start=1):
+        turns = torch.exp(2j * math.pi * torch.arange(size) / size)
+        others = [other for other in range(1, mass.ndim) if other != axis]
+        centre = (mass.sum(others) * turns).sum(1).angle() * size / (2 * math.pi)
+        shift = (centre - size // 2).round().long()
+        shifts.append((shift + size // 2) % size - size // 2)
+    return torch.stack(shifts, 1)
+
+
+def largest_seam(images: Tensor) -> Tensor:
+    """Estimate shifts by the place, on each axis, at which neighbours differ most.
+
+    An image that wraps around has a seam there; nothing else tells the shift of a photograph.
+
+    Args:
+        images: Of shape `(batch, channels, *spatial)`.
+
+    Returns:
+        Pixels, int64 of shape `(batch, num_spatial_dims)`.
+    """
+    shifts = []
+    for axis in range(2, images.ndim):
+        step = (images.float() - images.float().roll(1, axis)).abs()
+        others = [other for other in range(1, images.ndim) if other != axis]
+        size = images.shape[axis]
+        place = step.sum(others).argmax(1)
+        shifts.append((place + size // 2) % size - size // 2)
+    return torch.stack(shifts, 1)

@@ -18,7 +18,7 @@ from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
-from _experiment import hardware
+from _recipe import hardware
 from jsonargparse import auto_cli
 from torch import Tensor, nn
 

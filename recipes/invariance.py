@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from _mnist import DATA
+from _recipe import DATA
 from jsonargparse import auto_cli
 from torch import Tensor
 from tqdm import tqdm

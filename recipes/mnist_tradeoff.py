@@ -18,7 +18,8 @@ from typing import Any
 
 import lightning as L
 import torch
-from _mnist import DATA, MirroredMNIST
+from _mnist import MirroredMNIST
+from _recipe import DATA
 from _rules import centre_of_mass_rule, first_harmonic_phase
 from jsonargparse import auto_cli
 from torch import Tensor

@@ -1,7 +1,6 @@
 """The recipes for rotations, at the size of a test."""
 
 import json
-import re
 import sys
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from wandb_offline import read_history
 from eqrestore_lightning import (
     DigitsDataModule,
     QuarterTurnEstimator,
-    RestorerModule,
     RestoreTransform,
     RotationEstimator,
     TranslationEstimator,
@@ -52,31 +50,32 @@ def judge(recipe):
     trained = recipe.Trained(
         classifier,
         classifier,
-        RotationEstimator(1, (32, 32), num_radii=4, num_angles=24, **NETWORK),
+        RotationEstimator(1, (32, 32), num_radii=4, num_angles=12, **NETWORK),
         TranslationEstimator(1, (32, 32), **NETWORK),
         QuarterTurnEstimator(1, (32, 32), shifts=False, **NETWORK),
-        12.0,
+        {"rotation": 12.0, "translation": 3.0},
     )
-    images = data.images[:12]
-    return recipe.Judge(trained, images, data.labels[:12], images.float() / 255, 0)
+    images = data.images[:6]
+    return recipe.Judge(trained, images, data.labels[:6], images.float() / 255, 0)
 
 
 def test_the_report_prints_draws_logs_and_saves_everything(recipe, judge, tmp_path, capsys):
-    import wandb
+    from _recipe import Recipe
 
-    logger = recipe.wandb_logger("rotated_mnist", tmp_path, {"seed": 0})
-    recipe.report(judge, logger, tmp_path, "command", bundle=False)
-    wandb.finish()
+    run = Recipe("rotated_mnist", tmp_path, command="run recipes/rotated_mnist.py", seed=0)
+    recipe.report(run, judge, bundle=False)
+    run.close()
     printed = capsys.readouterr().out
-    written = (tmp_path / "table.md").read_text(encoding="utf-8")
-    assert written.strip() in printed
-    assert "0 of 288 estimates do not follow" in printed
-    assert "of 12 images 0 are restored differently in any bit by the estimator" in printed
-    lines = [line for line in written.splitlines() if re.match(r"\| \d+ \| \d+\.\d\d \|", line)]
     results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
-    assert len(lines) >= 24
-    assert len(results["rows"]["restored"]) == 24
-    assert results["quarter_turn_differences"] == results["grid_errors"] == 0
+    for title in run.tables:
+        assert f"\n{title}\n\n|" in printed
+    assert len(results["accuracy against angle"]) == 24
+    assert [row["wrong"] for row in results["exact"]] == [0, 0, 0]
+    assert [row["of"] for row in results["exact"]] == [72, 6, 6]
+    assert results["speed"][0]["images/s"] > 0
+    notes = results["weights mnist-roto-translation"]
+    assert notes["recipe"] == "recipes/rotated_mnist.py"
+    assert notes["training_seconds"] == 15
     x = judge.images[:3]
     rotation = RestoreTransform(tmp_path / "mnist-rotation.safetensors")
     assert torch.equal(rotation(x), judge.restore(x))
@@ -88,27 +87,6 @@ def test_the_report_prints_draws_logs_and_saves_everything(recipe, judge, tmp_pa
     assert len(history["angle/restored"]) == 24
     pictures = {path.name.split("_")[0] for path in file.parent.glob("files/media/images/*.png")}
     assert pictures == {"accuracy", "turned"}
-    (table,) = file.parent.glob("files/media/table/*.json")
-    assert len(json.loads(table.read_text(encoding="utf-8"))["data"]) == 24
-
-
-def test_what_was_trained_is_written_and_read_again(recipe, tmp_path):
-    from _rotation import fit
-
-    logger = recipe.wandb_logger("x", tmp_path, {"seed": 0})
-    options = {"path": tmp_path / "e.ckpt", "logger": logger, "precision": "32-true"}
-    modules = [
-        RestorerModule(RotationEstimator(1, (32, 32), num_radii=4, num_angles=24, **NETWORK))
-        for _ in range(2)
-    ]
-    seconds = fit(modules[0], DigitsDataModule(), 1, reuse=False, **options)
-    again = fit(modules[1], DigitsDataModule(), 1, reuse=True, **options)
-    assert again == round(seconds, 1)
-    for name, value in modules[0].state_dict().items():
-        assert torch.equal(modules[1].state_dict()[name], value)
-    import wandb
-
-    wandb.finish()
 
 
 def test_training_images_are_turned_and_others_are_not(recipe):

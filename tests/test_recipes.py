@@ -4,13 +4,15 @@ import json
 import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import PIL.Image
 import pytest
 import torch
-from wandb_offline import read_history
+from wandb_offline import read_history, read_records
 
 from eqrestore_lightning import (
     MNISTDataModule,
@@ -55,11 +57,12 @@ def digits(tmp_path_factory):
 
 def test_digits_prints_its_table_once_and_says_that_wandb_is_offline(digits):
     for folder, printed in digits.values():
-        assert printed.count("| accuracy, restored |") == 1
+        assert printed.count("| accuracy, restored |") == 2  # circular and zero-fill
         assert printed.count("Logging to W&B offline") == 1
-        table = (folder / "table.md").read_text(encoding="utf-8")
-        assert table.strip() in printed
-        rows = {line.split(" | ")[0]: line for line in table.splitlines()}
+        tables = (folder / "tables.md").read_text(encoding="utf-8").split("## ")
+        circular = next(table for table in tables if table.startswith("shifts\n"))
+        assert circular.partition("\n\n")[2].strip() in printed
+        rows = {line.split(" | ")[0]: line for line in circular.splitlines()}
         restored = re.findall(r"\d+\.\d\d", rows["| accuracy, restored"])
         assert len(restored) == 9
         assert len(set(restored)) == 1  # the same for every size of shift
@@ -79,18 +82,57 @@ def test_digits_writes_one_wandb_run_with_everything(digits):
         assert len(history["classifier-train/loss"]) == 3
         assert len(history["restorer-train/loss"]) == 4
         assert len(history["restorer-val/shift_accuracy"]) == 4
-        assert history["shift/max_shift"] == [str(size) for size in range(9)]
-        assert len(history["shift/accuracy"]) == len(history["shift/restored_accuracy"]) == 9
-        table = json.loads(next(run.glob("files/media/table/*.json")).read_text(encoding="utf-8"))
-        assert len(table["data"]) == 9
+        for title in ("shifts", "zero-fill shifts"):
+            assert history[f"{title}/max_shift"] == [str(size) for size in range(9)]
+            for name in ("no restorer", "restored"):
+                assert len(history[f"{title}/accuracy, {name}"]) == 9
+            assert any(key.startswith(f"charts/{title}") for key in history)
+        rows = {
+            path.name.split("_")[0]: len(json.loads(path.read_text(encoding="utf-8"))["data"])
+            for path in run.glob("files/media/table/tables/*.json")
+        }
+        assert rows == {"shifts": 18, "zero-fill shifts": 18, "gate": 5}
         pictures = {path.name.split("_")[0] for path in run.glob("files/media/images/*.png")}
         assert pictures == {"restored", "accuracy", "restorer-restored"}
+        (animation,) = run.glob("files/media/videos/*.gif")
+        assert PIL.Image.open(animation).n_frames == 40
+        (begun,) = (record.run for record in read_records(file) if record.HasField("run"))
+        assert begun.run_group == "digits"
+        assert sorted(begun.tags) == ["digits", "translation"]
+        config = {item.key: json.loads(item.value_json) for item in begun.config.update}
+        assert config["classifier_epochs"] == 3
+        assert config["network"]["separable"] is True
+
+
+def test_digits_goes_on_where_it_stopped_and_trains_nothing_twice(digits, tmp_path):
+    folder = tmp_path / "digits"
+    shutil.copytree(digits["python"][0], folder)
+    (folder / "restorer" / "restorer.ckpt").unlink()
+    arguments = ["--output", str(folder), "--classifier_epochs=3", "--restorer_epochs=4"]
+    printed = _run("python", "digits", *arguments)
+    assert f"Reusing {folder / 'classifier' / 'classifier.ckpt'}." in printed
+    first, second = (
+        json.loads((path / "results.json").read_text(encoding="utf-8"))
+        for path in (digits["python"][0], folder)
+    )
+    assert first["shifts"] == second["shifts"]
+    weights = load_estimator(folder / "digits.safetensors").state_dict()
+    for name, value in (
+        load_estimator(digits["python"][0] / "digits.safetensors").state_dict().items()
+    ):
+        assert torch.equal(weights[name], value)
+    with pytest.raises(AssertionError, match="to hold nothing or this very stage"):
+        _run("python", "digits", "--output", str(folder), "--classifier_epochs=2")
 
 
 def test_digits_leaves_files_that_restore(digits):
     folder, _ = digits["python"]
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    assert results["metrics"]["exact"] == results["results"][0]["restored_exactly"]
+    metrics = results["weights digits"]["metrics"]
+    circular = [row for row in results["shifts"] if row["restorer"] == "restored"]
+    assert metrics["accuracy_restored"] == circular[0]["accuracy"]
+    assert {row["consistency"] for row in circular} == {1.0}
+    assert metrics["exact"] == circular[0]["exact"]
     image = torch.zeros(1, 32, 32)
     for source in (folder / "digits.safetensors", folder / "restorer" / "restorer.ckpt"):
         RestoreTransform(source)(image)
@@ -111,7 +153,7 @@ def test_the_example_of_the_readme_runs(digits, capsys):
 def test_digits_runs_under_every_launcher(launcher, tmp_path):
     arguments = ["--output", str(tmp_path), "--classifier_epochs=1", "--restorer_epochs=1"]
     printed = _run(launcher, "digits", *arguments)
-    assert printed.count("| accuracy, restored |") == 1
+    assert printed.count("| accuracy, restored |") == 2
     assert len(list((tmp_path / "wandb").glob("offline-run-*"))) == 1
 
 

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import IO
 
 import PIL.Image
 import PIL.ImageOps
@@ -146,7 +147,13 @@ def find_images(folder: Path) -> list[Path]:
     )
 
 
-def read_image(path: Path, *, grayscale: bool, image_size: int | None = None) -> Tensor:
+def read_image(
+    path: Path,
+    *,
+    grayscale: bool = False,
+    image_size: int | None = None,
+    file: IO[bytes] | None = None,
+) -> Tensor:
     """Decode one image, upright as its EXIF data say: uint8 of shape `(channels, height, width)`.
 
     Args:
@@ -154,12 +161,13 @@ def read_image(path: Path, *, grayscale: bool, image_size: int | None = None) ->
         grayscale: Whether to give one channel instead of three.
         image_size: Side of the square cut out of the middle, after the shorter side was resized to
             it; `None` to leave the image alone.
+        file: Where to read from if not from the disk; `path` is its name then.
 
     Raises:
         ValueError: If the file is no readable image, or has more than 8 bits a channel.
     """
     try:
-        with PIL.Image.open(path) as picture:
+        with PIL.Image.open(file or path) as picture:
             mode = picture.mode
             upright = PIL.ImageOps.exif_transpose(picture)
             image: Tensor = TF.pil_to_tensor(upright.convert("L" if grayscale else "RGB"))

@@ -58,21 +58,12 @@ class MNISTDataModule(InMemoryDataModule):
     def prepare_data(self) -> None:
         """Download the files, in one process, if asked to."""
         if self.download:
-            MNIST(self.root, train=True, download=True)
-            MNIST(self.root, train=False, download=True)
+            read_mnist(self.root, download=True)
 
     def load(self) -> dict[Split, ImageTensors]:
         """Read the files."""
-        try:
-            parts = [MNIST(self.root, train=train, download=False) for train in (True, False)]
-        except RuntimeError as error:
-            raise FileNotFoundError(
-                f"Expected the files of MNIST in {(self.root / 'MNIST' / 'raw').absolute()}, but "
-                f"found none; MNISTDataModule(root, download=True).prepare_data() fetches them."
-            ) from error
-        (images, labels), (test_images, test_labels) = (
-            (self._enlarge(part.data.unsqueeze(1)), part.targets.long()) for part in parts
-        )
+        (images, labels), (test_images, test_labels) = read_mnist(self.root)
+        images, test_images = self._enlarge(images), self._enlarge(test_images)
         return {
             "train": ImageTensors(images[:-_VAL_SIZE], labels[:-_VAL_SIZE]),
             "val": ImageTensors(images[-_VAL_SIZE:], labels[-_VAL_SIZE:]),
@@ -84,3 +75,24 @@ class MNISTDataModule(InMemoryDataModule):
             resized: Tensor = TF.resize(images, [32, 32], antialias=True)
             return resized
         return F.pad(images, (2, 2, 2, 2))
+
+
+def read_mnist(
+    root: Path, *, download: bool = False
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Read training and test set: uint8 images `(num_images, 1, 28, 28)` and int64 labels.
+
+    Raises:
+        FileNotFoundError: If the files are not there.
+    """
+    try:
+        train, test = (MNIST(root, train=train, download=download) for train in (True, False))
+    except RuntimeError as error:
+        raise FileNotFoundError(
+            f"Expected the files of MNIST in {(root / 'MNIST' / 'raw').absolute()}, but "
+            f"found none; MNISTDataModule(root, download=True).prepare_data() fetches them."
+        ) from error
+    return (
+        (train.data.unsqueeze(1), train.targets.long()),
+        (test.data.unsqueeze(1), test.targets.long()),
+    )

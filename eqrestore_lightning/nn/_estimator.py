@@ -54,7 +54,8 @@ class TranslationEstimator(TrainableEstimator):
         bias: Whether to add a constant to each hidden channel (to the scores it would do nothing).
         skip: Whether a layer, except the last, adds its input to its output where the channels
             agree.
-        separable: Whether filters are outer products of 1-D filters.
+        separable: Whether filters are outer products of 1-D filters; one for all layers, or a list
+            with one for each.
 
     Shapes:
         Input `(batch, in_channels, *spatial_size)`, floating; output `(batch, *spatial_size)`.
@@ -82,7 +83,7 @@ class TranslationEstimator(TrainableEstimator):
         dilation: int | Sequence[int] = 1,
         bias: bool = False,
         skip: bool = False,
-        separable: bool = False,
+        separable: bool | Sequence[bool] = False,
     ) -> None:
         super().__init__()
         if not 1 <= len(spatial_size) <= 3 or min(spatial_size) < 1:
@@ -97,6 +98,7 @@ class TranslationEstimator(TrainableEstimator):
         num_layers = len(channels) - 1
         kernels = _one_per_layer("kernel_size", kernel_size, num_layers)
         dilations = _one_per_layer("dilation", dilation, num_layers)
+        separables = _one_per_layer("separable", separable, num_layers)
         self._config: dict[str, Any] = {
             "in_channels": in_channels,
             "spatial_size": list(spatial_size),
@@ -105,7 +107,7 @@ class TranslationEstimator(TrainableEstimator):
             "dilation": dilations,
             "bias": bias,
             "skip": skip,
-            "separable": separable,
+            "separable": separables,
         }
         conv = (CircularConv1d, CircularConv2d, CircularConv3d)[len(spatial_size) - 1]
         self.layers = nn.ModuleList()
@@ -118,7 +120,7 @@ class TranslationEstimator(TrainableEstimator):
                     size,
                     dilation=dilations[layer],
                     bias=bias and layer < num_layers - 1,
-                    separable=separable and max(size) > 1,
+                    separable=separables[layer] and max(size) > 1,
                 )
             )
         self.reset_parameters()

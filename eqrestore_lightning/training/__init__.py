@@ -2,14 +2,24 @@
 
 from eqrestore_lightning.training._callbacks import RestoredImageGrid, restored_image_grid
 from eqrestore_lightning.training._classifier import ClassifierModule
-from eqrestore_lightning.training._evaluate import ShiftResult, evaluate_shifts, shift_table
+from eqrestore_lightning.training._evaluate import (
+    NO_RESTORER,
+    Restorer,
+    ShiftKind,
+    ShiftResult,
+    evaluate_shifts,
+    shift_table,
+)
 from eqrestore_lightning.training._launch import trainer_options
 from eqrestore_lightning.training._restorer import RestorerModule
 
 __all__ = [
+    "NO_RESTORER",
     "ClassifierModule",
     "RestoredImageGrid",
+    "Restorer",
     "RestorerModule",
+    "ShiftKind",
     "ShiftResult",
     "evaluate_shifts",
     "restored_image_grid",

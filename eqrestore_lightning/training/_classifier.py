@@ -8,23 +8,31 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
-from eqrestore_lightning.classifiers import small_cnn
+from eqrestore_lightning.classifiers import Architecture, Stem, build_classifier
+from eqrestore_lightning.functional import circular_shift, random_shift
 
 
 class ClassifierModule(lightning.LightningModule):
-    """Train a small convolutional classifier by cross-entropy, on images as they come.
+    """Train a classifier by cross-entropy, on images as they come or, if asked to, shifted.
 
     Logs `train/loss`, and for `val` and `test` `loss` and `accuracy`.
 
     Args:
         in_channels: Channels of the images.
         num_classes: Number of classes.
+        architecture: Which network, see `classifiers.build_classifier`.
+        stem: Its first layers, for small images or as torchvision has them.
+        width: Factor on its channels, where it has one.
         learning_rate: Peak of AdamW's one-cycle schedule.
+        weight_decay: Of AdamW.
+        max_shift: Largest circular shift along each axis applied to training images, pixels.
+        seed: Decides these shifts; together with the step, so that they do not depend on the number
+            of processes.
 
     Raises:
-        ValueError: If `learning_rate` is not above 0.
+        ValueError: If a number is out of range or a word unknown.
 
-    Source: own.
+    Source: own; the augmentation is that of Figure 4 of the paper.
 
     >>> ClassifierModule(1, 10)(torch.zeros(2, 1, 32, 32)).shape
     torch.Size([2, 10])
@@ -35,13 +43,25 @@ class ClassifierModule(lightning.LightningModule):
         in_channels: int,
         num_classes: int,
         *,
+        architecture: Architecture = "small_cnn",
+        stem: Stem = "small",
+        width: float = 1.0,
         learning_rate: float = 4e-3,
+        weight_decay: float = 0.01,
+        max_shift: int = 0,
+        seed: int = 0,
     ) -> None:
         super().__init__()
-        if learning_rate <= 0:
+        if not learning_rate > 0:
             raise ValueError(f"Expected `learning_rate` to be above 0, but got {learning_rate}.")
+        for name, value in (("weight_decay", weight_decay), ("max_shift", max_shift)):
+            if not value >= 0:
+                raise ValueError(f"Expected `{name}` to be at least 0, but got {value}.")
         self.save_hyperparameters()
-        self.classifier = small_cnn(in_channels, num_classes)
+        self.seed = seed
+        self.classifier = build_classifier(
+            architecture, in_channels, num_classes, stem=stem, width=width
+        )
         self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
         self.test_accuracy = MulticlassAccuracy(num_classes, average="micro")
 
@@ -53,8 +73,9 @@ class ClassifierModule(lightning.LightningModule):
         """Give the cross-entropy of one batch."""
         del batch_idx
         images, labels = batch
-        loss = F.cross_entropy(self(images), labels)
-        self.log("train/loss", loss, on_step=False, on_epoch=True, sync_dist=True)
+        loss = F.cross_entropy(self(self._augmented(images)), labels)
+        if self._trainer is not None:
+            self.log("train/loss", loss, on_step=False, on_epoch=True, sync_dist=True)
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
@@ -76,13 +97,33 @@ class ClassifierModule(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         """Build AdamW with a one-cycle schedule."""
         rate = float(self.hparams["learning_rate"])
-        optimizer = torch.optim.AdamW(self.parameters(), lr=rate)
+        optimizer = torch.optim.AdamW(
+            self.parameters(), lr=rate, weight_decay=float(self.hparams["weight_decay"])
+        )
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer,
             max_lr=rate,
             total_steps=max(2, int(self.trainer.estimated_stepping_batches)),
         )
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+
+    def _augmented(self, images: Tensor) -> Tensor:
+        """Draw the shifts of all processes' batches, interleaved as their samples are."""
+        max_shift = int(self.hparams["max_shift"])
+        if max_shift == 0:
+            return images
+        processes, rank, step = 1, 0, 0
+        if self._trainer is not None:
+            processes, rank = self.trainer.world_size, self.trainer.global_rank
+            step = self.trainer.fit_loop.total_batch_idx
+        generator = torch.Generator().manual_seed((self.seed << 32) + step)
+        shift = random_shift(
+            len(images) * processes,
+            max_shift,
+            num_spatial_dims=images.ndim - 2,
+            generator=generator,
+        )[rank::processes]
+        return circular_shift(images, shift.to(images.device))
 
     def _evaluation_step(
         self, batch: tuple[Tensor, Tensor], stage: str, accuracy: MulticlassAccuracy

@@ -1,14 +1,24 @@
 import gzip
+import pickle
 import re
 import struct
+import tarfile
 
+import h5py
 import PIL.Image
 import pytest
 import torch
 import torch.nn.functional as F
+from torchvision.datasets import CIFAR10
 from torchvision.transforms.v2 import functional as TF
 
-from eqrestore_lightning import DigitsDataModule, ImageFolderDataModule, MNISTDataModule
+from eqrestore_lightning import (
+    CIFAR10DataModule,
+    DigitsDataModule,
+    ImageFolderDataModule,
+    MNIST3DDataModule,
+    MNISTDataModule,
+)
 from eqrestore_lightning.data import read_image
 
 
@@ -66,6 +76,121 @@ def test_real_mnist_has_its_centre_of_mass_in_one_window(mnist_root):
         mass = images.sum((1, 5 - axis))
         centre = (mass * position).sum(1) / mass.sum(1)
         assert ((centre >= 15.5) & (centre < 16.5)).all()
+
+
+def test_mnist_in_three_dimensions_is_extruded(tmp_path):
+    _write_mnist(tmp_path / "MNIST" / "raw")
+    data = MNIST3DDataModule(tmp_path)
+    assert [len(data.dataset(split)) for split in ("train", "val", "test")] == [4509, 501, 7]
+    volumes = data.dataset("test").images
+    assert volumes.shape == (7, 1, 32, 32, 32)
+    assert volumes[..., 8:-8, 8:-8, 8:-8].sum() == volumes.sum() > 0
+    occupied = volumes.flatten(3).sum(3)[6, 0].nonzero().flatten()
+    assert occupied.tolist() == list(range(13, 19))  # six voxels thick, in the middle
+    assert torch.equal(volumes[:, :, 13], volumes[:, :, 18])
+    assert MNIST3DDataModule(tmp_path, padding=0).dataset("test").images.shape[2:] == (16, 16, 16)
+
+
+def test_the_published_3d_mnist_is_read(tmp_path):
+    path = tmp_path / "full_dataset_vectors.h5"
+    rows = torch.rand(30, 4096)
+    with h5py.File(path, "w") as file:
+        file["X_train"], file["y_train"] = rows[:20].numpy(), range(20)
+        file["X_test"], file["y_test"] = rows[20:].numpy(), range(10)
+    data = MNIST3DDataModule(path, padding=1)
+    assert [len(data.dataset(split)) for split in ("train", "val", "test")] == [18, 2, 10]
+    test = data.dataset("test")
+    expected = (rows[20:] * 255).round().reshape(10, 1, 16, 16, 16)
+    assert torch.equal(test.images[..., 1:-1, 1:-1, 1:-1].float(), expected)
+    assert test.labels.tolist() == list(range(10))
+    with h5py.File(path, "w") as file:
+        file["X_train"], file["y_train"] = rows[:, :5].numpy(), range(30)
+    with pytest.raises(ValueError, match=r"Expected rows of 4096 occupancies, but got .*\(30, 5\)"):
+        MNIST3DDataModule(path).setup()
+    path.write_bytes(b"no HDF5")
+    with pytest.raises(ValueError, match="to be an HDF5 file with X_train, y_train"):
+        MNIST3DDataModule(path).setup()
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match="Expected the HDF5 file of 3D-MNIST at"):
+        MNIST3DDataModule(path).setup()
+
+
+def _cifar_pixels(seed, count):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=generator)
+
+
+def _write_batches(folder, monkeypatch):
+    """Write files in the format of CIFAR-10's authors."""
+    folder.mkdir()
+    files = [(f"data_batch_{number}", 1_004) for number in range(1, 6)] + [("test_batch", 6)]
+    for seed, (name, count) in enumerate(files):
+        entry = {
+            "data": _cifar_pixels(seed, count).flatten(1).numpy(),
+            "labels": [number % 10 for number in range(count)],
+        }
+        (folder / name).write_bytes(pickle.dumps(entry))
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": list("abcdefghij")}))
+    monkeypatch.setattr(CIFAR10, "_check_integrity", lambda self: True)
+    monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *_: True)
+
+
+def test_cifar_10_as_torchvision_reads_it(tmp_path, monkeypatch):
+    _write_batches(tmp_path / "cifar-10-batches-py", monkeypatch)
+    data = CIFAR10DataModule(tmp_path)
+    assert [len(data.dataset(split)) for split in ("train", "val", "test")] == [20, 5000, 6]
+    test = data.dataset("test")
+    assert test.images.shape == (6, 3, 40, 40)
+    assert torch.equal(test.images[..., 4:-4, 4:-4], _cifar_pixels(5, 6))
+    assert test.images.sum() == _cifar_pixels(5, 6).sum()
+    assert test.labels.tolist() == [0, 1, 2, 3, 4, 5]
+    assert data.source == str(tmp_path / "cifar-10-batches-py")
+    everything = torch.cat([data.dataset(split).images for split in ("train", "val")])
+    first = _cifar_pixels(0, 1_004)[0]
+    assert (everything[..., 4:-4, 4:-4] == first).flatten(1).all(1).sum() == 1
+
+
+def _write_classes(folder, count, names="abcdefghij"):
+    for number in range(count):
+        picture = torch.full((3, 32, 32), number % 256, dtype=torch.uint8)
+        _save(folder / names[number % len(names)] / f"{number:05}.png", picture)
+
+
+def test_cifar_10_as_folders_and_as_an_archive(tmp_path, monkeypatch):
+    monkeypatch.setattr("eqrestore_lightning.data._cifar10._VAL_SIZE", 5)
+    folder = tmp_path / "folders"
+    _write_classes(folder / "train", 30)
+    _write_classes(folder / "test", 10)
+    with tarfile.open(tmp_path / "cifar10-png.tar.xz", "w:xz") as archive:
+        for path in sorted(folder.rglob("*"), reverse=True):
+            archive.add(path, path.relative_to(folder), recursive=False)
+    folders = CIFAR10DataModule(folder, padding=0)
+    archive = CIFAR10DataModule(tmp_path, padding=0)
+    for data in (folders, archive):
+        assert [len(data.dataset(split)) for split in ("train", "val", "test")] == [25, 5, 10]
+        images, labels = data.dataset("train").images, data.dataset("train").labels
+        assert torch.equal(images[:, 0, 0, 0] % 10, labels)
+    assert archive.source == str(tmp_path / "cifar10-png.tar.xz")
+    order = archive.dataset("test").images[:, 0, 0, 0].argsort()
+    assert archive.dataset("test").labels[order].tolist() == list(range(10))
+
+
+def test_what_is_no_cifar_10_is_refused(tmp_path):
+    message = "Expected cifar-10-batches-py, folders train and test, or one archive cifar10*.tar*"
+    with pytest.raises(FileNotFoundError, match=re.escape(message)):
+        CIFAR10DataModule(tmp_path).setup()
+    with pytest.raises(ValueError, match="Expected `padding` to be at least 0, but got -1"):
+        CIFAR10DataModule(tmp_path, padding=-1)
+    _write_classes(tmp_path / "train", 30, names="abc")
+    _write_classes(tmp_path / "test", 10, names="abc")
+    with pytest.raises(ValueError, match=r"Expected 10 classes in .* but got \['a', 'b', 'c'\]"):
+        CIFAR10DataModule(tmp_path).setup()
+    _save(tmp_path / "other" / "test" / "a" / "1.png", _picture(0))
+    with tarfile.open(tmp_path / "other" / "cifar10.tar", "w") as archive:
+        archive.add(tmp_path / "other" / "test", "test")
+    (tmp_path / "other" / "test").rename(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="Expected images of 3 × 32 × 32 in train/CLASS and test"):
+        CIFAR10DataModule(tmp_path / "other").setup()
 
 
 def _picture(seed, size=(12, 14), channels=3):

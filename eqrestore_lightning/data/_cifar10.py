@@ -1,0 +1,154 @@
+"""CIFAR-10, as torchvision reads it or as a folder of images, with a border of zeros."""
+
+import os
+import tarfile
+from pathlib import Path, PurePosixPath
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.datasets import CIFAR10
+from torchvision.datasets.folder import IMG_EXTENSIONS
+from tqdm import tqdm
+
+from eqrestore_lightning.data._image_folder import ImageFolderDataModule, read_image
+from eqrestore_lightning.data._in_memory import (
+    ImageTensors,
+    InMemoryDataModule,
+    Split,
+    split_at_random,
+)
+
+_VAL_SIZE = 5_000
+
+
+class CIFAR10DataModule(InMemoryDataModule):
+    """Serve CIFAR-10, each image in a border of zeros; 5,000 training images are for validation.
+
+    The images are looked for in three forms, in this order: torchvision's `cifar-10-batches-py`;
+    folders `train` and `test` with a folder for each class; one archive `cifar10*.tar*` of such
+    folders. They are decoded once and held in memory. `source` tells which form was found, for
+    the sake of tables: images that went through JPEG are not the original ones.
+
+    Args:
+        root: Folder that holds, or shall hold, the images.
+        padding: Zeros on each side, pixels: 4, as in the paper, gives images of 40 × 40.
+        download: Whether to download torchvision's files if they are missing.
+        batch_size: Images in a step, over all processes.
+        seed: Decides the order of training images.
+        num_workers: Processes that prepare batches; images in memory need none.
+
+    Raises:
+        FileNotFoundError: In `setup`, if the images are not there in any form.
+        ValueError: If `padding` is below 0; in `setup`, if images are not 32 × 32, of three
+            channels and ten classes.
+
+    Source: `torchvision.datasets.CIFAR10`; Krizhevsky, 2009; Appendix D.
+    """
+
+    in_channels = 3
+    num_classes = 10
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str] = "data",
+        *,
+        padding: int = 4,
+        download: bool = False,
+        batch_size: int = 256,
+        seed: int = 0,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__(batch_size=batch_size, seed=seed, num_workers=num_workers)
+        if padding < 0:
+            raise ValueError(f"Expected `padding` to be at least 0, but got {padding}.")
+        self.root = Path(root)
+        self.padding = padding
+        self.download = download
+        self.spatial_size = (32 + 2 * padding,) * 2
+        self.source = ""
+
+    def prepare_data(self) -> None:
+        """Download torchvision's files, in one process, if asked to."""
+        if self.download:
+            CIFAR10(self.root, train=True, download=True)
+
+    def load(self) -> dict[Split, ImageTensors]:
+        """Read the images, in whatever form they are there."""
+        train, test = (
+            ImageTensors(F.pad(part.images, (self.padding,) * 4), part.labels)
+            for part in self._read()
+        )
+        if len(train) <= _VAL_SIZE:
+            raise ValueError(
+                f"Expected more than {_VAL_SIZE} training images, but got {len(train)} "
+                f"in {self.source}."
+            )
+        sizes: dict[Split, int] = {"train": len(train) - _VAL_SIZE, "val": _VAL_SIZE}
+        return {**split_at_random(train.images, train.labels, sizes, seed=0), "test": test}
+
+    def _read(self) -> tuple[ImageTensors, ImageTensors]:
+        if (self.root / CIFAR10.base_folder).is_dir():
+            self.source = str(self.root / CIFAR10.base_folder)
+            parts = [CIFAR10(self.root, train=train) for train in (True, False)]
+            train, test = (ImageTensors(_channels_first(p.data), _labels(p)) for p in parts)
+            return train, test
+        if all((self.root / split).is_dir() for split in ("train", "test")):
+            self.source = str(self.root)
+            reader = ImageFolderDataModule(self.root)
+            train, test = reader.read(self.root / "train"), reader.read(self.root / "test")
+            for part in (train, test):
+                _check({part.images.shape[1:]}, reader.classes, self.source)
+            return train, test
+        archives = sorted(self.root.glob("cifar10*.tar*"))
+        if len(archives) != 1:
+            raise FileNotFoundError(
+                f"Expected {CIFAR10.base_folder}, folders train and test, or one archive "
+                f"cifar10*.tar* in {self.root.absolute()}, but found "
+                f"{[path.name for path in archives] or 'none'}; "
+                f"CIFAR10DataModule(root, download=True).prepare_data() fetches the first."
+            )
+        self.source = str(archives[0])
+        return _read_archive(archives[0])
+
+
+def _read_archive(path: Path) -> tuple[ImageTensors, ImageTensors]:
+    """Decode what lies in `train/CLASS/` and `test/CLASS/`, going through the archive once."""
+    images: dict[str, list[Tensor]] = {"train": [], "test": []}
+    names: dict[str, list[str]] = {"train": [], "test": []}
+    with tarfile.open(path, "r|*") as archive:
+        for member in tqdm(archive, desc=f"Decoding {path}", unit=" files", leave=False):
+            *_, split, name, file_name = ("", "", *PurePosixPath(member.name).parts)
+            if split in images and file_name.lower().endswith(IMG_EXTENSIONS):
+                image = read_image(path / member.name, file=archive.extractfile(member))
+                images[split].append(image)
+                names[split].append(name)
+    classes = sorted({*names["train"], *names["test"]})
+    for part in images.values():
+        _check({image.shape for image in part}, classes, str(path))
+    train, test = (
+        ImageTensors(
+            torch.stack(images[split]),
+            torch.tensor([classes.index(name) for name in names[split]]),
+        )
+        for split in ("train", "test")
+    )
+    return train, test
+
+
+def _check(shapes: set[torch.Size], classes: list[str], source: str) -> None:
+    if shapes != {(3, 32, 32)}:
+        raise ValueError(
+            f"Expected images of 3 × 32 × 32 in train/CLASS and test/CLASS in {source}, but got "
+            f"{sorted(' × '.join(map(str, shape)) for shape in shapes) or 'none'}."
+        )
+    if len(classes) != CIFAR10DataModule.num_classes:
+        raise ValueError(f"Expected 10 classes in {source}, but got {classes}.")
+
+
+def _channels_first(images: object) -> Tensor:
+    return torch.as_tensor(images).permute(0, 3, 1, 2).contiguous()
+
+
+def _labels(part: CIFAR10) -> Tensor:
+    return torch.tensor(part.targets, dtype=torch.int64)

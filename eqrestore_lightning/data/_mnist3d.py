@@ -1,0 +1,131 @@
+"""Digits as volumes: MNIST extruded, or the published 3D-MNIST."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.transforms.v2 import functional as TF
+
+from eqrestore_lightning.data._in_memory import ImageTensors, InMemoryDataModule, Split
+from eqrestore_lightning.data._mnist import read_mnist
+
+_NUM_TRAIN, _NUM_VAL, _NUM_TEST = 9_000, 1_000, 2_000
+_GRID = 16
+_DEPTH = 6  # of an extruded digit, voxels
+
+
+class MNIST3DDataModule(InMemoryDataModule):
+    """Serve digits as volumes of 16³ voxels in a border of zeros.
+
+    Made from MNIST, as its authors did: each digit is resized to 16 × 16 and stands six voxels
+    thick in the middle of the grid. As many as in the published set: 9,000 for training and 1,000
+    for validation from MNIST's training set, 2,000 from its test set. Or the published file
+    itself, whose digits also were turned at random.
+
+    Args:
+        root: Folder that holds, or shall hold, `MNIST/raw`; or the published HDF5 file,
+            `full_dataset_vectors.h5`.
+        padding: Zeros on each side, voxels: 8, as in the paper, gives volumes of 32³.
+        download: Whether to download MNIST if it is missing.
+        batch_size: Volumes in a step, over all processes.
+        seed: Decides the order of training volumes.
+        num_workers: Processes that prepare batches; volumes in memory need none.
+
+    Raises:
+        FileNotFoundError: In `setup`, if the files are not there.
+        ImportError: In `setup`, if `root` is an HDF5 file and h5py is not installed.
+        ValueError: If `padding` is below 0; in `setup`, if the HDF5 file is of another kind.
+
+    Source: Section 5.1.3 of the paper; de la Iglesia Castro, "3D MNIST", 2016.
+    """
+
+    in_channels = 1
+    num_classes = 10
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str] = "data",
+        *,
+        padding: int = 8,
+        download: bool = False,
+        batch_size: int = 64,
+        seed: int = 0,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__(batch_size=batch_size, seed=seed, num_workers=num_workers)
+        if padding < 0:
+            raise ValueError(f"Expected `padding` to be at least 0, but got {padding}.")
+        self.root = Path(root)
+        self.padding = padding
+        self.download = download
+        self.spatial_size = (_GRID + 2 * padding,) * 3
+
+    def prepare_data(self) -> None:
+        """Download MNIST, in one process, if asked to."""
+        if self.download:
+            read_mnist(self.root, download=True)
+
+    def load(self) -> dict[Split, ImageTensors]:
+        """Extrude the digits, or read the file."""
+        if self.root.suffix in (".h5", ".hdf5"):
+            (images, labels), (test_images, test_labels) = _read_published(self.root)
+        else:
+            (images, labels), (test_images, test_labels) = read_mnist(self.root)
+            images, labels = images[: _NUM_TRAIN + _NUM_VAL], labels[: _NUM_TRAIN + _NUM_VAL]
+            test_images, test_labels = test_images[:_NUM_TEST], test_labels[:_NUM_TEST]
+            images, test_images = _extrude(images), _extrude(test_images)
+        images, test_images = (F.pad(x, (self.padding,) * 6) for x in (images, test_images))
+        num_val = len(images) // 10
+        return {
+            "train": ImageTensors(images[:-num_val], labels[:-num_val]),
+            "val": ImageTensors(images[-num_val:], labels[-num_val:]),
+            "test": ImageTensors(test_images, test_labels),
+        }
+
+
+def _extrude(digits: Tensor) -> Tensor:
+    """Make `(batch, 1, 28, 28)` into `(batch, 1, 16, 16, 16)`: depth, height, width."""
+    small: Tensor = TF.resize(digits, [_GRID, _GRID], antialias=True)
+    front = (_GRID - _DEPTH) // 2
+    volume = small.unsqueeze(2).expand(-1, -1, _DEPTH, -1, -1)
+    return F.pad(volume, (0, 0, 0, 0, front, _GRID - _DEPTH - front))
+
+
+def _read_published(path: Path) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Read `X_train`, `y_train`, `X_test`, `y_test`: rows of 4,096 occupancies from 0 to 1."""
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"Expected the HDF5 file of 3D-MNIST at {path.absolute()}, but found none; "
+            f"it is published on Kaggle as daavoo/3d-mnist."
+        )
+    try:
+        import h5py
+    except ImportError as error:
+        raise ImportError(
+            "Expected h5py to be installed, which reads HDF5: pip install h5py"
+        ) from error
+    try:
+        with h5py.File(path) as file:
+            (images, labels), (test_images, test_labels) = (
+                (_volumes(file[f"X_{split}"][:]), torch.as_tensor(file[f"y_{split}"][:]).long())
+                for split in ("train", "test")
+            )
+    except (OSError, KeyError) as error:
+        raise ValueError(
+            f"Expected {path} to be an HDF5 file with X_train, y_train, X_test and y_test, "
+            f"but got: {error}"
+        ) from error
+    return (images, labels), (test_images, test_labels)
+
+
+def _volumes(rows: Any) -> Tensor:
+    vectors = torch.as_tensor(rows)
+    if vectors.ndim != 2 or vectors.shape[1] != _GRID**3:
+        raise ValueError(
+            f"Expected rows of {_GRID**3} occupancies, but got shape {tuple(vectors.shape)}."
+        )
+    bytes_ = (vectors.clamp(0, 1) * 255).round().to(torch.uint8)
+    return bytes_.reshape(-1, 1, _GRID, _GRID, _GRID)

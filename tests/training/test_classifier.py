@@ -1,0 +1,75 @@
+import re
+
+import lightning
+import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from eqrestore_lightning import ClassifierModule, circular_shift
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*does not have many workers", "ignore:.*LeafSpec", "ignore:.*logging interval"
+)
+
+
+def _spots(count=64):
+    """Images whose class is the side that a spot is on."""
+    labels = torch.arange(count) % 2
+    images = torch.zeros(count, 1, 16, 16)
+    images[torch.arange(count), 0, 5 + torch.arange(count) % 3, 4 + 8 * labels] = 1.0
+    return images, labels
+
+
+def test_it_learns_and_comes_back_from_a_checkpoint(tmp_path):
+    images, labels = _spots()
+    module = ClassifierModule(1, 2, architecture="small_cnn", learning_rate=1e-2)
+    trainer = lightning.Trainer(
+        max_epochs=8,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+        enable_checkpointing=False,
+    )
+    trainer.fit(module, DataLoader(TensorDataset(images, labels), batch_size=16, shuffle=True))
+    trainer.save_checkpoint(tmp_path / "classifier.ckpt")
+    assert (module.eval()(images).argmax(1) == labels).all()
+    again = ClassifierModule.load_from_checkpoint(tmp_path / "classifier.ckpt").eval()
+    assert torch.equal(again(images), module(images))
+
+
+def test_training_images_are_shifted_if_asked_to(monkeypatch):
+    images, labels = _spots()
+    seen = []
+    for max_shift in (0, 3, 3):
+        module = ClassifierModule(1, 2, max_shift=max_shift, seed=5)
+        monkeypatch.setattr(module, "forward", lambda x: seen.append(x) or torch.rand(len(x), 2))
+        module.training_step((images, labels), 0)
+    unshifted, shifted, again = seen
+    assert torch.equal(unshifted, images)
+    assert torch.equal(shifted, again)
+    places = torch.cartesian_prod(torch.arange(-3, 4), torch.arange(-3, 4))
+    for image, moved in zip(images, shifted, strict=True):
+        views = circular_shift(image.expand(49, 1, 16, 16), places)
+        assert (views == moved).flatten(1).all(1).any()
+    assert not torch.equal(shifted, images)
+
+
+def test_architectures_are_part_of_the_checkpoint():
+    module = ClassifierModule(3, 10, architecture="vgg16", stem="original", width=0.125)
+    assert dict(module.hparams)["architecture"] == "vgg16"
+    assert module(torch.rand(2, 3, 32, 32)).shape == (2, 10)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "limit"),
+    [
+        ("learning_rate", 0.0, "above 0"),
+        ("weight_decay", -1.0, "at least 0"),
+        ("max_shift", -1, "at least 0"),
+    ],
+)
+def test_rejections(name, value, limit):
+    message = f"Expected `{name}` to be {limit}, but got {value}."
+    with pytest.raises(ValueError, match=re.escape(message)):
+        ClassifierModule(1, 10, **{name: value})

@@ -49,7 +49,7 @@ TRANSLATION: dict[str, Any] = {
 }
 QUARTERS: dict[str, Any] = {
     "shifts": False,
-    "hidden_channels": [16],
+    "hidden_channels": [8],
     "kernel_size": ["full", 1],
     "bias": True,
 }
@@ -78,7 +78,7 @@ def main(
         output: Folder for weights, pictures, tables and W&B's files.
         classifier_epochs: Epochs of each classifier.
         restorer_epochs: Epochs of the estimator of rotations; that of shifts gets half as many,
-            that of quarter turns a tenth.
+            that of quarter turns a twentieth.
         images: How many of the test images to measure on.
         seed: Decides everything random.
         bundle: Put the weights into the package, as `mnist-rotation` and `mnist-roto-translation`.
@@ -140,7 +140,7 @@ def train(
 
         return fit(stage, build, data, epochs).estimator
 
-    half, tenth = restorer_epochs // 2, restorer_epochs // 10
+    half, few = restorer_epochs // 2, restorer_epochs // 20
     return Trained(
         rotation=restorer(
             "rotation",
@@ -157,10 +157,10 @@ def train(
             turned,
             half,
         ),
-        quarters=restorer(
-            "quarters", lambda *size: QuarterTurnEstimator(*size, **QUARTERS), 1e-2, upright, tenth
-        ),
         augmented=fit("augmented", lambda: ClassifierModule(1, 10), turned, classifier_epochs),
+        quarters=restorer(
+            "quarters", lambda *size: QuarterTurnEstimator(*size, **QUARTERS), 1e-2, upright, few
+        ),
         seconds=seconds,
     )
 

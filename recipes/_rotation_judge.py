@@ -1,9 +1,8 @@
 """Measure a restorer of rotations on MNIST."""
 
-import copy
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,13 +63,12 @@ class Judge:
         self.trained = trained
         self.images, self.labels, self.seed = images, labels, seed
         self.restore = RestoreTransform(trained.rotation)
-        grid = copy.deepcopy(trained.rotation)
-        grid.sub_grid = False
+        self._turned, self._angle = torch.empty(0), torch.empty(0)
         self.roto = RotoTranslationEstimator.join(trained.translation, trained.rotation)
         self.ways: dict[str, Way] = {
             "no restorer": trained.classifier,
-            "restored": self._behind(self.restore),
-            "restored, grid angles only": self._behind(RestoreTransform(grid)),
+            "restored": self._behind(self._restore),
+            "restored, grid angles only": self._behind(self._restore_on_grid),
             "principal axis": self._behind(Canonical(principal_axis, upright)),
             "gradient orientation": self._behind(Canonical(gradient_orientation, upright)),
             "classifier trained on turned images": trained.augmented,
@@ -78,6 +76,19 @@ class Judge:
 
     def _behind(self, move: Callable[[Tensor], Tensor]) -> Way:
         return lambda x: self.trained.classifier(move(x))
+
+    def _estimate(self, x: Tensor) -> Tensor:
+        """Estimate angles, once for all ways that ask for the same images one after another."""
+        if x is not self._turned:
+            self._turned, self._angle = x, self.restore.estimate(x)
+        return self._angle
+
+    def _restore(self, x: Tensor) -> Tensor:
+        return self.trained.rotation.undo(x, self._estimate(x))
+
+    def _restore_on_grid(self, x: Tensor) -> Tensor:
+        step = 360 / self.trained.rotation.num_angles  # the parabola stays within half a step
+        return self.trained.rotation.undo(x, step * torch.round(self._estimate(x) / step))
 
     def angles(self, offset: int = 0) -> Tensor:
         """Draw one angle for each image."""
@@ -98,23 +109,30 @@ class Judge:
     @torch.no_grad()
     def gate(self, margins: Sequence[float] = (0, 0.5, 1, 2, 4, 8)) -> list[dict[str, Any]]:
         """What leaving images of small margin as they are makes of upright and turned ones."""
-        rows: list[dict[str, Any]] = []
-        for least in margins:
-            row: dict[str, Any] = {"`min_margin`": float(least)}
-            restore = RestoreTransform(self.trained.rotation, min_margin=least)
-            for name, angle in (("upright", torch.zeros(len(self.images))), ("turned", None)):
-                trusted, right = 0, 0
-                for images, labels, angles in self._batches(
-                    self.angles() if angle is None else angle
-                ):
-                    turned = rotate(images.float() / 255, angles)
-                    trusted += int(restore.trusted(turned).sum())
-                    classes = self.trained.classifier(restore(turned)).argmax(1)
-                    right += int((classes == labels).sum())
-                row[f"{name}: restored, %"] = 100 * trusted / len(self.images)
-                row[f"{name}: accuracy, %"] = 100 * right / len(self.images)
-            rows.append(row)
+        rows: list[dict[str, Any]] = [{"`min_margin`": float(least)} for least in margins]
+        for name, angle in (("upright", torch.zeros(len(self.images))), ("turned", self.angles())):
+            margin, restored, left = (
+                torch.cat(each) for each in zip(*self._both(angle), strict=True)
+            )
+            for row in rows:
+                trusted = margin >= row["`min_margin`"]
+                right = torch.where(trusted, restored, left)
+                row[f"{name}: restored, %"] = 100 * float(trusted.double().mean())
+                row[f"{name}: accuracy, %"] = 100 * float(right.double().mean())
         return rows
+
+    def _both(self, angle: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Give the margin of images, and whether they are classified rightly restored, and not."""
+        for images, labels, angles in self._batches(angle):
+            turned = rotate(images.float() / 255, angles)
+            scores = self.restore.scores(turned)
+            found = self.trained.rotation.locate(scores, turned)
+            restored = self.trained.rotation.undo(turned, found)
+            yield (
+                self.trained.rotation.margin(scores),
+                self.trained.classifier(restored).argmax(1) == labels,
+                self.trained.classifier(turned).argmax(1) == labels,
+            )
 
     @torch.no_grad()
     def errors(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -122,11 +140,12 @@ class Judge:
         errors, margins, classes = [], [], []
         for images, _, angles in self._batches(self.angles()):
             turned = rotate(images.float() / 255, angles)
-            scores = self.restore.estimator.exact_scores(turned)
-            found = self.restore.estimator.locate(scores, turned)
+            scores = self.restore.scores(turned)
+            found = self.trained.rotation.locate(scores, turned)
             errors.append(angle_error(found[:, 0], angles.double()))
-            margins.append(self.restore.estimator.margin(scores))
-            classes.append(self.trained.classifier(self.restore(turned)).argmax(1))
+            margins.append(self.trained.rotation.margin(scores))
+            restored = self.trained.rotation.undo(turned, found)
+            classes.append(self.trained.classifier(restored).argmax(1))
         return torch.cat(errors), torch.cat(margins), torch.cat(classes)
 
     @torch.no_grad()

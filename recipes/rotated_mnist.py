@@ -125,6 +125,10 @@ def train(
     """Train both classifiers and all estimators."""
     seconds: dict[str, float] = {}
 
+    def classifier() -> L.LightningModule:
+        module = ClassifierModule(1, 10)
+        return module.to(memory_format=torch.channels_last)  # faster in bfloat16 on a CPU
+
     def fit(stage: str, build: Callable[[], Any], data: MNISTDataModule, epochs: int) -> Any:
         L.seed_everything(recipe.seed, verbose=False)
         module = build()
@@ -149,7 +153,7 @@ def train(
             upright,
             restorer_epochs,
         ),
-        classifier=fit("classifier", lambda: ClassifierModule(1, 10), upright, classifier_epochs),
+        classifier=fit("classifier", classifier, upright, classifier_epochs),
         translation=restorer(
             "translation",
             lambda *size: TranslationEstimator(*size, **TRANSLATION),
@@ -157,7 +161,7 @@ def train(
             turned,
             half,
         ),
-        augmented=fit("augmented", lambda: ClassifierModule(1, 10), turned, classifier_epochs),
+        augmented=fit("augmented", classifier, turned, classifier_epochs),
         quarters=restorer(
             "quarters", lambda *size: QuarterTurnEstimator(*size, **QUARTERS), 1e-2, upright, few
         ),

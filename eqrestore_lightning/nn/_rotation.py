@@ -7,7 +7,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from eqrestore_lightning.functional import Fill, rotate, to_polar
+from eqrestore_lightning.functional import Fill, rotate, scores_to_shift, to_polar
 from eqrestore_lightning.nn._base import TrainableEstimator
 from eqrestore_lightning.nn._estimator import TranslationEstimator, as_float64
 
@@ -169,13 +169,18 @@ class RotationEstimator(TrainableEstimator):
         Raises:
             ValueError: If `scores` and `x` do not belong together.
         """
-        place = self.network.locate(scores, self._exact_polar(x)).to(scores.device)
+        best = scores.amax(1, keepdim=True)
+        # Ties are rare, and looking for them is cheaper than the polar image they are decided by.
+        if torch.compiler.is_compiling() or (scores == best).sum(1).gt(1).any():
+            place = self.network.locate(scores, self._exact_polar(x)).to(scores.device)
+        else:
+            place = scores_to_shift(scores)
         angle = _to_steps(place * (360 / self.num_angles))
         if self.sub_grid and self.num_angles > 2:
-            left, best, right = (
+            left, middle, right = (
                 scores.gather(1, (place + offset) % self.num_angles) for offset in (-1, 0, 1)
             )
-            curvature = left - 2 * best + right  # below 0, unless all three tie or are not finite
+            curvature = left - 2 * middle + right  # below 0, unless all three tie or are not finite
             offset = torch.where(curvature < 0, (left - right) / (2 * curvature), 0)
             angle = angle + _to_steps(offset * (360 / self.num_angles))
         angle = (angle + 180) % 360 - 180

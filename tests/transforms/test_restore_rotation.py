@@ -72,6 +72,15 @@ def test_shifts_are_restored_to_the_same_image():
         assert torch.equal(restore(circular_shift(x, random_shift(10, 9))), restore(x))
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_each_image_is_restored_as_if_alone(estimator, dtype):
+    restore = RestoreTransform(estimator)
+    x = _images(13, dtype=dtype)
+    assert torch.equal(torch.stack([restore(image) for image in x]), restore(x))
+    strided = x.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
+    assert torch.equal(restore(strided), restore(x))
+
+
 def test_images_below_the_margin_are_left_as_they_are(estimator):
     x = _images(40)
     margin = RestoreTransform(estimator).margin(x)

@@ -17,12 +17,17 @@ if TYPE_CHECKING:
     from eqrestore_lightning.functional import (
         circular_conv as circular_conv,
         circular_shift as circular_shift,
+        quarter_turn as quarter_turn,
         random_shift as random_shift,
+        rotate as rotate,
         scores_to_margin as scores_to_margin,
         scores_to_shift as scores_to_shift,
+        to_polar as to_polar,
         zero_fill_shift as zero_fill_shift,
     )
     from eqrestore_lightning.metrics import (
+        AngleAccuracy as AngleAccuracy,
+        AngleDistance as AngleDistance,
         CircularShiftDistance as CircularShiftDistance,
         ShiftAccuracy as ShiftAccuracy,
         ShiftConsistency as ShiftConsistency,
@@ -31,6 +36,9 @@ if TYPE_CHECKING:
         CircularConv1d as CircularConv1d,
         CircularConv2d as CircularConv2d,
         CircularConv3d as CircularConv3d,
+        QuarterTurnEstimator as QuarterTurnEstimator,
+        RotationEstimator as RotationEstimator,
+        RotoTranslationEstimator as RotoTranslationEstimator,
         TranslationEstimator as TranslationEstimator,
     )
     from eqrestore_lightning.training import (
@@ -58,13 +66,30 @@ _ROOMS = {
     "functional": (
         "circular_conv",
         "circular_shift",
+        "quarter_turn",
         "random_shift",
+        "rotate",
         "scores_to_margin",
         "scores_to_shift",
+        "to_polar",
         "zero_fill_shift",
     ),
-    "metrics": ("CircularShiftDistance", "ShiftAccuracy", "ShiftConsistency"),
-    "nn": ("CircularConv1d", "CircularConv2d", "CircularConv3d", "TranslationEstimator"),
+    "metrics": (
+        "AngleAccuracy",
+        "AngleDistance",
+        "CircularShiftDistance",
+        "ShiftAccuracy",
+        "ShiftConsistency",
+    ),
+    "nn": (
+        "CircularConv1d",
+        "CircularConv2d",
+        "CircularConv3d",
+        "QuarterTurnEstimator",
+        "RotationEstimator",
+        "RotoTranslationEstimator",
+        "TranslationEstimator",
+    ),
     "training": ("ClassifierModule", "RestorerModule", "evaluate_shifts"),
     "transforms": ("RestoreTransform",),
     "weights": ("bundled_weights", "load_estimator", "save_estimator"),
@@ -72,6 +97,8 @@ _ROOMS = {
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
 __all__ = [
+    "AngleAccuracy",
+    "AngleDistance",
     "CIFAR10DataModule",
     "CircularConv1d",
     "CircularConv2d",
@@ -82,8 +109,11 @@ __all__ = [
     "ImageFolderDataModule",
     "MNIST3DDataModule",
     "MNISTDataModule",
+    "QuarterTurnEstimator",
     "RestoreTransform",
     "RestorerModule",
+    "RotationEstimator",
+    "RotoTranslationEstimator",
     "ShiftAccuracy",
     "ShiftConsistency",
     "TranslationEstimator",
@@ -92,10 +122,13 @@ __all__ = [
     "circular_shift",
     "evaluate_shifts",
     "load_estimator",
+    "quarter_turn",
     "random_shift",
+    "rotate",
     "save_estimator",
     "scores_to_margin",
     "scores_to_shift",
+    "to_polar",
     "zero_fill_shift",
 ]
 

@@ -141,7 +141,8 @@ def restore(
     """Restore the images of a folder into another one, with a table of what was found.
 
     Every image is written as PNG under its relative path; shifts.csv tells the shift found (pixels,
-    down and right) and the margin. Nothing is written unless every image can be read and fits.
+    down and right), or the angle (degrees, counter-clockwise), and the margin. Nothing is written
+    unless every image can be read and fits.
 
     Args:
         weights: Name of bundled weights, or a .safetensors or .ckpt file.
@@ -191,7 +192,8 @@ def restore(
                 [target.relative_to(output), *shifts[number].tolist(), f"{margins[number]:.4f}"]
             )
     with (output / "shifts.csv").open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([["file", "down", "right", "margin"], *rows])
+        names = transform.estimator.element_names
+        csv.writer(file).writerows([["file", *names, "margin"], *rows])
     print(f"Restored {len(files)} images into {output}.")  # noqa: T201
 
 

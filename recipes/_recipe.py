@@ -194,7 +194,7 @@ class Recipe:
     ) -> Path:
         """Write an estimator with notes on how it was made; `bundle` puts it into the package."""
         notes = {
-            "recipe": self.command.split()[2],
+            "recipe": next(word for word in self.command.split() if word.endswith(".py")),
             "command": self.command,
             "seed": self.seed,
             "weights": sum(parameter.numel() for parameter in estimator.parameters()),

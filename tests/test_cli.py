@@ -8,7 +8,14 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2 import functional as TF
 
-from eqrestore_lightning import ClassifierModule, DigitsDataModule, RestoreTransform, cli
+from eqrestore_lightning import (
+    ClassifierModule,
+    DigitsDataModule,
+    RestoreTransform,
+    RotationEstimator,
+    cli,
+    save_estimator,
+)
 from eqrestore_lightning.data import read_image
 
 BIN = Path(sys.executable).parent
@@ -35,6 +42,20 @@ def _fails(capsys, *arguments):
         cli.eqrestore([str(argument) for argument in arguments])
     assert status.value.code == 2
     return capsys.readouterr().err
+
+
+def test_restore_writes_angles_of_rotations(digits, tmp_path):
+    weights, output = tmp_path / "rotation.safetensors", tmp_path / "restored"
+    save_estimator(RotationEstimator(1, (32, 32), num_angles=24, kernel_size=3), weights)
+    cli.eqrestore(["restore", str(weights), str(digits), str(output)])
+    restore = RestoreTransform(weights)
+    with (output / "shifts.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 60
+    for row in rows:
+        image = read_image(digits / row["file"], grayscale=True)
+        assert float(row["angle"]) == restore.estimate(image).item()
+        assert torch.equal(read_image(output / row["file"], grayscale=True), restore(image))
 
 
 def test_restore_writes_what_the_transform_gives(digits, tmp_path, capsys):

@@ -7,9 +7,17 @@ from eqrestore_lightning.functional._circular_conv import (
     leading_bits,
 )
 from eqrestore_lightning.functional._consistency import (
+    angle_error,
     circular_shift_distance,
     circular_shift_error,
     same_class,
+)
+from eqrestore_lightning.functional._rotation import (
+    Fill,
+    Interpolation,
+    quarter_turn,
+    rotate,
+    to_polar,
 )
 from eqrestore_lightning.functional._shift import (
     break_ties,
@@ -24,16 +32,22 @@ from eqrestore_lightning.functional._shift import (
 __all__ = [
     "CONV_METHODS",
     "ConvMethod",
+    "Fill",
+    "Interpolation",
+    "angle_error",
     "break_ties",
     "circular_conv",
     "circular_shift",
     "circular_shift_distance",
     "circular_shift_error",
     "leading_bits",
+    "quarter_turn",
     "random_shift",
+    "rotate",
     "same_class",
     "scores_to_margin",
     "scores_to_shift",
     "shift_to_index",
+    "to_polar",
     "zero_fill_shift",
 ]

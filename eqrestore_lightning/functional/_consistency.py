@@ -63,6 +63,32 @@ def circular_shift_distance(
     return distance
 
 
+def angle_error(estimated: Tensor, target: Tensor) -> Tensor:
+    """Give the error of angles by the shorter way around.
+
+    Args:
+        estimated: Degrees, floating of any shape; any value, taken modulo 360.
+        target: As `estimated`, of the same shape.
+
+    Returns:
+        Degrees from 0 to 180, of the same shape.
+
+    Raises:
+        ValueError: If the shapes differ.
+
+    Source: own.
+
+    >>> angle_error(torch.tensor([-170.0, 3.0]), torch.tensor([175.0, 363.0]))
+    tensor([15.,  0.])
+    """
+    if estimated.shape != target.shape:
+        raise ValueError(
+            f"Expected `estimated` and `target` to have one shape, "
+            f"but got {tuple(estimated.shape)} and {tuple(target.shape)}."
+        )
+    return ((estimated - target + 180) % 360 - 180).abs()
+
+
 def same_class(preds: Tensor, target: Tensor) -> Tensor:
     """Say for which samples two sets of predictions name the same class.
 

@@ -3,14 +3,17 @@
 from abc import ABC, abstractmethod
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+
+from eqrestore_lightning.functional import scores_to_margin
 
 
 class Estimator(nn.Module, ABC):
     """Score the elements of a group for every image: how it was moved, and how to move it back.
 
-    `RestoreTransform` asks `exact_scores`, then `locate`, then `undo`; saving and loading ask
-    `config`. The element of no motion is zero on every entry.
+    `RestoreTransform` asks `exact_scores`, then `locate`, then `undo`; its gate asks `margin`;
+    saving and loading ask `config`. The element of no motion is zero on every entry.
 
     Attributes:
         in_channels: Channels of the images.
@@ -26,6 +29,11 @@ class Estimator(nn.Module, ABC):
     @abstractmethod
     def config(self) -> dict[str, Any]:
         """Arguments that build an estimator of the same shape, in plain JSON types."""
+
+    @property
+    def element_names(self) -> tuple[str, ...]:
+        """What the entries of an element are called: by default those of a shift, pixels."""
+        return ("deep", "down", "right")[-len(self.spatial_size) :]
 
     @abstractmethod
     def exact_scores(self, x: Tensor) -> Tensor:
@@ -62,6 +70,88 @@ class Estimator(nn.Module, ABC):
             A new tensor with the shape and dtype of `x`.
         """
 
+    def undo_mask(self, mask: Tensor, element: Tensor) -> Tensor:
+        """Move masks of labels back, as `undo` moves images, without mixing labels."""
+        return self.undo(mask, element)
+
+    def margin(self, scores: Tensor) -> Tensor:
+        """Say how far the best element is ahead of its best rival: log-odds.
+
+        Args:
+            scores: What `exact_scores` gave.
+
+        Returns:
+            Not negative, shape `(batch,)`; the same however an image was moved.
+        """
+        return scores_to_margin(scores)
+
     @abstractmethod
     def scale_scores(self, factor: float) -> None:
         """Multiply all scores by a factor above 0, in place: no estimate changes, margins do."""
+
+
+class TrainableEstimator(Estimator):
+    """What `RestorerModule` asks besides: how to move images, and what to answer then."""
+
+    @property
+    @abstractmethod
+    def periods(self) -> tuple[int, ...]:
+        """After how much each entry of an element is as good as 0."""
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """Score every element, differentiably.
+
+        Args:
+            x: Shape `(batch, in_channels, *spatial_size)`, floating.
+
+        Returns:
+            Shape `(batch, *elements)`, dtype of `x`.
+        """
+
+    @abstractmethod
+    def random_element(
+        self,
+        batch_size: int,
+        *,
+        max_shift: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Draw elements, uniformly.
+
+        Args:
+            batch_size: How many.
+            max_shift: Largest shift along each axis, pixels; half the image by default. 0 for those
+                that do not shift.
+            generator: Source of randomness.
+
+        Returns:
+            Shape `(batch_size, num_parameters)`.
+
+        Raises:
+            ValueError: If `max_shift` is negative, or not 0 where nothing is shifted.
+        """
+
+    @abstractmethod
+    def apply_element(self, x: Tensor, element: Tensor) -> Tensor:
+        """Move images: what `undo` undoes.
+
+        Args:
+            x: Images of shape `(batch, channels, *spatial)`, any dtype.
+            element: Shape `(batch, num_parameters)`.
+
+        Returns:
+            A new tensor with the shape and dtype of `x`.
+        """
+
+    @abstractmethod
+    def target(self, element: Tensor) -> Tensor:
+        """Say what `forward` should answer for images moved by `element`.
+
+        Args:
+            element: Shape `(batch, num_parameters)`.
+
+        Returns:
+            For `torch.nn.functional.cross_entropy` over flattened scores: an index, int64 of shape
+            `(batch,)`, or probabilities, floating of shape `(batch, num_elements)`.
+        """

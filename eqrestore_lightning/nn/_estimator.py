@@ -13,9 +13,11 @@ from eqrestore_lightning.functional import (
     circular_conv,
     circular_shift,
     leading_bits,
+    random_shift,
     scores_to_shift,
+    shift_to_index,
 )
-from eqrestore_lightning.nn._base import Estimator
+from eqrestore_lightning.nn._base import TrainableEstimator
 from eqrestore_lightning.nn._circular_conv import (
     CircularConv1d,
     CircularConv2d,
@@ -26,7 +28,7 @@ from eqrestore_lightning.nn._circular_conv import (
 KernelSize: TypeAlias = int | Literal["full"]
 
 
-class TranslationEstimator(Estimator):
+class TranslationEstimator(TrainableEstimator):
     r"""Score every circular shift of an image: the canonical network of the paper.
 
     `F = F_L ∘ … ∘ F_1`, `F_l(x)_o = relu(Σ_i w[o, i] ⊛ x_i + b_o)`, one output map, no striding, no
@@ -128,6 +130,11 @@ class TranslationEstimator(Estimator):
         """Arguments that build an estimator of the same shape, in plain JSON types."""
         return dict(self._config)
 
+    @property
+    def periods(self) -> tuple[int, ...]:
+        """After how much each entry of a shift is as good as 0: the size of each axis."""
+        return self.spatial_size
+
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draw the weights so that no image dies on its way through the ReLUs.
@@ -198,7 +205,7 @@ class TranslationEstimator(Estimator):
         Raises:
             ValueError: If `x` has another shape.
         """
-        return self._run(_as_float64(x), "exact")
+        return self._run(as_float64(x), "exact")
 
     @torch.no_grad()
     def locate(self, scores: Tensor, x: Tensor) -> Tensor:
@@ -223,7 +230,7 @@ class TranslationEstimator(Estimator):
         best = scores.amax(tuple(range(1, scores.ndim)), keepdim=True)
         # Ties are rare, and looking for them is cheaper than deciding them; a traced graph decides.
         if torch.compiler.is_compiling() or (scores == best).flatten(1).sum(1).gt(1).any():
-            for key in _content_keys(_as_float64(x)):
+            for key in content_keys(as_float64(x)):
                 scores = break_ties(scores, key)
         return scores_to_shift(scores).to(x.device)
 
@@ -242,6 +249,27 @@ class TranslationEstimator(Estimator):
             ValueError: If the shapes do not belong together.
         """
         return circular_shift(x, -shift)
+
+    def random_element(
+        self,
+        batch_size: int,
+        *,
+        max_shift: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Draw shifts, see `random_shift`; by default of up to half the shortest axis."""
+        if max_shift is None:
+            max_shift = min(self.spatial_size) // 2
+        dims = len(self.spatial_size)
+        return random_shift(batch_size, max_shift, num_spatial_dims=dims, generator=generator)
+
+    def apply_element(self, x: Tensor, element: Tensor) -> Tensor:
+        """Shift images circularly, see `circular_shift`."""
+        return circular_shift(x, element)
+
+    def target(self, element: Tensor) -> Tensor:
+        """Give the index at which the score for a shift stands, int64 of shape `(batch,)`."""
+        return shift_to_index(element, self.spatial_size)
 
     def _run(self, x: Tensor, method: ConvMethod | None) -> Tensor:
         if x.shape[1:] != (self.in_channels, *self.spatial_size):
@@ -291,11 +319,11 @@ def _normalise(x: Tensor) -> Tensor:
     return x / largest.clamp(min=torch.finfo(x.dtype).tiny)
 
 
-def _as_float64(x: Tensor) -> Tensor:
+def as_float64(x: Tensor) -> Tensor:
     return (x.cpu() if x.device.type == "mps" else x).double()
 
 
-def _content_keys(x: Tensor) -> Iterator[Tensor]:
+def content_keys(x: Tensor) -> Iterator[Tensor]:
     """Correlate images with pseudo-random patterns, for every shift: equal only by equal content.
 
     An exact convolution sees the leading bits of an image; what they leave is correlated next.

@@ -9,12 +9,11 @@ from lightning.pytorch.utilities.combined_loader import CombinedLoader
 from torch import Tensor
 from torchvision.utils import make_grid, save_image
 
-from eqrestore_lightning.functional import circular_shift, random_shift
-from eqrestore_lightning.nn import TranslationEstimator
+from eqrestore_lightning.nn import TrainableEstimator
 
 
 class RestoredImageGrid(lightning.Callback):
-    """Show images as they are, shifted, and restored, when training ends.
+    """Show images as they are, shifted or turned, and restored, when training ends.
 
     Writes `restored.png` into the trainer's log folder, and hands it to every logger that takes
     images (`log_image`, as `WandbLogger`'s). Draws 2-D images of one or three channels.
@@ -22,7 +21,7 @@ class RestoredImageGrid(lightning.Callback):
     Args:
         num_images: How many images of the first validation batch, or else training batch.
         max_shift: Largest circular shift along each axis, pixels; half the image by default.
-        seed: Decides the shifts.
+        seed: Decides the shifts or angles.
 
     Source: Figure 3 of the paper.
     """
@@ -60,25 +59,23 @@ class RestoredImageGrid(lightning.Callback):
 
 @torch.no_grad()
 def restored_image_grid(
-    estimator: TranslationEstimator, images: Tensor, *, max_shift: int | None = None, seed: int = 0
+    estimator: TrainableEstimator, images: Tensor, *, max_shift: int | None = None, seed: int = 0
 ) -> Tensor:
-    """Lay images as they are, shifted, and restored into three rows.
+    """Lay images as they are, shifted or turned, and restored into three rows.
 
     Args:
-        estimator: Finds the shifts.
+        estimator: Finds the shifts or angles.
         images: Floating from 0 to 1, of shape `(batch, channels, height, width)`.
         max_shift: Largest circular shift along each axis, pixels; half the image by default.
-        seed: Decides the shifts.
+        seed: Decides the shifts or angles.
 
     Returns:
         One image on the CPU, floating of shape `(3, height, width)`.
     """
-    if max_shift is None:
-        max_shift = min(estimator.spatial_size) // 2
     generator = torch.Generator().manual_seed(seed)
-    shift = random_shift(len(images), max_shift, generator=generator).to(images.device)
-    shifted = circular_shift(images, shift)
-    restored = estimator.undo(shifted, estimator.locate(estimator.exact_scores(shifted), shifted))
-    rows = torch.cat([images, shifted, restored]).float().cpu()
+    element = estimator.random_element(len(images), max_shift=max_shift, generator=generator)
+    moved = estimator.apply_element(images, element.to(images.device))
+    restored = estimator.undo(moved, estimator.locate(estimator.exact_scores(moved), moved))
+    rows = torch.cat([images, moved, restored]).float().cpu()
     grid: Tensor = make_grid(rows, nrow=len(images), pad_value=0.5)
     return grid

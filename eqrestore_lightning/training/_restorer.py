@@ -9,18 +9,16 @@ import lightning
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchmetrics import MetricCollection
+from torchmetrics import Metric, MetricCollection
 
-from eqrestore_lightning.functional import (
-    circular_shift,
-    random_shift,
-    scores_to_margin,
-    scores_to_shift,
-    shift_to_index,
-    zero_fill_shift,
+from eqrestore_lightning.functional import zero_fill_shift
+from eqrestore_lightning.metrics import (
+    AngleAccuracy,
+    AngleDistance,
+    CircularShiftDistance,
+    ShiftAccuracy,
 )
-from eqrestore_lightning.metrics import CircularShiftDistance, ShiftAccuracy
-from eqrestore_lightning.nn import TranslationEstimator
+from eqrestore_lightning.nn import TrainableEstimator
 from eqrestore_lightning.training._callbacks import RestoredImageGrid
 from eqrestore_lightning.weights import build_estimator, estimator_config
 
@@ -32,28 +30,33 @@ class RestorerModule(lightning.LightningModule):
     r"""Train an estimator by cross-entropy over positions: the right shift shall score highest.
 
     Batches are images, or tuples whose first entry is the images; labels are not needed. Images are
-    floating, of shape `(batch, channels, *spatial)`, and stand where they belong. As the estimator
-    is equivariant, circular shifts teach it nothing new; shifts with zero fill teach it to find
-    images that have lost some of their content.
+    floating, of shape `(batch, channels, *spatial)`, and stand where they belong. As a
+    `TranslationEstimator` is equivariant, circular shifts teach it nothing new; shifts with zero
+    fill teach it to find images that have lost some of their content. A `RotationEstimator` sees
+    every image turned by a random angle: pixels do not turn without a trace.
 
     Logs `train/loss` and `train/constant_scores` (images whose scores were all equal, of a dead
-    network), and for `val` and `test` `loss`, `shift_accuracy` (exact), `shift_accuracy_1px` and
-    `shift_distance` (pixels), each an epoch's. At the end a picture shows images as they are,
-    shifted, and restored (`RestoredImageGrid`, for 2-D images of one or three channels).
+    network), and for `val` and `test` `loss`, and for shifts `shift_accuracy` (exact),
+    `shift_accuracy_1px` and `shift_distance` (pixels), for rotations `angle_accuracy_10deg` (within
+    10°) and `angle_distance` (degrees), each an epoch's. At the end a picture shows images as they
+    are, moved, and restored (`RestoredImageGrid`, for 2-D images of one or three channels).
 
     The loss sees the scores times a learnt factor, which becomes part of the estimator's last layer
     at the end of training: scores are log-probabilities up to a constant.
 
     Args:
-        estimator: A `TranslationEstimator`, or the configuration of one.
+        estimator: A `TranslationEstimator`, `RotationEstimator` or other `TrainableEstimator`, or
+            the configuration of one.
         learning_rate: Of AdamW; it rises over the first steps, stays for a quarter of training and
             then falls exponentially by a factor of 1,000.
         weight_decay: Of AdamW.
-        max_shift: Largest shift along each axis applied to training and evaluation images, pixels.
-        fill: What enters where a shifted image leaves: `"circular"` or `"zeros"`.
+        max_shift: Largest shift along each axis applied to training and evaluation images, pixels;
+            0 for rotations.
+        fill: What enters where a shifted image leaves: `"circular"` or `"zeros"`. The corners of a
+            turned image are filled as its estimator says.
         gradient_clip_norm: Largest norm of the gradient, unless the `Trainer` says otherwise.
-        seed: Decides the shifts; together with the step, so that they depend neither on the number
-            of processes nor on where training was resumed.
+        seed: Decides the shifts or angles; together with the step, so that they depend neither on
+            the number of processes nor on where training was resumed.
 
     Raises:
         TypeError: If `estimator` is of another type.
@@ -62,6 +65,7 @@ class RestorerModule(lightning.LightningModule):
     Source: Section 5 and Appendix D; Cross-entropy with target 0 is the paper's objective (maximise
     entry 0), normalised.
 
+    >>> from eqrestore_lightning import TranslationEstimator
     >>> module = RestorerModule(TranslationEstimator(1, (32, 32)))
     >>> module.training_step(torch.rand(4, 1, 32, 32), 0).shape
     torch.Size([])
@@ -69,7 +73,7 @@ class RestorerModule(lightning.LightningModule):
 
     def __init__(
         self,
-        estimator: TranslationEstimator | Mapping[str, Any],
+        estimator: TrainableEstimator | Mapping[str, Any],
         *,
         learning_rate: float = 1e-2,
         weight_decay: float = 0.0,
@@ -80,9 +84,9 @@ class RestorerModule(lightning.LightningModule):
     ) -> None:
         super().__init__()
         given = build_estimator(estimator) if isinstance(estimator, Mapping) else estimator
-        if not isinstance(given, TranslationEstimator):
+        if not isinstance(given, TrainableEstimator):
             raise TypeError(
-                f"Expected `estimator` to be a TranslationEstimator or its configuration, "
+                f"Expected `estimator` to be a TrainableEstimator or its configuration, "
                 f"but got {type(given).__name__}."
             )
         estimator = given
@@ -93,6 +97,7 @@ class RestorerModule(lightning.LightningModule):
                 f"Expected `max_shift` to be from 0 to the size of the image, "
                 f"{min(estimator.spatial_size)}, but got {max_shift}."
             )
+        estimator.random_element(0, max_shift=max_shift)  # tells if it does not shift
         for name, value in (
             ("learning_rate", learning_rate),
             ("gradient_clip_norm", gradient_clip_norm),
@@ -114,29 +119,21 @@ class RestorerModule(lightning.LightningModule):
         )
         self.estimator = estimator
         self.log_scale = nn.Parameter(torch.zeros(()))
-        size = estimator.spatial_size
-        metrics = MetricCollection(
-            {
-                "shift_accuracy": ShiftAccuracy(size),
-                "shift_accuracy_1px": ShiftAccuracy(size, tolerance=1),
-                "shift_distance": CircularShiftDistance(size),
-            },
-            compute_groups=False,  # equal counts in a first batch do not make metrics the same
-        )
+        metrics = _metrics(estimator)
         self.val_metrics = metrics.clone(prefix="val/")
         self.test_metrics = metrics.clone(prefix="test/")
 
     def forward(self, x: Tensor) -> Tensor:
-        """Score every shift: `(batch, channels, *spatial)` to `(batch, *spatial)`."""
+        """Score every element: `(batch, channels, *spatial)` to `(batch, *elements)`."""
         return self.log_scale.exp() * self.estimator(x)  # type: ignore[no-any-return]
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Give the cross-entropy of one batch."""
         del batch_idx
         attached = self._trainer is not None
-        x, shift = self._shifted(batch, self.trainer.fit_loop.total_batch_idx if attached else 0)
+        x, element = self._moved(batch, self.trainer.fit_loop.total_batch_idx if attached else 0)
         scores = self(x)
-        loss = self._loss(scores, shift)
+        loss = self._loss(scores, element)
         if attached:
             flat = scores.detach().flatten(1)
             spread = flat.amax(1) - flat.amin(1)
@@ -161,12 +158,13 @@ class RestorerModule(lightning.LightningModule):
         self._evaluation_step(batch, batch_idx, "test", self.test_metrics)
 
     def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
-        """Give `shift`, pixels, and `margin` of one batch of images as they come."""
+        """Give `shift`, pixels, or `angle`, degrees, and `margin` of images as they come."""
         del batch_idx
         scores = self.estimator.exact_scores(_images(batch))
+        angle = self.estimator.element_names == ("angle",)
         return {
-            "shift": self.estimator.locate(scores, _images(batch)),
-            "margin": scores_to_margin(scores),
+            "angle" if angle else "shift": self.estimator.locate(scores, _images(batch)),
+            "margin": self.estimator.margin(scores),
         }
 
     def configure_optimizers(self) -> Any:
@@ -243,34 +241,47 @@ class RestorerModule(lightning.LightningModule):
     def _evaluation_step(
         self, batch: Any, batch_idx: int, stage: str, metrics: MetricCollection
     ) -> None:
-        x, shift = self._shifted(batch, batch_idx)
+        x, element = self._moved(batch, batch_idx)
         scores = self(x)
-        metrics.update(scores_to_shift(scores), shift)
+        metrics.update(self.estimator.locate(scores, x), element)
         self.log_dict(metrics)
-        loss = self._loss(scores, shift)
+        loss = self._loss(scores, element)
         self.log(f"{stage}/loss", loss, batch_size=len(x), sync_dist=True, on_epoch=True)
 
-    def _loss(self, scores: Tensor, shift: Tensor) -> Tensor:
-        return F.cross_entropy(
-            scores.flatten(1), shift_to_index(shift, self.estimator.spatial_size)
-        )
+    def _loss(self, scores: Tensor, element: Tensor) -> Tensor:
+        return F.cross_entropy(scores.flatten(1), self.estimator.target(element))
 
-    def _shifted(self, batch: Any, step: int) -> tuple[Tensor, Tensor]:
-        """Draw the shifts of all processes' batches, interleaved as their samples are."""
+    def _moved(self, batch: Any, step: int) -> tuple[Tensor, Tensor]:
+        """Draw the elements of all processes' batches, interleaved as their samples are."""
         x = _images(batch)
-        dims = len(self.estimator.spatial_size)
         max_shift = int(self.hparams["max_shift"])
-        if max_shift == 0:
-            return x, torch.zeros(len(x), dims, dtype=torch.int64, device=x.device)
         processes, rank = 1, 0
         if self._trainer is not None:
             processes, rank = self.trainer.world_size, self.trainer.global_rank
         generator = torch.Generator().manual_seed((int(self.hparams["seed"]) << 32) + step)
-        shift = random_shift(
-            len(x) * processes, max_shift, num_spatial_dims=dims, generator=generator
+        element = self.estimator.random_element(
+            len(x) * processes, max_shift=max_shift, generator=generator
         )[rank::processes].to(x.device)
-        move = circular_shift if self.hparams["fill"] == "circular" else zero_fill_shift
-        return move(x, shift), shift
+        if max_shift > 0 and self.hparams["fill"] == "zeros":
+            return zero_fill_shift(x, element), element
+        return self.estimator.apply_element(x, element), element
+
+
+def _metrics(estimator: TrainableEstimator) -> MetricCollection:
+    metrics: dict[str, Metric | MetricCollection]
+    if estimator.element_names == ("angle",):
+        metrics = {
+            "angle_accuracy_10deg": AngleAccuracy(tolerance=10),
+            "angle_distance": AngleDistance(),
+        }
+    else:
+        metrics = {
+            "shift_accuracy": ShiftAccuracy(estimator.periods),
+            "shift_accuracy_1px": ShiftAccuracy(estimator.periods, tolerance=1),
+            "shift_distance": CircularShiftDistance(estimator.periods),
+        }
+    # equal counts in a first batch do not make metrics the same
+    return MetricCollection(metrics, compute_groups=False)
 
 
 def _images(batch: Any) -> Tensor:

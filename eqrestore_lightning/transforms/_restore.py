@@ -11,16 +11,18 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from eqrestore_lightning.functional import scores_to_margin
 from eqrestore_lightning.nn import Estimator
 from eqrestore_lightning.weights import load_estimator
 
 
 class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is untyped
-    """Estimate by how much each image was shifted, and move it back.
+    """Estimate by how much each image was shifted or turned, and move it back.
 
     Stands in front of any trained classifier: `nn.Sequential(RestoreTransform("mnist"),
-    classifier)`. Restoring is invariant: every circular shift of an image is restored to the same
+    classifier)`. The estimator decides what is undone; what follows is said for shifts, and for
+    rotations in `RotationEstimator`.
+
+    Restoring is invariant: every circular shift of an image is restored to the same
     image, **bit for bit**. The scores are computed in float64 arithmetic whose result does not
     depend on where things lie, whatever the surrounding autocast, and equal scores are decided by
     content (`TranslationEstimator.exact_scores`, `locate`). This holds for finite images whose
@@ -36,7 +38,8 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
 
     Convention:
         `estimate` gives the shift that was applied, positive as in `torch.roll`; the image is moved
-        by its negative. For images the order is (down, right).
+        by its negative. For images the order is (down, right). An estimator of rotations gives
+        degrees, counter-clockwise as displayed.
 
     Args:
         source: The name of bundled weights, the path of a `.safetensors` or Lightning `.ckpt` file,
@@ -97,13 +100,13 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
         return super().train(False)  # type: ignore[no-any-return]
 
     def scores(self, x: Tensor) -> Tensor:
-        """Score every shift of every image.
+        """Score every element of every image: every shift, or every angle of the grid.
 
         Args:
             x: Shape `(..., C, *spatial)`, any real dtype.
 
         Returns:
-            float64 of shape `(..., *spatial)`, bitwise equivariant.
+            float64 of shape `(..., *elements)`, for shifts `(..., *spatial)`; bitwise equivariant.
 
         Raises:
             TypeError: If `x` is complex.
@@ -113,14 +116,14 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
         return scores.reshape(*self._batch_shape(x), *scores.shape[1:])
 
     def estimate(self, x: Tensor) -> Tensor:
-        """Estimate the shift of every image: what `forward` undoes, 0 below `min_margin`.
+        """Estimate how every image was moved: what `forward` undoes, 0 below `min_margin`.
 
         Args:
             x: Shape `(..., C, *spatial)`, any real dtype.
 
         Returns:
             Pixels, int64 of shape `(..., num_spatial_dims)`; along an axis of size `n` from
-            `-(n // 2)` to `(n - 1) // 2`.
+            `-(n // 2)` to `(n - 1) // 2`. For rotations degrees, float64 of shape `(..., 1)`.
 
         Raises:
             TypeError: If `x` is complex.
@@ -132,20 +135,21 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
     def margin(self, x: Tensor) -> Tensor:
         """Say how far the best place is ahead of the second: log-odds, 0 where they tie.
 
+        For angles: ahead of the best one 30° or more away.
+
         Args:
             x: Shape `(..., C, *spatial)`, any real dtype.
 
         Returns:
-            float64 of shape `(...)`; the same for every shift of an image, NaN where it is not
+            float64 of shape `(...)`; the same however an image was moved, NaN where it is not
             finite.
 
         Raises:
             TypeError: If `x` is complex.
             ValueError: If `x` has another size or number of channels.
         """
-        return scores_to_margin(self.estimator.exact_scores(self._flatten(x))).reshape(
-            self._batch_shape(x)
-        )
+        scores = self.estimator.exact_scores(self._flatten(x))
+        return self.estimator.margin(scores).reshape(self._batch_shape(x))
 
     def trusted(self, x: Tensor) -> Tensor:
         """Say which images `forward` restores: those with a `margin` of at least `min_margin`.
@@ -188,9 +192,10 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
         plain = _plain(inpt)
         if isinstance(inpt, tv_tensors.Mask):
             flat = self._flatten_mask(plain, len(element))
+            restored = self.estimator.undo_mask(flat, element).reshape(plain.shape)
         else:
             flat = plain.reshape(-1, self.estimator.in_channels, *self.estimator.spatial_size)
-        restored = self.estimator.undo(flat, element).reshape(plain.shape)
+            restored = self.estimator.undo(flat, element).reshape(plain.shape)
         return tv_tensors.wrap(restored, like=inpt) if plain is not inpt else restored
 
     def _locate(self, flat: Tensor) -> Tensor:
@@ -198,7 +203,7 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
         element = self.estimator.locate(scores, flat)
         if self.min_margin == 0:
             return element
-        trusted = (scores_to_margin(scores) >= self.min_margin).to(element.device)
+        trusted = (self.estimator.margin(scores) >= self.min_margin).to(element.device)
         return torch.where(trusted[:, None], element, 0)
 
     def _batch_shape(self, x: Tensor) -> tuple[int, ...]:

@@ -15,8 +15,8 @@ _FOLDER = Path(str(resources.files("eqrestore_lightning.weights")))
 def bundled_weights() -> dict[str, dict[str, Any]]:
     """List the bundled weights: name to recipe, seed, metrics, command, hardware and licence.
 
-    >>> sorted(bundled_weights())
-    ['digits', 'mnist']
+    >>> bundled_weights()["digits"]["recipe"]
+    'recipes/digits.py'
     """
     index: dict[str, dict[str, Any]] = json.loads((_FOLDER / "index.json").read_text("utf-8"))
     return index

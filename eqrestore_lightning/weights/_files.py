@@ -13,9 +13,20 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from eqrestore_lightning.nn import Estimator, TranslationEstimator
+from eqrestore_lightning.nn import (
+    Estimator,
+    QuarterTurnEstimator,
+    RotationEstimator,
+    RotoTranslationEstimator,
+    TranslationEstimator,
+)
 
-ESTIMATOR_KINDS: dict[str, type[Estimator]] = {"TranslationEstimator": TranslationEstimator}
+ESTIMATOR_KINDS: dict[str, type[Estimator]] = {
+    "QuarterTurnEstimator": QuarterTurnEstimator,
+    "RotationEstimator": RotationEstimator,
+    "RotoTranslationEstimator": RotoTranslationEstimator,
+    "TranslationEstimator": TranslationEstimator,
+}
 _FORMAT = "eqrestore-estimator"
 
 

@@ -104,8 +104,8 @@ def test_every_batch_draws_new_shifts_also_under_accumulation(tmp_path):
     drawn = []
 
     class _Watched(RestorerModule):
-        def _shifted(self, batch, step):
-            x, shift = super()._shifted(batch, step)
+        def _moved(self, batch, step):
+            x, shift = super()._moved(batch, step)
             drawn.append(shift.tolist())
             return x, shift
 
@@ -144,12 +144,12 @@ def test_pictures_need_one_or_three_channels_and_take_loaders_in_a_list(channels
 def test_targets_move_along_with_the_images(fill, move):
     module = RestorerModule(_estimator(), max_shift=4, fill=fill)
     images = _blobs(16)
-    moved, shift = module._shifted(images, 7)
+    moved, shift = module._moved(images, 7)
     assert shift.abs().max() <= 4
     assert len(shift.unique(dim=0)) > 5
     assert torch.equal(moved, move(images, shift))
-    assert torch.equal(module._shifted(images, 7)[1], shift)
-    assert not torch.equal(module._shifted(images, 8)[1], shift)
+    assert torch.equal(module._moved(images, 7)[1], shift)
+    assert not torch.equal(module._moved(images, 8)[1], shift)
     scores = torch.zeros(16, *SIZE)
     for row, place in enumerate(shift.tolist()):
         scores[(row, *place)] = 50.0  # negative places count from the end, as shifts do
@@ -265,7 +265,7 @@ def test_ones_own_picture_takes_the_place_of_the_default(tmp_path):
 def test_rejections(options, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         RestorerModule(_estimator(), **options)
-    with pytest.raises(TypeError, match="Expected `estimator` to be a TranslationEstimator or its"):
+    with pytest.raises(TypeError, match="Expected `estimator` to be a TrainableEstimator or its"):
         RestorerModule(torch.nn.Linear(1, 1))
     with pytest.raises(TypeError, match="Expected a batch to be images or to begin with them"):
         RestorerModule(_estimator()).training_step(["image"], 0)

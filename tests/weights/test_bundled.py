@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -6,14 +8,20 @@ from eqrestore_lightning import (
     MNISTDataModule,
     RestoreTransform,
     bundled_weights,
+    circular_shift,
     load_estimator,
+    random_shift,
+    rotate,
 )
+from eqrestore_lightning.functional import angle_error
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.mark.parametrize("name", bundled_weights())
 def test_bundled_weights_say_how_they_were_made(name):
     notes = bundled_weights()[name]
-    assert notes["recipe"] == f"recipes/{name}.py"
+    assert (ROOT / notes["recipe"]).is_file()
     assert notes["recipe"] in notes["command"]
     assert f"--seed {notes['seed']}" in notes["command"]
     assert notes["hardware"]
@@ -39,3 +47,26 @@ def test_mnist_restores_as_much_as_it_says(mnist_root):
     exact = _exact("mnist", MNISTDataModule(mnist_root))
     assert exact == pytest.approx(bundled_weights()["mnist"]["metrics"]["exact"], abs=1e-9)
     assert exact >= 0.995
+
+
+def test_mnist_rotation_finds_angles_and_is_the_same_for_quarter_turns(mnist_root):
+    restore = RestoreTransform("mnist-rotation")
+    images = MNISTDataModule(mnist_root).dataset("test").images[:500]
+    angle = 360 * torch.rand(500)
+    error = angle_error(restore.estimate(rotate(images, angle))[:, 0], angle.double())
+    assert error.median() < 3
+    assert (error > 30).double().mean() < 0.03
+    for quarters in (1, 2, 3):
+        assert torch.equal(restore(torch.rot90(images, quarters, (2, 3))), restore(images))
+
+
+def test_mnist_roto_translation_finds_both_and_is_the_same_for_every_shift(mnist_root):
+    restore = RestoreTransform("mnist-roto-translation")
+    images = MNISTDataModule(mnist_root).dataset("test").images[:500]
+    angle, shift = 360 * torch.rand(500), random_shift(500, 16)
+    turned = rotate(images, angle)
+    found = restore.estimate(circular_shift(turned, shift))
+    off = (found[:, :2].long() - shift + 16) % 32 - 16
+    assert (off.abs().amax(1) <= 1).double().mean() > 0.98
+    assert angle_error(found[:, 2], angle.double()).median() < 4
+    assert torch.equal(restore(circular_shift(turned, shift)), restore(turned))

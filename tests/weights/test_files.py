@@ -9,7 +9,12 @@ import torch
 from hypothesis import HealthCheck, given, settings, strategies as st
 from safetensors.torch import save_file
 
-from eqrestore_lightning.nn import TranslationEstimator
+from eqrestore_lightning.nn import (
+    QuarterTurnEstimator,
+    RotationEstimator,
+    RotoTranslationEstimator,
+    TranslationEstimator,
+)
 from eqrestore_lightning.training import RestorerModule
 from eqrestore_lightning.weights import (
     build_estimator,
@@ -17,8 +22,17 @@ from eqrestore_lightning.weights import (
     load_estimator,
     save_estimator,
 )
+from eqrestore_lightning.weights._files import ESTIMATOR_KINDS
 
 NETWORK = {"hidden_channels": [2], "kernel_size": ["full", 1], "bias": True, "separable": True}
+
+
+ROTATION = {"num_radii": 3, "num_angles": 8, "hidden_channels": [2], "kernel_size": [3, 1]}
+OTHERS = {
+    "rotation": lambda: RotationEstimator(1, (6, 7), **ROTATION, sub_grid=False, fill="border"),
+    "quarter turns": lambda: QuarterTurnEstimator(2, (6, 6), mirrors=True, **NETWORK),
+    "both": lambda: RotoTranslationEstimator(1, (6, 7), translation=NETWORK, rotation=ROTATION),
+}
 
 
 @pytest.fixture
@@ -51,6 +65,46 @@ def test_round_trip(kind, estimator, request):
     assert torch.equal(loaded(x), estimator(x))
 
 
+@pytest.mark.parametrize("kind", OTHERS)
+def test_round_trip_of_other_kinds(kind, tmp_path):
+    estimator = OTHERS[kind]()
+    assert json.loads(json.dumps(estimator_config(estimator))) == estimator_config(estimator)
+    save_estimator(estimator, tmp_path / "e.safetensors")
+    loaded = load_estimator(tmp_path / "e.safetensors")
+    assert type(loaded) is type(estimator)
+    assert loaded.config == estimator.config
+    x = torch.rand(3, estimator.in_channels, *estimator.spatial_size)
+    scores = estimator.exact_scores(x)
+    assert torch.equal(loaded.exact_scores(x), scores)
+    assert torch.equal(loaded.locate(scores, x), estimator.locate(scores, x))
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("rotation", {"num_radii": "many"}),
+        ("rotation", {"num_angles": 2.5}),
+        ("rotation", {"max_radius": "far"}),
+        ("rotation", {"fill": ["zeros"]}),
+        ("rotation", {"spatial_size": [6, 7, 8]}),
+        ("rotation", {"num_radii": 10**6, "num_angles": 10**6}),
+        ("quarter turns", {"spatial_size": [6, 7]}),
+        ("quarter turns", {"mirrors": 1, "more": 2}),
+        ("both", {"translation": None}),
+        ("both", {"rotation": {"in_channels": 2}}),
+        ("both", {"rotation": "RotationEstimator"}),
+    ],
+)
+def test_malformed_configurations_of_other_kinds_are_refused(kind, change, tmp_path):
+    path = tmp_path / "e.safetensors"
+    estimator = OTHERS[kind]()
+    _write(path, estimator)
+    load_estimator(path)
+    _write(path, estimator, config={**estimator_config(estimator), **change})
+    with pytest.raises(ValueError, match="to hold an estimator, but got: "):
+        load_estimator(path)
+
+
 def test_the_factor_of_the_loss_becomes_part_of_the_estimator(tmp_path, estimator):
     module = RestorerModule(estimator)
     module.log_scale.data.fill_(2.0)
@@ -72,7 +126,7 @@ def test_only_known_kinds_are_saved(tmp_path):
         pass
 
     with pytest.raises(
-        TypeError, match=re.escape("one of ['TranslationEstimator'], but got Other")
+        TypeError, match=re.escape(f"one of {sorted(ESTIMATOR_KINDS)}, but got Other")
     ):
         save_estimator(Other(1, (9, 9)), tmp_path / "e.safetensors")
     assert list(tmp_path.iterdir()) == []
@@ -138,7 +192,7 @@ def test_nothing_in_a_checkpoint_is_executed(tmp_path, monkeypatch):
         ),
         (
             {"hyper_parameters": {"estimator": {"kind": "Other"}}, "state_dict": {}},
-            "Expected `config['kind']` to be one of ['TranslationEstimator'], but got 'Other'",
+            f"Expected `config['kind']` to be one of {sorted(ESTIMATOR_KINDS)}, but got 'Other'",
         ),
     ],
 )

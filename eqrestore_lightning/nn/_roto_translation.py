@@ -1,0 +1,170 @@
+"""Translations and rotations together: first the one, then the other."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from eqrestore_lightning.nn._base import Estimator
+from eqrestore_lightning.nn._estimator import TranslationEstimator
+from eqrestore_lightning.nn._rotation import RotationEstimator
+
+
+class RotoTranslationEstimator(Estimator):
+    """Score every shift of an image, and every angle of the image that the best shift leaves.
+
+    For images that were turned about their centre, then shifted circularly. The parts are trained
+    one by one: the first on turned images, which it shall find whatever their angle, the second as
+    for rotations alone. Restoring is the same for every circular shift, **bit for bit**.
+
+    Convention:
+        An element is (down, right, angle): pixels as in `torch.roll`, and degrees counter-clockwise
+        as displayed. Scores are those of all shifts, row by row, followed by those of all angles.
+
+    Args:
+        in_channels: Channels of the images.
+        spatial_size: Height and width of the images, pixels.
+        translation: Further arguments of the `TranslationEstimator`.
+        rotation: Further arguments of the `RotationEstimator`.
+
+    Attributes:
+        translation: The `TranslationEstimator`.
+        rotation: The `RotationEstimator`.
+
+    Raises:
+        ValueError: If a part cannot be built.
+
+    Source: own.
+
+    >>> estimator = RotoTranslationEstimator(1, (9, 8), translation={"kernel_size": 3},
+    ...                                      rotation={"kernel_size": 3, "num_angles": 12})
+    >>> estimator.exact_scores(torch.zeros(2, 1, 9, 8)).shape
+    torch.Size([2, 84])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        spatial_size: Sequence[int],
+        *,
+        translation: Mapping[str, Any],
+        rotation: Mapping[str, Any],
+    ) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.rotation = RotationEstimator(in_channels, spatial_size, **rotation)
+        self.translation = TranslationEstimator(in_channels, spatial_size, **translation)
+        self.spatial_size = self.translation.spatial_size
+
+    @classmethod
+    def join(
+        cls, translation: TranslationEstimator, rotation: RotationEstimator
+    ) -> "RotoTranslationEstimator":
+        """Join trained estimators; weights are copied.
+
+        Args:
+            translation: Finds turned images.
+            rotation: Finds the angle of images in their place.
+
+        Raises:
+            ValueError: If they are for images of different shapes.
+        """
+        shapes = [(part.in_channels, part.spatial_size) for part in (translation, rotation)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"Expected `rotation` to take images of shape {shapes[0]}, as `translation`, "
+                f"but got {shapes[1]}."
+            )
+        joined = cls(
+            *shapes[0],
+            translation=_options(translation.config),
+            rotation=_options(rotation.config),
+        )
+        joined.translation.load_state_dict(translation.state_dict())
+        joined.rotation.load_state_dict(rotation.state_dict())
+        return joined
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Arguments that build an estimator of the same shape, in plain JSON types."""
+        return {
+            "in_channels": self.in_channels,
+            "spatial_size": list(self.spatial_size),
+            "translation": _options(self.translation.config),
+            "rotation": _options(self.rotation.config),
+        }
+
+    @property
+    def element_names(self) -> tuple[str, ...]:
+        """What the entries of an element are called."""
+        return ("down", "right", "angle")
+
+    @torch.no_grad()
+    def exact_scores(self, x: Tensor) -> Tensor:
+        """Score every shift, and every angle after the best shift is undone.
+
+        Args:
+            x: Shape `(batch, in_channels, *spatial_size)`, any real dtype; uint8 as it is.
+
+        Returns:
+            float64 of shape `(batch, height · width + num_angles)`.
+
+        Raises:
+            ValueError: If `x` has another shape.
+        """
+        shifts = self.translation.exact_scores(x)
+        centred = self.translation.undo(x, self.translation.locate(shifts, x))
+        return torch.cat([shifts.flatten(1), self.rotation.exact_scores(centred)], 1)
+
+    @torch.no_grad()
+    def locate(self, scores: Tensor, x: Tensor) -> Tensor:
+        """Read off shift and angle from exact scores; equal ones are decided by content.
+
+        Args:
+            scores: What `exact_scores(x)` gave.
+            x: The images scored.
+
+        Returns:
+            float64 of shape `(batch, 3)`, on the device of `x` (float32 on Apple's MPS).
+        """
+        shifts, angles = self._split(scores)
+        shift = self.translation.locate(shifts, x)
+        angle = self.rotation.locate(angles, self.translation.undo(x, shift))
+        return torch.cat([shift.to(angle), angle], 1)
+
+    def undo(self, x: Tensor, element: Tensor) -> Tensor:
+        """Shift images back, exactly, then turn them back: one interpolation.
+
+        Args:
+            x: Images of shape `(batch, channels, height, width)`, any real dtype.
+            element: Floating of shape `(batch, 3)`.
+
+        Returns:
+            A new tensor with the shape and dtype of `x`.
+        """
+        centred = self.translation.undo(x, element[:, :2].long())
+        return self.rotation.undo(centred, element[:, 2:])
+
+    def undo_mask(self, mask: Tensor, element: Tensor) -> Tensor:
+        """Move masks of labels back, without mixing labels."""
+        centred = self.translation.undo_mask(mask, element[:, :2].long())
+        return self.rotation.undo_mask(centred, element[:, 2:])
+
+    def margin(self, scores: Tensor) -> Tensor:
+        """Give the smaller margin of both: as far as neither shift nor angle is in doubt."""
+        shifts, angles = self._split(scores)
+        return torch.minimum(self.translation.margin(shifts), self.rotation.margin(angles))
+
+    def scale_scores(self, factor: float) -> None:
+        """Multiply all scores by a factor above 0, in place: no estimate changes, margins do."""
+        self.translation.scale_scores(factor)
+        self.rotation.scale_scores(factor)
+
+    def _split(self, scores: Tensor) -> tuple[Tensor, Tensor]:
+        angles = self.rotation.num_angles
+        return scores[:, :-angles].reshape(-1, *self.spatial_size), scores[:, -angles:]
+
+
+def _options(config: dict[str, Any]) -> dict[str, Any]:
+    return {name: config[name] for name in config if name not in ("in_channels", "spatial_size")}

@@ -1,0 +1,153 @@
+import itertools
+import json
+import re
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from eqrestore_lightning.functional import circular_shift
+from eqrestore_lightning.nn import QuarterTurnEstimator, TranslationEstimator
+
+NETWORK = {"hidden_channels": [3], "kernel_size": [3, 1], "bias": True}
+KINDS = list(itertools.product([False, True], [False, True]))  # mirrors, shifts
+
+
+def _estimator(size=8, **options):
+    return QuarterTurnEstimator(2, (size, size), **{**NETWORK, **options})
+
+
+def _moved(x, mirrors):
+    """All four turned images, or all eight with their mirror images, as torch turns them."""
+    turned = [torch.rot90(x, quarters, (2, 3)) for quarters in range(4)]
+    return turned + [image.flip(3) for image in turned] if mirrors else turned
+
+
+def _restore(estimator, x):
+    return estimator.undo(x, estimator.locate(estimator.exact_scores(x), x))
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [8, 7])
+@pytest.mark.parametrize(("mirrors", "shifts"), KINDS)
+def test_every_element_is_restored_to_the_same_image(mirrors, shifts, size, dtype):
+    estimator = _estimator(size, mirrors=mirrors, shifts=shifts)
+    x = torch.randint(0, 256, (20, 2, size, size), dtype=torch.uint8).to(dtype)
+    restored = _restore(estimator, x)
+    for moved in _moved(x, mirrors):
+        if shifts:
+            moved = circular_shift(moved, torch.randint(-9, 9, (20, 2)))
+        assert torch.equal(_restore(estimator, moved), restored)
+    if not mirrors:
+        assert not torch.equal(_restore(estimator, x.flip(3)), restored)
+    if not shifts:
+        assert not torch.equal(_restore(estimator, x.roll(1, 2)), restored)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+@pytest.mark.parametrize(("mirrors", "shifts"), KINDS)
+def test_equal_scores_are_decided_by_content(mirrors, shifts, dtype):
+    estimator = _estimator(mirrors=mirrors, shifts=shifts)
+    for parameter in estimator.parameters():
+        parameter.data.zero_()
+    x = torch.randint(0, 256, (20, 2, 8, 8), dtype=torch.uint8).to(dtype)
+    assert estimator.exact_scores(x).count_nonzero() == 0
+    restored = _restore(estimator, x)
+    for moved in _moved(x, mirrors):
+        assert torch.equal(_restore(estimator, moved), restored)
+
+
+def test_symmetric_images_are_restored_to_themselves():
+    x = torch.rand(3, 2, 8, 8)
+    x = x + torch.rot90(x, 2, (2, 3))  # looks the same upside down
+    estimator = _estimator(shifts=False)
+    restored = _restore(estimator, x)
+    for moved in _moved(x, mirrors=False):
+        assert torch.equal(_restore(estimator, moved), restored)
+    assert (estimator.margin(estimator.exact_scores(x)) == 0).all()
+
+
+@pytest.mark.parametrize(("mirrors", "shifts"), KINDS)
+def test_scores_follow_the_element(mirrors, shifts):
+    estimator = _estimator(mirrors=mirrors, shifts=shifts)
+    x = torch.rand(40, 2, 8, 8)
+    element = estimator.random_element(40)
+    assert element.shape == (40, 4)
+    assert set(element[:, 0].tolist()) == ({0, 1} if mirrors else {0})
+    assert set(element[:, 1].tolist()) == {0, 1, 2, 3}
+    assert (element[:, 2:] != 0).any() == shifts
+    scores = estimator.exact_scores(x).flatten(1)
+    moved = estimator.exact_scores(estimator.apply_element(x, element)).flatten(1)
+    here = moved.gather(1, estimator.target(element)[:, None])
+    assert torch.equal(here, scores.gather(1, estimator.target(0 * element)[:, None]))
+    assert torch.equal(moved.sort(1).values, scores.sort(1).values)
+
+
+@pytest.mark.parametrize(("mirrors", "shifts"), KINDS)
+def test_undo_undoes(mirrors, shifts):
+    estimator = _estimator(7, mirrors=mirrors, shifts=shifts)
+    x = torch.rand(30, 2, 7, 7)
+    element = estimator.random_element(30)
+    before = x.clone()
+    assert torch.equal(estimator.undo(estimator.apply_element(x, element), element), x)
+    assert torch.equal(x, before)
+    one = torch.tensor([[1, 1, 2, -3]]).expand(30, 4)
+    expected = torch.rot90(x.roll((2, -3), (2, 3)).flip(3), 1, (2, 3))
+    assert torch.equal(estimator.apply_element(x, one), expected)
+
+
+def test_scores_are_those_of_the_translation_estimator():
+    estimator = _estimator(mirrors=True)
+    alone = TranslationEstimator(2, (8, 8), **NETWORK)
+    alone.load_state_dict(estimator.network.state_dict())
+    x = torch.rand(3, 2, 8, 8)
+    scores = estimator(x)
+    assert scores.shape == (3, 8, 8, 8)
+    assert_close(scores[:, 0], alone(x))
+    assert_close(scores[:, 1], alone(torch.rot90(x, -1, (2, 3))))
+    assert_close(scores[:, 6], alone(torch.rot90(x, -2, (2, 3)).flip(3)))
+    plain = _estimator(mirrors=True, shifts=False)
+    plain.load_state_dict(estimator.state_dict())
+    assert_close(plain(x), scores[:, :, 0, 0])
+    assert_close(plain.exact_scores(x), estimator.exact_scores(x)[:, :, 0, 0])
+
+
+def test_images_that_are_not_finite_stay_as_they_are():
+    for mirrors, shifts in KINDS:
+        estimator = _estimator(mirrors=mirrors, shifts=shifts)
+        x = torch.rand(2, 2, 8, 8)
+        x[0, 0, 3, 4] = float("nan")
+        found = estimator.locate(estimator.exact_scores(x), x)
+        assert found[0].tolist() == [0, 0, 0, 0]
+
+
+def test_empty_batches():
+    x = torch.zeros(0, 2, 8, 8)
+    estimator = _estimator()
+    assert estimator.locate(estimator.exact_scores(x), x).shape == (0, 4)
+
+
+def test_config_builds_the_same_estimator():
+    estimator = _estimator(mirrors=True, shifts=False)
+    twin = QuarterTurnEstimator(**json.loads(json.dumps(estimator.config)))
+    twin.load_state_dict(estimator.state_dict())
+    x = torch.rand(3, 2, 8, 8)
+    assert torch.equal(twin(x), estimator(x))
+    assert estimator.element_names == ("mirrored", "quarters", "down", "right")
+    assert estimator.periods == (2, 4, 8, 8)
+    before = estimator.exact_scores(x)
+    estimator.scale_scores(2.0)
+    assert_close(estimator.exact_scores(x), 2 * before)
+
+
+def test_rejections():
+    _estimator(shifts=False).random_element(1, max_shift=0)
+    with pytest.raises(ValueError, match="Expected `max_shift` to be 0 for an estimator without"):
+        _estimator(shifts=False).random_element(1, max_shift=1)
+    for size in ((8, 9), (8,), (8, 8, 8)):
+        message = f"Expected `spatial_size` to be that of a square, but got {size}."
+        with pytest.raises(ValueError, match=re.escape(message)):
+            QuarterTurnEstimator(2, size, **NETWORK)
+    message = "Expected `x` to have shape (batch, 2, 8, 8), but got (12, 2, 9, 9)."
+    with pytest.raises(ValueError, match=re.escape(message)):
+        _estimator().exact_scores(torch.zeros(3, 2, 9, 9))

@@ -1,0 +1,261 @@
+import json
+import re
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from eqrestore_lightning.functional import angle_error, circular_shift, rotate, to_polar
+from eqrestore_lightning.nn import RotationEstimator
+
+NETWORK = {
+    "num_radii": 6,
+    "num_angles": 24,
+    "hidden_channels": [4, 4],
+    "kernel_size": [5, 5, 1],
+    "bias": True,
+    "skip": True,
+}
+
+
+def _estimator(in_channels=2, size=(16, 16), **options):
+    return RotationEstimator(in_channels, size, **{**NETWORK, **options})
+
+
+def _restore(estimator, x):
+    return estimator.undo(x, estimator.locate(estimator.exact_scores(x), x))
+
+
+def _probe(offset, *, sub_grid=True, num_angles=24):
+    """An estimator that scores by brightness alone, and images bright at one angle."""
+    estimator = RotationEstimator(
+        1,
+        (33, 33),
+        num_radii=3,
+        num_angles=num_angles,
+        max_radius=12,
+        sub_grid=sub_grid,
+        hidden_channels=[],
+        kernel_size=1,
+    )
+    for parameter in estimator.parameters():
+        parameter.data.fill_(1.0)
+    rows, columns = torch.meshgrid(torch.arange(33.0) - 16, torch.arange(33.0) - 16, indexing="ij")
+    direction_rad = torch.deg2rad(torch.tensor(offset))
+    towards = (columns * torch.cos(direction_rad) - rows * torch.sin(direction_rad)) / 16
+    return estimator, torch.exp(3 * towards)[None, None]
+
+
+@pytest.mark.parametrize("angle", [0.0, 15.0, 97.0, 179.0, -142.0])
+def test_angles_are_degrees_counter_clockwise(angle):
+    estimator, x = _probe(angle)
+    found = estimator.locate(estimator.exact_scores(x), x)
+    assert found.shape == (1, 1)
+    assert found.dtype == torch.float64
+    assert angle_error(found[0, 0], torch.tensor(angle)) < 0.6
+
+
+def test_the_parabola_finds_what_lies_between_grid_angles():
+    for angle in (3.0, 20.0, 100.0):
+        estimator, x = _probe(angle)
+        on_grid, _ = _probe(angle, sub_grid=False)
+        scores = estimator.exact_scores(x)
+        nearest = torch.tensor(15.0 * round(angle / 15))
+        assert on_grid.locate(scores, x)[0, 0] == nearest
+        error = angle_error(estimator.locate(scores, x)[0, 0], torch.tensor(angle))
+        assert error < 0.2 * angle_error(nearest, torch.tensor(angle))
+
+
+@pytest.mark.parametrize("size", [(16, 16), (15, 15), (14, 19)])
+def test_scores_follow_on_the_polar_grid_bit_for_bit(size):
+    estimator = _estimator(size=size)
+    polar = to_polar(torch.rand(1, 2, *size).double(), num_radii=6, num_angles=24).flatten(1, 2)
+    steps = torch.arange(24)[:, None]
+    rolled = circular_shift(polar.expand(24, -1, -1), steps)
+    scores = estimator.network.exact_scores(rolled)
+    expected = circular_shift(scores[:1].expand(24, -1).unsqueeze(1), steps).squeeze(1)
+    assert torch.equal(scores, expected)
+    found = estimator.network.locate(scores, rolled)
+    assert ((found - found[:1] - steps) % 24 == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [16, 15])
+@pytest.mark.parametrize("sub_grid", [True, False])
+def test_quarter_turns_are_restored_to_the_same_image(dtype, size, sub_grid):
+    estimator = _estimator(size=(size, size), sub_grid=sub_grid)
+    x = torch.randint(0, 256, (30, 2, size, size), dtype=torch.uint8).to(dtype)
+    restored = _restore(estimator, x)
+    assert restored.dtype == dtype
+    for quarters in (1, 2, 3):
+        turned = torch.rot90(x, quarters, (2, 3))
+        assert torch.equal(_restore(estimator, turned), restored)
+        difference = estimator.locate(estimator.exact_scores(turned), turned) - estimator.locate(
+            estimator.exact_scores(x), x
+        )
+        assert (difference % 360 == 90 * quarters).all()
+
+
+def test_quarter_turns_that_the_grid_does_not_hold_are_not_followed_exactly():
+    estimator = _estimator(num_angles=22)
+    x = torch.rand(30, 2, 16, 16)
+    assert not torch.equal(_restore(estimator, torch.rot90(x, 1, (2, 3))), _restore(estimator, x))
+
+
+def test_equal_scores_are_decided_by_content():
+    estimator = _estimator()
+    for parameter in estimator.parameters():
+        parameter.data.zero_()
+    x = torch.rand(8, 2, 16, 16)
+    turned = torch.rot90(x, 1, (2, 3))
+    assert estimator.exact_scores(x).count_nonzero() == 0
+    assert torch.equal(_restore(estimator, turned), _restore(estimator, x))
+    assert estimator.locate(estimator.exact_scores(x), x).unique().numel() > 1
+
+
+def test_a_ring_is_restored_to_itself_by_quarters():
+    estimator = _estimator(in_channels=1, size=(17, 17))
+    steps = torch.arange(17.0) - 8
+    x = torch.exp(-(((steps[:, None] ** 2 + steps**2).sqrt() - 5) ** 2))[None, None]
+    assert estimator.margin(estimator.exact_scores(x)) < 1e-6
+    assert torch.equal(_restore(estimator, torch.rot90(x, 1, (2, 3))), _restore(estimator, x))
+
+
+def test_undo_turns_back_the_original_once():
+    estimator = _estimator(fill="border")
+    x = torch.rand(3, 2, 16, 16)
+    angle = torch.tensor([[10.0], [-75.0], [200.0]], dtype=torch.float64)
+    assert torch.equal(estimator.undo(x, angle), rotate(x, -angle[:, 0], fill="border"))
+    assert torch.equal(estimator.apply_element(x, angle), rotate(x, angle[:, 0], fill="border"))
+    labels = torch.randint(0, 5, (3, 1, 16, 16)) * 50
+    moved = estimator.undo_mask(labels, angle)
+    assert set(moved.unique().tolist()) <= {0, 50, 100, 150, 200}
+    estimator.fill = "zeros"
+    assert torch.equal(estimator.undo(x, angle), rotate(x, -angle[:, 0]))
+
+
+def test_exact_scores_are_close_to_the_scores():
+    estimator = _estimator()
+    x = torch.rand(4, 2, 16, 16)
+    scores = estimator(x)
+    assert scores.dtype == torch.float32
+    exact = estimator.exact_scores(x)
+    assert exact.dtype == torch.float64
+    assert_close(exact.float(), scores, rtol=1e-3, atol=1e-3 * float(scores.detach().abs().max()))
+    pixels = (255 * x).to(torch.uint8)
+    assert_close(estimator.exact_scores(pixels), estimator.exact_scores(pixels.double() / 255))
+    assert torch.equal(estimator.exact_scores(pixels), estimator.exact_scores(pixels.double()))
+
+
+def test_the_margin_looks_beyond_the_peak():
+    estimator = _estimator()  # 15° a step: rivals are two steps away or more
+    scores = torch.zeros(3, 24)
+    scores[:, 5] = 9.0
+    scores[0, 6] = 8.5
+    scores[1, 7] = 8.5
+    scores[2, 17] = 4.0
+    assert estimator.margin(scores).tolist() == [9.0, 0.5, 5.0]
+    assert torch.equal(estimator.margin(scores.roll(20, 1)), estimator.margin(scores))
+    assert _estimator(num_angles=1, kernel_size=1).margin(torch.zeros(2, 1)).isinf().all()
+
+
+def test_images_that_are_not_finite_stay_as_they_are():
+    estimator = _estimator()
+    x = torch.rand(2, 2, 16, 16)
+    x[0, 0, 8, 8] = float("nan")
+    scores = estimator.exact_scores(x)
+    assert estimator.margin(scores).isnan().tolist() == [True, False]
+    assert estimator.locate(scores, x)[0].tolist() == [0]
+
+
+@pytest.mark.parametrize("num_angles", [1, 2, 3, 24])
+def test_few_angles_and_empty_batches(num_angles):
+    estimator = _estimator(num_angles=num_angles, kernel_size=1)
+    x = torch.rand(3, 2, 16, 16)
+    found = estimator.locate(estimator.exact_scores(x), x)
+    assert found.shape == (3, 1)
+    assert ((found >= -180) & (found < 180)).all()
+    assert estimator.locate(estimator.exact_scores(x[:0]), x[:0]).shape == (0, 1)
+
+
+def test_targets_are_shared_between_the_grid_angles_beside():
+    estimator = _estimator()
+    target = estimator.target(torch.tensor([[0.0], [30.0], [33.0], [357.0], [-6.0]]))
+    assert_close(target.sum(1), torch.ones(5))
+    assert target[0].nonzero().flatten().tolist() == [0]
+    assert target[1].nonzero().flatten().tolist() == [2]
+    assert_close(target[2, 2:4], torch.tensor([0.8, 0.2]))
+    assert_close(target[3, [23, 0]], torch.tensor([0.2, 0.8]))
+    assert_close(target[4, [23, 0]], torch.tensor([0.4, 0.6]))
+
+
+def test_elements_are_drawn_over_the_whole_circle():
+    estimator = _estimator()
+    generator = torch.Generator().manual_seed(0)
+    angle = estimator.random_element(1000, max_shift=0, generator=generator)
+    assert angle.shape == (1000, 1)
+    assert 0 <= angle.min() < 5
+    assert 355 < angle.max() < 360
+    assert not torch.equal(estimator.random_element(1000, generator=generator), angle)
+    with pytest.raises(ValueError, match="Expected `max_shift` to be 0 for an estimator of angles"):
+        estimator.random_element(1, max_shift=1)
+
+
+def test_config_builds_the_same_estimator():
+    estimator = _estimator(max_radius=5.5, sub_grid=False, fill="reflection")
+    config = json.loads(json.dumps(estimator.config))
+    twin = RotationEstimator(**config)
+    twin.load_state_dict(estimator.state_dict())
+    x = torch.rand(3, 2, 16, 16)
+    assert twin.config == estimator.config
+    assert torch.equal(twin(x), estimator(x))
+    assert torch.equal(_restore(twin, x), _restore(estimator, x))
+
+
+def test_scale_scores_changes_margins_only():
+    estimator = _estimator()
+    x = torch.rand(3, 2, 16, 16)
+    before = estimator.exact_scores(x)
+    estimator.scale_scores(4.0)
+    after = estimator.exact_scores(x)
+    assert_close(after, 4 * before)
+    assert_close(estimator.margin(after), 4 * estimator.margin(before))
+    assert_close(estimator.locate(after, x), estimator.locate(before, x), rtol=0, atol=2e-3)
+
+
+def test_gradients_reach_every_weight_and_the_image():
+    estimator = _estimator()
+    x = torch.rand(3, 2, 16, 16, requires_grad=True)
+    estimator(x).square().sum().backward()
+    for name, parameter in estimator.named_parameters():
+        assert parameter.grad.abs().sum() > 0, name
+    assert x.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"size": (16,)}, "Expected `spatial_size` to be two sizes of at least 1, but got (16,)."),
+        ({"size": (16, 0)}, "Expected `spatial_size` to be two sizes of at least 1, but got (16, "),
+        ({"num_radii": 0}, "Expected `num_radii` to be at least 1, but got 0."),
+        ({"num_angles": 0}, "Expected `num_angles` to be at least 1, but got 0."),
+        ({"num_angles": 4}, "Expected the kernel to span at most the image, 4 pixels, but got 5"),
+        ({"max_radius": -2}, "Expected `max_radius` to be finite and at least 0, but got -2."),
+        ({"fill": "mirror"}, "Expected `fill` to be one of ('zeros', 'border', 'reflection'), but"),
+        ({"in_channels": 0}, "Expected `in_channels` to be at least 1, but got 0."),
+    ],
+)
+def test_constructor_rejections(options, message):
+    _estimator()
+    with pytest.raises(ValueError, match=re.escape(message)):
+        _estimator(**options)
+
+
+def test_forward_rejections():
+    estimator = _estimator()
+    message = "Expected `x` to have shape (batch, 2, 16, 16), but got (2, 2, 16, 15)."
+    for score in (estimator, estimator.exact_scores):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            score(torch.zeros(2, 2, 16, 15))
+    with pytest.raises(TypeError, match=r"Expected `x` to be floating, but got torch\.uint8\."):
+        estimator(torch.zeros(2, 2, 16, 16, dtype=torch.uint8))

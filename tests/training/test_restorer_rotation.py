@@ -1,0 +1,157 @@
+import re
+
+import lightning
+import pytest
+import torch
+from PIL import Image
+from torch.testing import assert_close
+from torch.utils.data import DataLoader
+
+from eqrestore_lightning import (
+    QuarterTurnEstimator,
+    RestorerModule,
+    RestoreTransform,
+    RotationEstimator,
+    load_estimator,
+    rotate,
+)
+from eqrestore_lightning.functional import angle_error
+from eqrestore_lightning.nn import RotoTranslationEstimator
+from eqrestore_lightning.training import restored_image_grid
+
+# Lightning and torch warn about workers, forking, and each other's deprecations, not about us.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*does not have many workers",
+    "ignore:.*LeafSpec",
+    "ignore:.*fork",
+    "ignore:.*log_every_n_steps",
+    "ignore:.*ModelSummary",
+    "ignore:.*litlogger",
+    "ignore:.*val_dataloader",
+)
+ROTATION = {"num_radii": 6, "num_angles": 24, "hidden_channels": [8], "kernel_size": ["full", 1]}
+
+
+def _wedges(count=96):
+    """Images with a bright wedge to the right, slightly up: they show how they stand."""
+    rows, columns = torch.meshgrid(torch.arange(16) - 7.5, torch.arange(16) - 7.5, indexing="ij")
+    direction_rad = torch.atan2(-rows, columns)
+    width_rad = 0.3 + 0.2 * torch.rand(count, 1, 1)
+    inside = (rows.square() + columns.square()).sqrt() < 7
+    wedge = torch.exp(-(((direction_rad - 0.3) / width_rad) ** 2)) * inside
+    return (wedge + 0.1 * torch.rand(count, 16, 16)).unsqueeze(1)
+
+
+def _trainer(folder, **options):
+    arguments = {
+        "accelerator": "cpu",
+        "max_epochs": 3,
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_checkpointing": False,
+        "enable_model_summary": False,
+        "default_root_dir": folder,
+    }
+    return lightning.Trainer(**{**arguments, **options})
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_rotations_are_learnt_and_restored(tmp_path, precision):
+    module = RestorerModule(RotationEstimator(1, (16, 16), **ROTATION, bias=True))
+    loader = DataLoader(_wedges(), batch_size=32)
+    trainer = _trainer(tmp_path, max_epochs=25, precision=precision)
+    trainer.fit(module, loader, loader)
+    assert set(trainer.callback_metrics) == {
+        "train/loss",
+        "train/constant_scores",
+        "val/loss",
+        "val/angle_accuracy_10deg",
+        "val/angle_distance",
+    }
+    assert trainer.callback_metrics["val/angle_accuracy_10deg"] > 0.9
+    restore = RestoreTransform(module.estimator)
+    x = _wedges(20)
+    for angle in (37.0, -110.0):
+        found = restore.estimate(rotate(x, torch.full((20,), angle)))[:, 0]
+        assert angle_error(found, torch.full((20,), angle)).median() < 4
+    with Image.open(tmp_path / "restored.png") as grid:
+        assert grid.size == (8 * (16 + 2) + 2, 3 * (16 + 2) + 2)
+
+
+def test_every_image_is_turned_by_its_own_angle():
+    module = RestorerModule(RotationEstimator(1, (16, 16), **ROTATION, fill="border"), seed=3)
+    x = _wedges(40)
+    moved, angle = module._moved(x, 7)
+    assert angle.shape == (40, 1)
+    assert angle.unique().numel() == 40
+    assert torch.equal(moved, rotate(x, angle[:, 0], fill="border"))
+    assert torch.equal(module._moved(x, 7)[1], angle)
+    assert not torch.equal(module._moved(x, 8)[1], angle)
+
+
+def test_the_loss_shares_a_target_between_grid_angles():
+    module = RestorerModule(RotationEstimator(1, (16, 16), **ROTATION))
+    scores = torch.full((1, 24), -50.0)
+    scores[0, 2:4] = torch.tensor([0.75, 0.25]).log()  # 33.75° is a quarter of the way
+    target = torch.tensor([[33.75]])
+    entropy = -(0.75 * torch.tensor(0.75).log() + 0.25 * torch.tensor(0.25).log())
+    assert_close(module._loss(scores, target), entropy)
+    assert module._loss(scores, torch.tensor([[30.0]])) < entropy
+    assert module._loss(scores, torch.tensor([[60.0]])) > 20
+
+
+def test_predictions_are_angles_and_margins(tmp_path):
+    module = RestorerModule(RotationEstimator(1, (16, 16), **ROTATION))
+    images = _wedges(5)
+    (prediction,) = _trainer(tmp_path).predict(module, DataLoader(images, batch_size=5))
+    restore = RestoreTransform(module.estimator)
+    assert torch.equal(prediction["angle"], restore.estimate(images))
+    assert torch.equal(prediction["margin"], restore.margin(images))
+
+
+@pytest.mark.parametrize("shifts", [False, True])
+def test_quarter_turns_are_learnt_and_restored(tmp_path, shifts):
+    estimator = QuarterTurnEstimator(
+        1, (16, 16), mirrors=True, shifts=shifts, hidden_channels=[4], kernel_size=["full", 1]
+    )
+    module = RestorerModule(estimator, max_shift=5 if shifts else 0)
+    loader = DataLoader(_wedges(), batch_size=32)
+    trainer = _trainer(tmp_path, max_epochs=15)
+    trainer.fit(module, loader, loader)
+    assert trainer.callback_metrics["val/shift_accuracy"] > 0.9
+    trainer.save_checkpoint(tmp_path / "e.ckpt")
+    restore = RestoreTransform(load_estimator(tmp_path / "e.ckpt"))
+    x = _wedges(20)
+    moved = torch.rot90(x.roll(3 * shifts, 2).flip(3), 1, (2, 3))
+    assert (restore(moved) == x).flatten(1).all(1).double().mean() > 0.9
+    assert torch.equal(restore(moved), restore(x))
+
+
+def test_checkpoints_hold_the_estimator(tmp_path):
+    module = RestorerModule(RotationEstimator(1, (16, 16), **ROTATION, sub_grid=False))
+    trainer = _trainer(tmp_path, max_epochs=1)
+    trainer.fit(module, DataLoader(_wedges(), batch_size=32))
+    trainer.save_checkpoint(tmp_path / "e.ckpt")
+    loaded = load_estimator(tmp_path / "e.ckpt")
+    assert loaded.config == module.estimator.config
+    x = _wedges(3)
+    assert torch.equal(loaded(x), module.estimator(x))
+
+
+def test_the_grid_shows_turned_images():
+    images = _wedges(4)
+    grid = restored_image_grid(RotationEstimator(1, (16, 16), **ROTATION), images)
+    upper = grid[0, 2:18, 2:18]
+    assert_close(upper, images[0, 0])
+    assert not torch.equal(grid[0, 20:36, 2:18], upper)
+
+
+def test_rejections():
+    rotation = RotationEstimator(1, (16, 16), **ROTATION)
+    RestorerModule(rotation)
+    with pytest.raises(ValueError, match="Expected `max_shift` to be 0 for an estimator of angles"):
+        RestorerModule(rotation, max_shift=1)
+    both = RotoTranslationEstimator(1, (16, 16), translation={}, rotation=ROTATION)
+    message = "to be a TrainableEstimator or its configuration, but got RotoTranslationEstimator."
+    with pytest.raises(TypeError, match=re.escape(message)):
+        RestorerModule(both)

@@ -238,8 +238,8 @@ class Recipe:
         found = json.loads(path.read_text("utf-8")) if path.is_file() else {}
         if found.get("command") != self.command:
             return {}, {}
-        tables = found.pop("tables")
-        return {key: found[key] for key in found if key not in ("command", "hardware")}, tables
+        results = {key: found[key] for key in found if key not in ("command", "hardware", "tables")}
+        return results, found.get("tables", {})
 
     def _run(self) -> Any:
         return self.logger.experiment if is_rank_zero() else None

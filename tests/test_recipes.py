@@ -210,8 +210,9 @@ def test_photographs_without_border_are_restored(mnist_root, tmp_path):
     arguments = ["--data", str(mnist_root), "--output", str(tmp_path), "--epochs=1"]
     printed = _run("python", "no_rule", *arguments, "--num_images=500", "--classifier_epochs=1")
     for task in ("cifar10-unpadded", "cifar10-crops", "mnist-noise", "mnist-clutter"):
-        rows = [line for line in printed.splitlines() if line.startswith(f"| {task} |")]
-        exact = {row.split(" | ")[1]: float(row.split(" | ")[2]) for row in rows}
+        table = printed.partition(f"{task}, shifts found on test images\n\n")[2]
+        rows = table.partition("\n\n")[0].splitlines()[2:]
+        exact = {row.split(" | ")[0][2:]: float(row.split(" | ")[1]) for row in rows}
         learned = next(share for name, share in exact.items() if name.startswith("learned"))
         assert learned == max(exact.values())
     assert "cifar10-crops, crops that move" in printed

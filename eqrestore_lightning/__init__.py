@@ -31,9 +31,12 @@ if TYPE_CHECKING:
         ShiftConsistency as ShiftConsistency,
     )
     from eqrestore_lightning.nn import (
+        BinaryDecomposition as BinaryDecomposition,
         CircularConv1d as CircularConv1d,
         CircularConv2d as CircularConv2d,
         CircularConv3d as CircularConv3d,
+        ConstructedEstimator as ConstructedEstimator,
+        TemplateEstimator as TemplateEstimator,
         TranslationEstimator as TranslationEstimator,
     )
     from eqrestore_lightning.training import (
@@ -66,7 +69,15 @@ _ROOMS = {
         "zero_fill_shift",
     ),
     "metrics": ("CircularShiftDistance", "ShiftAccuracy", "ShiftConsistency"),
-    "nn": ("CircularConv1d", "CircularConv2d", "CircularConv3d", "TranslationEstimator"),
+    "nn": (
+        "BinaryDecomposition",
+        "CircularConv1d",
+        "CircularConv2d",
+        "CircularConv3d",
+        "ConstructedEstimator",
+        "TemplateEstimator",
+        "TranslationEstimator",
+    ),
     "training": ("ClassifierModule", "RestorerModule", "evaluate_shifts"),
     "transforms": ("RestoreTransform",),
     "weights": ("bundled_weights", "load_estimator", "save_estimator"),
@@ -74,11 +85,13 @@ _ROOMS = {
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
 __all__ = [
+    "BinaryDecomposition",
     "CircularConv1d",
     "CircularConv2d",
     "CircularConv3d",
     "CircularShiftDistance",
     "ClassifierModule",
+    "ConstructedEstimator",
     "DigitsDataModule",
     "ImageFolderDataModule",
     "MNISTDataModule",
@@ -86,6 +99,7 @@ __all__ = [
     "RestorerModule",
     "ShiftAccuracy",
     "ShiftConsistency",
+    "TemplateEstimator",
     "TranslationEstimator",
     "bundled_weights",
     "circulant_matrix",

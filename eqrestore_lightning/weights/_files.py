@@ -13,9 +13,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from eqrestore_lightning.nn import Estimator, TranslationEstimator
+from eqrestore_lightning.nn import (
+    ConstructedEstimator,
+    Estimator,
+    TemplateEstimator,
+    TranslationEstimator,
+)
 
-ESTIMATOR_KINDS: dict[str, type[Estimator]] = {"TranslationEstimator": TranslationEstimator}
+ESTIMATOR_KINDS: dict[str, type[Estimator]] = {
+    "ConstructedEstimator": ConstructedEstimator,
+    "TemplateEstimator": TemplateEstimator,
+    "TranslationEstimator": TranslationEstimator,
+}
 _FORMAT = "eqrestore-estimator"
 
 

@@ -71,9 +71,7 @@ def test_only_known_kinds_are_saved(tmp_path):
     class Other(TranslationEstimator):
         pass
 
-    with pytest.raises(
-        TypeError, match=re.escape("one of ['TranslationEstimator'], but got Other")
-    ):
+    with pytest.raises(TypeError, match=re.escape("'TranslationEstimator'], but got Other")):
         save_estimator(Other(1, (9, 9)), tmp_path / "e.safetensors")
     assert list(tmp_path.iterdir()) == []
 
@@ -138,7 +136,7 @@ def test_nothing_in_a_checkpoint_is_executed(tmp_path, monkeypatch):
         ),
         (
             {"hyper_parameters": {"estimator": {"kind": "Other"}}, "state_dict": {}},
-            "Expected `config['kind']` to be one of ['TranslationEstimator'], but got 'Other'",
+            "'TranslationEstimator'], but got 'Other'",
         ),
     ],
 )

@@ -115,7 +115,7 @@ NETWORKS = {
 def main(
     data: Path = DATA,
     output: Path = Path("outputs/equivariance"),
-    epochs: int = 2,
+    epochs: int = 1,
     batches: int | None = None,
     test_images: int = 10_000,
     frames: int = 40,

@@ -14,13 +14,17 @@ if TYPE_CHECKING:
 
 
 def eqrestore(args: Sequence[str] | None = None) -> None:
-    """Run `eqrestore fit|restore|evaluate`; user errors end with one line and exit status 2."""
+    """Run one of the commands below; user errors end with one line and exit status 2."""
     from jsonargparse import auto_cli
+
+    from eqrestore_lightning._cli_inspect import inspect
 
     commands: dict[str, Any] = {
         "fit": fit,
         "restore": restore,
         "evaluate": evaluate,
+        "inspect": inspect,
+        "audit": audit,
     }
     try:
         auto_cli(commands, args=list(sys.argv[1:] if args is None else args), prog="eqrestore")
@@ -248,6 +252,52 @@ def evaluate(
         seed=seed,
     )
     print(f"{len(dataset)} images of {len(data.classes)} classes\n\n{shift_table(results)}")  # noqa: T201
+
+
+def audit(
+    model: str,
+    picture: Path | None = None,
+    image_size: int = 224,
+    channels: int = 3,
+    seed: int = 0,
+) -> None:
+    """Tell where a network loses translation equivariance, by what, and how much of it.
+
+    Args:
+        model: Name of a torchvision model (its weights are drawn at random), or what `evaluate`
+            takes: a checkpoint of a ClassifierModule, or package.module:name.
+        picture: File to draw the table into, ending in .png.
+        image_size: Height and width of the noise that it is tried on, pixels.
+        channels: Channels of the noise.
+        seed: Decides noise and weights.
+    """
+    import torch
+    from torchvision.models import get_model, list_models
+
+    from eqrestore_lightning.testing import audit, audit_table, draw_audit
+
+    torch.manual_seed(seed)
+    known = model in list_models()
+    network = get_model(model, weights=None) if known else load_classifier(model)
+    x = torch.rand(1, channels, image_size, image_size)
+    try:
+        layers = audit(network, x)
+    except RuntimeError as error:
+        raise ValueError(
+            f"Expected {model} to take images of shape {tuple(x.shape)}, but got: {error}"
+        ) from error
+    print(audit_table(layers))  # noqa: T201
+    lost = next((layer for layer in layers if layer.reason), None)
+    print(  # noqa: T201
+        f"\nEquivariance is lost first at {lost.name} ({lost.kind}), by {lost.reason}: an error of "
+        f"{lost.error:.2g} for a shift by one pixel."
+        if lost
+        else "\nNo layer loses translation equivariance."
+    )
+    if picture is not None:
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        draw_audit(picture, layers, title=f"{model}: layers in red lose equivariance")
+        print(f"Wrote {picture}.")  # noqa: T201
 
 
 def load_classifier(source: str) -> "nn.Module":

@@ -9,7 +9,17 @@ import pytest
 
 import eqrestore_lightning
 
-ROOMS = ["classifiers", "data", "functional", "metrics", "nn", "training", "transforms", "weights"]
+ROOMS = [
+    "classifiers",
+    "data",
+    "functional",
+    "metrics",
+    "nn",
+    "testing",
+    "training",
+    "transforms",
+    "weights",
+]
 
 
 def test_public_names_are_sorted_and_there():

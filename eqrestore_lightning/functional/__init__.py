@@ -1,5 +1,12 @@
 """Tensor in, tensor out, no state."""
 
+from eqrestore_lightning.functional._aperiodic import Translate, find_translates, is_aperiodic
+from eqrestore_lightning.functional._circulant import (
+    ImpulseResponse,
+    circulant_matrix,
+    impulse_response,
+    is_circulant,
+)
 from eqrestore_lightning.functional._circular_conv import (
     CONV_METHODS,
     ConvMethod,
@@ -33,13 +40,20 @@ __all__ = [
     "CONV_METHODS",
     "ConvMethod",
     "Fill",
+    "ImpulseResponse",
     "Interpolation",
+    "Translate",
     "angle_error",
     "break_ties",
+    "circulant_matrix",
     "circular_conv",
     "circular_shift",
     "circular_shift_distance",
     "circular_shift_error",
+    "find_translates",
+    "impulse_response",
+    "is_aperiodic",
+    "is_circulant",
     "leading_bits",
     "quarter_turn",
     "random_shift",

@@ -17,7 +17,7 @@ from eqrestore_lightning.functional import (
     scores_to_shift,
     shift_to_index,
 )
-from eqrestore_lightning.nn._base import TrainableEstimator
+from eqrestore_lightning.nn._base import Estimator, TrainableEstimator
 from eqrestore_lightning.nn._circular_conv import (
     CircularConv1d,
     CircularConv2d,
@@ -28,7 +28,54 @@ from eqrestore_lightning.nn._circular_conv import (
 KernelSize: TypeAlias = int | Literal["full"]
 
 
-class TranslationEstimator(TrainableEstimator):
+class ShiftEstimator(Estimator):
+    """Read circular shifts off scores, and undo them: what all estimators of translations share."""
+
+    @torch.no_grad()
+    def locate(self, scores: Tensor, x: Tensor) -> Tensor:
+        """Read off the shift from exact scores; equal largest scores are decided by content.
+
+        Among places with exactly equal scores wins the one at which the image, moved there,
+        correlates most with fixed pseudo-random patterns. This too is bitwise equivariant, so that
+        the choice moves along with the image; the lowest index would not. The correlations see at
+        least 40 bits of the image below its largest magnitude.
+
+        Args:
+            scores: What `exact_scores(x)` gave.
+            x: The images scored.
+
+        Returns:
+            Pixels, int64 of shape `(batch, num_spatial_dims)`, on the device of `x`. 0 for images
+            with entries that are not finite.
+
+        Raises:
+            ValueError: If `scores` and `x` do not belong together.
+        """
+        best = scores.amax(tuple(range(1, scores.ndim)), keepdim=True)
+        # Ties are rare, and looking for them is cheaper than deciding them; a traced graph decides.
+        if torch.compiler.is_compiling() or (scores == best).flatten(1).sum(1).gt(1).any():
+            for key in content_keys(as_float64(x)):
+                scores = break_ties(scores, key)
+        return scores_to_shift(scores).to(x.device)
+
+    def undo(self, x: Tensor, shift: Tensor) -> Tensor:
+        """Move images back by the shifts found: exact, for any dtype.
+
+        Args:
+            x: Images of shape `(batch, channels, *spatial)`.
+            shift: Pixels, int64 of shape `(batch, num_spatial_dims)`.
+
+        Returns:
+            A new tensor with the shape and dtype of `x`.
+
+        Raises:
+            TypeError: If `shift` is not int64.
+            ValueError: If the shapes do not belong together.
+        """
+        return circular_shift(x, -shift)
+
+
+class TranslationEstimator(ShiftEstimator, TrainableEstimator):
     r"""Score every circular shift of an image: the canonical network of the paper.
 
     `F = F_L ∘ … ∘ F_1`, `F_l(x)_o = relu(Σ_i w[o, i] ⊛ x_i + b_o)`, one output map, no striding, no
@@ -206,49 +253,6 @@ class TranslationEstimator(TrainableEstimator):
             ValueError: If `x` has another shape.
         """
         return self._run(as_float64(x), "exact")
-
-    @torch.no_grad()
-    def locate(self, scores: Tensor, x: Tensor) -> Tensor:
-        """Read off the shift from exact scores; equal largest scores are decided by content.
-
-        Among places with exactly equal scores wins the one at which the image, moved there,
-        correlates most with fixed pseudo-random patterns. This too is bitwise equivariant, so that
-        the choice moves along with the image; the lowest index would not. The correlations see at
-        least 40 bits of the image below its largest magnitude.
-
-        Args:
-            scores: What `exact_scores(x)` gave.
-            x: The images scored.
-
-        Returns:
-            Pixels, int64 of shape `(batch, num_spatial_dims)`, on the device of `x`. 0 for images
-            with entries that are not finite.
-
-        Raises:
-            ValueError: If `scores` and `x` do not belong together.
-        """
-        best = scores.amax(tuple(range(1, scores.ndim)), keepdim=True)
-        # Ties are rare, and looking for them is cheaper than deciding them; a traced graph decides.
-        if torch.compiler.is_compiling() or (scores == best).flatten(1).sum(1).gt(1).any():
-            for key in content_keys(as_float64(x)):
-                scores = break_ties(scores, key)
-        return scores_to_shift(scores).to(x.device)
-
-    def undo(self, x: Tensor, shift: Tensor) -> Tensor:
-        """Move images back by the shifts found: exact, for any dtype.
-
-        Args:
-            x: Images of shape `(batch, channels, *spatial)`.
-            shift: Pixels, int64 of shape `(batch, num_spatial_dims)`.
-
-        Returns:
-            A new tensor with the shape and dtype of `x`.
-
-        Raises:
-            TypeError: If `shift` is not int64.
-            ValueError: If the shapes do not belong together.
-        """
-        return circular_shift(x, -shift)
 
     def random_element(
         self,

@@ -14,10 +14,12 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from eqrestore_lightning.nn import (
+    ConstructedEstimator,
     Estimator,
     QuarterTurnEstimator,
     RotationEstimator,
     RotoTranslationEstimator,
+    TemplateEstimator,
     TranslationEstimator,
 )
 
@@ -25,6 +27,8 @@ ESTIMATOR_KINDS: dict[str, type[Estimator]] = {
     "QuarterTurnEstimator": QuarterTurnEstimator,
     "RotationEstimator": RotationEstimator,
     "RotoTranslationEstimator": RotoTranslationEstimator,
+    "ConstructedEstimator": ConstructedEstimator,
+    "TemplateEstimator": TemplateEstimator,
     "TranslationEstimator": TranslationEstimator,
 }
 _FORMAT = "eqrestore-estimator"

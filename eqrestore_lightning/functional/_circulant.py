@@ -1,0 +1,299 @@
+"""Theorem 3.4, both ways: filters as matrices, and any equivariant operator as a filter."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from eqrestore_lightning.functional._circular_conv import _full_size
+
+Operator = Callable[[Tensor], Tensor]
+
+
+class ImpulseResponse(NamedTuple):
+    """What an affine equivariant operator `A(x) = h ⊛ x + bias` is made of.
+
+    Attributes:
+        response: `h`, the answer to an impulse at index 0 without the bias, of shape
+            `(out_channels, in_channels, *spatial)`.
+        bias: The answer to a blank image, of shape `(out_channels,)`.
+    """
+
+    response: Tensor
+    bias: Tensor
+
+    @property
+    def weight(self) -> Tensor:
+        """The same filters as `circular_conv` takes them, of the shape of `response`."""
+        axes = tuple(range(2, self.response.ndim))
+        # `response[i]` weighs the pixel i places before, tap `k` the pixel k - left places behind.
+        after = self.response.flip(axes).roll((1,) * len(axes), axes)
+        return after.roll(tuple((size - 1) // 2 for size in self.response.shape[2:]), axes)
+
+
+def circulant_matrix(weight: Tensor, spatial_size: Sequence[int], *, dilation: int = 1) -> Tensor:
+    """Write a circular convolution as the matrix that it is: a block of `N × N` for each filter.
+
+    `circulant_matrix(weight, x.shape[2:]) @ x[0].flatten()` is `circular_conv(x, weight)[0]`,
+    flattened. Every row of a block is the row above it, shifted by one place.
+
+    Convention:
+        Rows and columns count channels first, then places in row-major order: the order in which
+        `flatten` lays out a sample.
+
+    Args:
+        weight: Filters of shape `(out_channels, in_channels, *kernel_size)`, any dtype.
+        spatial_size: Size of each spatial axis, pixels; `N` is their product.
+        dilation: Distance between taps, pixels.
+
+    Returns:
+        Shape `(out_channels · N, in_channels · N)`, dtype of `weight`; exact.
+
+    Raises:
+        ValueError: If `weight` has another number of spatial axes than `spatial_size`, or a kernel
+            does not fit into the image.
+
+    Source: Definition 3.5 and Corollary 3.6.
+
+    >>> circulant_matrix(torch.tensor([[[1, 2, 3]]]), (4,))
+    tensor([[2, 3, 0, 1],
+            [1, 2, 3, 0],
+            [0, 1, 2, 3],
+            [3, 0, 1, 2]])
+    """
+    if weight.ndim < 3 or weight.ndim != len(spatial_size) + 2:
+        raise ValueError(
+            f"Expected `weight` to have shape (out_channels, in_channels, *kernel_size) with "
+            f"{len(spatial_size)} spatial axes, but got {tuple(weight.shape)}."
+        )
+    for kernel_size, size in zip(weight.shape[2:], spatial_size, strict=True):
+        if dilation * (kernel_size - 1) + 1 > size:
+            raise ValueError(
+                f"Expected the kernel to span at most the image, {size} pixels, but got "
+                f"{kernel_size} taps at dilation {dilation}."
+            )
+    offset = torch.zeros(1, 1, dtype=torch.int64, device=weight.device)
+    for size in spatial_size:
+        place = torch.arange(size, device=weight.device)
+        step = (place - place.unsqueeze(1)) % size
+        offset = (offset[:, None, :, None] * size + step[:, None]).reshape(
+            offset.shape[0] * size, offset.shape[1] * size
+        )
+    blocks = _full_size(weight, spatial_size, dilation).flatten(2)[:, :, offset]
+    rows, columns = (channels * math.prod(spatial_size) for channels in weight.shape[:2])
+    return blocks.transpose(1, 2).reshape(rows, columns)
+
+
+def is_circulant(
+    matrix: Tensor, spatial_size: Sequence[int], *, rtol: float = 0.0, atol: float = 0.0
+) -> bool:
+    """Tell whether every block of a matrix is a circular filter: `W[i, j] = w[(i − j) mod n]`.
+
+    By Theorem 3.4 this is to ask whether `x ↦ matrix @ x` is translation equivariant.
+
+    Args:
+        matrix: Shape `(out_channels · N, in_channels · N)`, laid out as by `circulant_matrix`.
+        spatial_size: Size of each spatial axis, pixels; `N` is their product.
+        rtol: Relative difference allowed, as in `torch.allclose`.
+        atol: Absolute difference allowed.
+
+    Returns:
+        Whether it is; exact with the default tolerances.
+
+    Raises:
+        ValueError: If the sides of `matrix` are no multiples of `N`.
+
+    Source: Definition 3.5.
+
+    >>> is_circulant(torch.tensor([[1, 2, 3], [3, 1, 2], [2, 3, 1]]), (3,))
+    True
+    >>> is_circulant(torch.tensor([[1, 2, 3], [1, 2, 3], [1, 2, 3]]), (3,))
+    False
+    """
+    places = math.prod(spatial_size)
+    if matrix.ndim != 2 or any(side % places for side in matrix.shape):
+        raise ValueError(
+            f"Expected `matrix` to have sides that are multiples of {places} places, "
+            f"but got {tuple(matrix.shape)}."
+        )
+    out_channels, in_channels = (side // places for side in matrix.shape)
+    first_columns = matrix.reshape(out_channels, places, in_channels, places)[..., 0]
+    response = first_columns.transpose(1, 2).reshape(out_channels, in_channels, *spatial_size)
+    weight = ImpulseResponse(response, response[:, 0]).weight
+    return torch.allclose(matrix, circulant_matrix(weight, spatial_size), rtol=rtol, atol=atol)
+
+
+@torch.no_grad()
+def impulse_response(
+    operator: Operator,
+    shape: Sequence[int],
+    *,
+    dtype: torch.dtype = torch.float64,
+    tolerance: float | None = None,
+) -> ImpulseResponse:
+    """Recover filter and bias of an affine equivariant operator that can only be called.
+
+    `h = A(δ_0) − A(0)`, as `A(x) = h ⊛ x + b` for all such operators, and for no others. That this
+    one is such an operator is tested on random images: one that is affine but not equivariant
+    passes with probability 0, up to `tolerance`; one that is not affine passes only if it is affine
+    on all images tried, whose entries are of magnitudes about 1 and 1,000.
+
+    `circular_conv(x, found.weight, bias=found.bias)` then equals `operator(x)`.
+
+    Args:
+        operator: From `(1, in_channels, *spatial)` to `(1, out_channels, *spatial)`, on the default
+            device.
+        shape: `(in_channels, *spatial)`.
+        dtype: Of the images it is asked about, floating.
+        tolerance: Largest difference that is taken for rounding, relative to the largest magnitude;
+            by default the square root of the spacing of `dtype` at 1 (1.5e-8 for float64).
+
+    Returns:
+        Response and bias in the dtype of the answers; exact up to the operator's rounding.
+
+    Raises:
+        TypeError: If `dtype` is not floating.
+        ValueError: If `shape` has no spatial axis or an empty one, or the operator is of another
+            kind; the message says which and what was found: random, not affine, of another output
+            size, a bias that depends on position, a border treated unlike the rest, equivariant
+            only to some shifts, weights that depend on position.
+
+    Source: Theorem 3.4; Jähne, Digital Image Processing, 1997.
+
+    >>> conv = torch.nn.Conv1d(1, 1, 3, padding=1, padding_mode="circular", dtype=torch.float64)
+    >>> found = impulse_response(conv, (1, 5))
+    >>> torch.allclose(found.response[0, 0, [1, 0, 4]], conv.weight[0, 0])
+    True
+    """
+    if not dtype.is_floating_point:
+        raise TypeError(f"Expected `dtype` to be floating, but got {dtype}.")
+    if len(shape) < 2 or min(shape) < 1:
+        raise ValueError(
+            f"Expected `shape` to be (in_channels, *spatial), each at least 1, but got "
+            f"{tuple(shape)}."
+        )
+    tolerance = torch.finfo(dtype).eps ** 0.5 if tolerance is None else tolerance
+    blank = torch.zeros(1, *shape, dtype=dtype)
+    answer = operator(blank)
+    _check_output(answer, shape)
+    _check_affine(operator, blank, tolerance)
+    bias = _constant(answer, tolerance * max(1.0, float(answer.abs().max())))
+    responses = []
+    for channel in range(shape[0]):
+        impulse = blank.clone()
+        impulse[0, channel, *[0] * (len(shape) - 1)] = 1
+        responses.append((operator(impulse) - answer)[0])
+    found = ImpulseResponse(torch.stack(responses, dim=1), bias)
+    _check_equivariant(operator, found, answer, tolerance)
+    return found
+
+
+def _check_output(answer: Tensor, shape: Sequence[int]) -> None:
+    spatial = tuple(shape[1:])
+    if answer.ndim != len(shape) + 1:
+        raise ValueError(
+            f"Expected `operator` to give (batch, channels, *spatial) with {len(spatial)} spatial "
+            f"axes, but got {tuple(answer.shape)}: not equivariant, there is nothing to shift."
+        )
+    if tuple(answer.shape[2:]) != spatial:
+        raise ValueError(
+            f"Expected `operator` to keep the size of its images, {spatial}, but got "
+            f"{tuple(answer.shape[2:])}: not equivariant, a stride, pooling or missing padding."
+        )
+
+
+def _check_affine(operator: Operator, blank: Tensor, tolerance: float) -> None:
+    """Compare `A(a x + b y)` with `a A(x) + b A(y)`, `a + b = 1`, on small and large images."""
+    generator = torch.Generator(blank.device).manual_seed(0)
+    for magnitude in (1.0, 1000.0):
+        x, y = (magnitude * torch.empty_like(blank).normal_(generator=generator) for _ in "xy")
+        answers = operator(x), operator(y), operator(x)
+        if not torch.equal(answers[0], answers[2]):
+            raise ValueError(
+                "Expected `operator` to be a function of its images, but got two answers to one "
+                "image: random, as dropout is in training mode, or changing as it is used."
+            )
+        mixed = operator(1.75 * x - 0.75 * y)
+        expected = 1.75 * answers[0] - 0.75 * answers[1]
+        error = _relative(mixed - expected, expected)
+        if not error <= tolerance:
+            raise ValueError(
+                f"Expected `operator` to be affine, but got A(1.75 x − 0.75 y) that differs from "
+                f"1.75 A(x) − 0.75 A(y) by {error:.2g} of the largest entry: not linear, as ReLU "
+                f"or normalisation are not."
+            )
+
+
+def _constant(answer: Tensor, tolerance: float) -> Tensor:
+    flat = answer[0].flatten(1)
+    lowest, highest = flat.amin(1), flat.amax(1)
+    channel = int((highest - lowest).argmax())
+    if not highest[channel] - lowest[channel] <= tolerance:
+        raise ValueError(
+            f"Expected `operator` to add one constant to a channel, but got {lowest[channel]:.4g} "
+            f"to {highest[channel]:.4g} in channel {channel} for a blank image: not equivariant, "
+            f"the bias depends on position."
+        )
+    return flat[:, 0]
+
+
+def _check_equivariant(
+    operator: Operator, found: ImpulseResponse, answer: Tensor, tolerance: float
+) -> None:
+    """Compare the operator with the convolution found; where they differ, say what it is instead.
+
+    On one random image the two agree, with probability 1, only if they agree everywhere.
+    """
+    generator = torch.Generator(answer.device).manual_seed(1)
+    shape = (1, found.response.shape[1], *answer.shape[2:])
+    x = torch.empty(shape, dtype=answer.dtype, device=answer.device).normal_(generator=generator)
+    axes = tuple(range(2, x.ndim))
+    spectra = torch.fft.fftn(x, dim=axes) * torch.fft.fftn(found.response, dim=axes)
+    convolved = torch.fft.ifftn(spectra.sum(1), dim=tuple(range(1, x.ndim - 1))).real
+    expected = operator(x)
+    error = _relative(convolved + answer[0] - expected[0], expected)
+    if not error <= tolerance:
+        raise ValueError(
+            f"Expected `operator` to be translation equivariant, but it differs from the "
+            f"convolution with its impulse response by {error:.2g} of the largest entry: "
+            f"{_reason(operator, x, answer, tolerance)}."
+        )
+
+
+def _reason(operator: Operator, x: Tensor, answer: Tensor, tolerance: float) -> str:
+    """Shift an impulse along each axis, and an image by more and more; say when answers follow."""
+    impulse = torch.zeros_like(x)
+    impulse.flatten(2)[:, :, 0] = torch.arange(1.0, x.shape[1] + 1)  # all channels, told apart
+    impulse = impulse.roll([n // 2 for n in x.shape[2:]], list(range(2, x.ndim)))
+    at_border, periods = False, []
+    for axis, length in enumerate(x.shape[2:], start=2):
+        follows = [
+            _follows(operator, impulse, answer, place - length // 2, axis, tolerance)
+            for place in range(length)
+        ]
+        at_border |= all(follows[length // 3 : length - length // 3]) and not all(follows)
+        steps = range(1, length // 2 + 1)
+        followed = (n for n in steps if _follows(operator, x, answer, n, axis, tolerance))
+        periods.append(next(followed, length))
+    if at_border:
+        return "the border is treated unlike the middle, as padding with zeros does"
+    if any(1 < n < length for n, length in zip(periods, x.shape[2:], strict=True)):
+        period = " × ".join(map(str, periods))
+        return f"it follows shifts by multiples of {period} pixels only, as a stride leaves it"
+    return "its weights depend on position, as those of a dense layer do"
+
+
+def _follows(
+    operator: Operator, x: Tensor, answer: Tensor, pixels: int, axis: int, tolerance: float
+) -> bool:
+    moved = operator(x.roll(pixels, axis)) - answer
+    expected = (operator(x) - answer).roll(pixels, axis)
+    largest = max(float(moved.abs().max()), float(expected.abs().max()))
+    return float((moved - expected).abs().max()) <= tolerance * largest
+
+
+def _relative(difference: Tensor, reference: Tensor) -> float:
+    largest = float(reference.abs().max())
+    return float(difference.abs().max()) / max(largest, torch.finfo(reference.dtype).tiny)

@@ -1,0 +1,175 @@
+"""By how much an operator fails to follow its input."""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+Operator = Callable[[Tensor], Tensor]
+
+
+@torch.no_grad()
+def equivariance_error(
+    operator: Operator,
+    x: Tensor,
+    *,
+    shift: Sequence[int] | None = None,
+    quarter_turns: int | None = None,
+    transform: Operator | None = None,
+    stride: int | None = None,
+    ignored_border: int = 0,
+) -> float:
+    """Measure `‖F(T x) − T F(x)‖ / ‖F(x)‖` for one motion `T`: 0 if `F` is equivariant to it.
+
+    Two unrelated outputs without mean differ by about 1.4. Where the output is smaller than the
+    input by a stride, it has to move by as much less; where that is no whole number of pixels, the
+    whole number with the smaller error counts. Where the output has no spatial axes left, `T F(x)`
+    is `F(x)`: invariance is measured.
+
+    Convention:
+        Shifts are circular, positive as in `torch.roll`; quarter turns are counter-clockwise as
+        displayed, as `torch.rot90(x, quarter_turns, (-2, -1))`.
+
+    Args:
+        operator: From `(batch, channels, *spatial)` to a tensor, such as a network in eval mode.
+        x: What it is tried on, of that shape, floating.
+        shift: Pixels along each axis; 1 on every axis if no motion is given.
+        quarter_turns: Turns by 90° instead, in the plane of the last two axes.
+        transform: Any other motion instead, applied to input and output alike, such as a rotation
+            by a resampling function. Resampling errs itself, which is measured too.
+        stride: By how many pixels the input moves for one of the output; by default the ratio of
+            their sizes, rounded.
+        ignored_border: Pixels at every border of the output that are not compared, for operators
+            that cut the border off rather than wrap it around.
+
+    Returns:
+        Not negative; infinite if an output is blank where the other is not.
+
+    Raises:
+        ValueError: If two motions are given, `shift` has another number of axes, or the border
+            leaves nothing to compare.
+
+    Source: Definition 3.2.
+
+    >>> x = torch.arange(16.0).reshape(1, 1, 4, 4)
+    >>> equivariance_error(torch.relu, x, shift=(1, -2))
+    0.0
+    >>> equivariance_error(lambda x: x[:, :, ::2, ::2], x, shift=(2, 0))
+    0.0
+    >>> equivariance_error(lambda x: x[:, :, ::2, ::2], x, shift=(1, 0)) > 0.4
+    True
+    """
+    if sum(motion is not None for motion in (shift, quarter_turns, transform)) > 1:
+        raise ValueError("Expected one of `shift`, `quarter_turns` and `transform`, but got more.")
+    if quarter_turns is not None:
+        turns = quarter_turns
+
+        def transform(images: Tensor) -> Tensor:
+            return images.rot90(turns, (-2, -1))
+
+    if transform is not None:
+        still, moved = operator(x), operator(transform(x))
+        expected = transform(still) if still.ndim == x.ndim else still
+        return relative_error(moved, expected, ignored_border=ignored_border)
+    num_axes = x.ndim - 2
+    shift = (1,) * num_axes if shift is None else tuple(shift)
+    if len(shift) != num_axes:
+        raise ValueError(f"Expected `shift` to have {num_axes} entries, but got {tuple(shift)}.")
+    still, moved = operator(x), operator(x.roll(shift, tuple(range(2, x.ndim))))
+    strides = own_stride(x, still) if stride is None else (stride,) * num_axes
+    return shift_error(moved, still, shift, strides, ignored_border=ignored_border)
+
+
+def assert_equivariant(
+    operator: Operator,
+    x: Tensor,
+    *,
+    shift: Sequence[int] | None = None,
+    quarter_turns: int | None = None,
+    transform: Operator | None = None,
+    tolerance: float | None = None,
+) -> None:
+    """Fail unless an operator is equivariant to one motion, on one batch.
+
+    Args:
+        operator: As for `equivariance_error`.
+        x: What it is tried on, shape `(batch, channels, *spatial)`, floating.
+        shift: Pixels along each axis; 1 on every axis if no motion is given.
+        quarter_turns: Turns by 90° instead.
+        transform: Any other motion instead.
+        tolerance: Largest error allowed; by default the square root of the spacing of the dtype of
+            `x` at 1 (3.5e-4 for float32).
+
+    Raises:
+        AssertionError: If it is not; `audit` tells which layer of a network is to blame.
+        ValueError: If `equivariance_error` raises it.
+
+    Source: Definition 3.2.
+
+    >>> assert_equivariant(torch.relu, torch.randn(2, 3, 4, 5), quarter_turns=1)
+    """
+    tolerance = torch.finfo(x.dtype).eps ** 0.5 if tolerance is None else tolerance
+    error = equivariance_error(
+        operator, x, shift=shift, quarter_turns=quarter_turns, transform=transform
+    )
+    if not error <= tolerance:
+        motion = f"a shift of {tuple(shift)}" if shift is not None else "a shift by one pixel"
+        if quarter_turns is not None:
+            motion = f"{quarter_turns} quarter turns"
+        elif transform is not None:
+            motion = "`transform`"
+        raise AssertionError(
+            f"Expected `operator` to be equivariant to {motion}, up to {tolerance:.2g}, "
+            f"but got an error of {error:.2g}; `eqrestore_lightning.testing.audit` tells where."
+        )
+
+
+def own_stride(x: Tensor, y: Tensor) -> tuple[int, ...]:
+    """Give the ratio of both sizes on each axis, rounded, at least 1; 1 if `y` has other axes."""
+    if y.ndim != x.ndim:
+        return (1,) * (x.ndim - 2)
+    sizes = zip(x.shape[2:], y.shape[2:], strict=True)
+    return tuple(max(1, round(before / after)) for before, after in sizes)
+
+
+def shift_error(
+    moved: Tensor,
+    still: Tensor,
+    shift: Sequence[int],
+    stride: Sequence[int],
+    *,
+    ignored_border: int = 0,
+) -> float:
+    """Compare an output with the one of the unshifted input, moved by `shift / stride` pixels."""
+    if still.ndim != len(shift) + 2:
+        return relative_error(moved, still)
+    axes = tuple(range(2, still.ndim))
+    nearest = [
+        {math.floor(pixels / step), math.ceil(pixels / step)}
+        for pixels, step in zip(shift, stride, strict=True)
+    ]
+    return min(
+        relative_error(moved, still.roll(pixels, axes), ignored_border=ignored_border)
+        for pixels in itertools.product(*nearest)
+    )
+
+
+def relative_error(output: Tensor, expected: Tensor, *, ignored_border: int = 0) -> float:
+    """Give `‖output − expected‖ / ‖expected‖`, away from the border."""
+    if ignored_border:
+        inner = slice(ignored_border, -ignored_border)
+        output, expected = (
+            value[(slice(None), slice(None), *[inner] * (value.ndim - 2))]
+            for value in (output, expected)
+        )
+        if expected.numel() == 0:
+            raise ValueError(
+                f"Expected `ignored_border` to leave something, but got {ignored_border}."
+            )
+    difference = float(torch.linalg.vector_norm((output - expected).double()))
+    if difference == 0:
+        return 0.0
+    norm = float(torch.linalg.vector_norm(expected.double()))
+    return difference / norm if norm else math.inf

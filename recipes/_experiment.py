@@ -20,7 +20,7 @@ from eqrestore_lightning import (
 )
 from eqrestore_lightning.classifiers import Architecture
 from eqrestore_lightning.cli import load_classifier
-from eqrestore_lightning.data import InMemoryDataModule
+from eqrestore_lightning.data import ImageTensors, InMemoryDataModule
 from eqrestore_lightning.training import Restorer
 
 
@@ -43,6 +43,7 @@ class Experiment:
         rules: Estimates of shifts that need no training, by name, for the same table.
         architecture: Of the classifier.
         classifier: A trained one instead, `.ckpt` or `package.module:name`.
+        num_images: How many test images are classified; shifts are looked for on all.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Experiment:
     rules: Mapping[str, Callable[[Tensor], Tensor]] = field(default_factory=dict)
     architecture: Architecture = "small_cnn"
     classifier: str | None = None
+    num_images: int | None = None
 
     def run(self, *, bundle: bool = False) -> None:
         """Train, measure, draw and log; `bundle` puts the weights into the package."""
@@ -109,22 +111,24 @@ class Experiment:
         bundle: bool,
     ) -> None:
         restore = RestoreTransform(estimator)
-        test = self.data.dataset("test")
+        every = self.data.dataset("test")
+        test = ImageTensors(every.images[: self.num_images], every.labels[: self.num_images])
         restorers: dict[str, Restorer] = {"restored": restore, **self.rules}
+        batch_size = self.data.batch_size
         results = evaluate_shifts(
-            classifier, self.data.test_dataloader(), restorers=restorers, seed=self.seed
+            classifier, test.loader(batch_size), restorers=restorers, seed=self.seed
         )
         recipe.add_results("shifts", results, reference=self.reference)
         zeros = evaluate_shifts(
             classifier,
-            self.data.test_dataloader(),
+            test.loader(batch_size),
             restorers={"restored": restore},
             kind="zeros",
             seed=self.seed,
         )
         recipe.add_results("zero-fill shifts", zeros)
         recipe.add_rows("gate", gate_rows(classifier, test, restore, max_shift=8))
-        found = shifts_found(test, restore.estimate)
+        found = shifts_found(every, restore.estimate)
         metrics = {
             "exact": found["exact, %"] / 100,
             "within_1_pixel": found["≤ 1 px, %"] / 100,

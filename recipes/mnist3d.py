@@ -23,7 +23,8 @@ def main(
     classifier: str | None = None,
     output: Path = Path("outputs/mnist3d"),
     classifier_epochs: int = 4,
-    restorer_epochs: int = 8,
+    restorer_epochs: int = 3,
+    num_images: int = 300,
     seed: int = 0,
     bundle: bool = False,
 ) -> None:
@@ -37,10 +38,11 @@ def main(
         output: Folder for weights, pictures, tables and W&B's files.
         classifier_epochs: Epochs of the classifier.
         restorer_epochs: Epochs of the restorer.
+        num_images: How many test volumes are classified; shifts are looked for on all 2,000.
         seed: Decides everything random.
         bundle: Put the weights into the package, as `mnist3d`.
     """
-    source = MNIST3DDataModule(data, download=download, seed=seed)
+    source = MNIST3DDataModule(data, download=download, batch_size=32, seed=seed)
     rules = {
         "first-harmonic phase": first_harmonic_phase,
         "blank border": RestoreTransform(blank_border_rule(1, source.spatial_size, 8)).estimate,
@@ -62,6 +64,7 @@ def main(
         restorer_epochs=restorer_epochs,
         learning_rate=1e-2,
         output=output,
+        num_images=num_images,
         seed=seed,
     ).run(bundle=bundle)
 

@@ -5,9 +5,9 @@ from typing import Any, Literal
 
 from torch import nn
 
-_KINDS: dict[int, tuple[Any, Any, Any, Any]] = {
-    2: (nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d),
-    3: (nn.Conv3d, nn.BatchNorm3d, nn.MaxPool3d, nn.AdaptiveAvgPool3d),
+_KINDS: dict[int, tuple[Any, Any, Any]] = {
+    2: (nn.Conv2d, nn.BatchNorm2d, nn.AdaptiveAvgPool2d),
+    3: (nn.Conv3d, nn.BatchNorm3d, nn.AdaptiveAvgPool3d),
 }
 
 
@@ -16,9 +16,9 @@ def small_cnn(
 ) -> nn.Sequential:
     """Build a plain convolutional classifier for images or volumes of about 32 pixels a side.
 
-    Three convolutions with 3 taps an axis and batch normalisation, each followed by max pooling,
-    then two dense layers over the 4 places an axis that remain: accurate on upright data, and as
-    sensitive to shifts as such networks are.
+    Three convolutions with 3 taps an axis and batch normalisation, each followed by max pooling or,
+    for volumes, strided instead, then two dense layers over the 4 places an axis that remain:
+    accurate on upright data, and as sensitive to shifts as such networks are.
 
     Args:
         in_channels: Channels of the images.
@@ -39,15 +39,15 @@ def small_cnn(
     """
     if num_spatial_dims not in _KINDS:
         raise ValueError(f"Expected `num_spatial_dims` to be 2 or 3, but got {num_spatial_dims}.")
-    conv, norm, max_pool, mean_pool = _KINDS[num_spatial_dims]
+    conv, norm, mean_pool = _KINDS[num_spatial_dims]
     widths = (in_channels, 16, 32, 64) if num_spatial_dims == 2 else (in_channels, 8, 16, 32)
     layers: list[nn.Module] = []
     for before, after in itertools.pairwise(widths):
         layers += [
-            conv(before, after, 3, padding=1, bias=False),
+            conv(before, after, 3, stride=num_spatial_dims - 1, padding=1, bias=False),
             norm(after),
             nn.ReLU(),
-            max_pool(2),
+            nn.MaxPool2d(2) if num_spatial_dims == 2 else nn.Identity(),
         ]
     return nn.Sequential(
         *layers,

@@ -5,7 +5,7 @@ Checks that MNIST's 60,000 training images are aperiodic, computes the estimator
 
     python recipes/constructed.py --data data
 
-Takes 1.1 seconds of processor time an image for its 1,024 shifts (Intel Xeon), 20 minutes in all.
+Takes 1.5 seconds of processor time (Intel Xeon) for the 1,024 shifts of an image.
 """
 
 import time
@@ -81,10 +81,12 @@ def _count_errors(
     size = images.shape[2:]
     places = torch.cartesian_prod(*map(torch.arange, size))[:shifts].tolist()
     errors = 0
-    for batch in tqdm(torch.split(images, together), desc="Restoring"):
+    progress = tqdm(torch.split(images, together), desc="Restoring")
+    for batch in progress:
         shifted = torch.cat([batch.roll(place, (2, 3)) for place in places])
         expected = batch.repeat(len(places), 1, 1, 1)
         errors += int((restore(shifted) != expected).flatten(1).any(1).sum())
+        progress.set_postfix(errors=errors)
     return errors
 
 

@@ -111,7 +111,7 @@ class TemplateEstimator(ShiftEstimator):
 
     def _choose_votes(self, templates: Tensor, numbers: Sequence[int]) -> None:
         """Give each image, by increasing norm, the weight with which it outvotes the smaller."""
-        pairs = _count_pairs(templates)
+        pairs = _count_pairs(self.match.filters())
         votes = self.vote.filters().flatten()  # 0, hence silent, until chosen
         for order, number in enumerate(numbers):
             scores = self._score(templates[order : order + 1], pairs).flatten()
@@ -182,9 +182,7 @@ class TemplateEstimator(ShiftEstimator):
         return self._score_bits(bits, _finite(x))
 
     def _score_bits(self, bits: Tensor, finite: Tensor) -> Tensor:
-        left = [-((size - 1) // 2) for size in self.spatial_size]
-        axes = list(range(2, bits.ndim))
-        pairs = _count_pairs(self.match.filters().to(bits).roll(left, axes))
+        pairs = _count_pairs(self.match.filters())
         scores = torch.cat([self._score(part, pairs) for part in torch.split(bits, _BATCH)])
         return torch.where(finite, scores * self.scale.to(bits), torch.nan)
 

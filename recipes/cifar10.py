@@ -52,6 +52,8 @@ from eqrestore_lightning.data import ImageTensors
 from eqrestore_lightning.training import Fill, Restorer, ShiftKind, ShiftResult, trainer_options
 
 Section: TypeAlias = Literal["table1", "table2", "figure3", "figure4", "zeros", "gate", "cost"]
+# One linear layer, one filter a channel, each the outer product of two: enough to find a border.
+NETWORK: dict[str, Any] = {"hidden_channels": [], "kernel_size": "full", "separable": True}
 PAPER_TABLE_1 = {
     "accuracy, paper: no restorer": [88.21, 86.58, 85.9, 83.65, 82.16, 80.46, 79.37, 77.71, 76.01],
     "accuracy, paper: restored": [88.18] * 9,
@@ -77,7 +79,7 @@ class Scale:
 
 SCALES = {
     "full": Scale(100, "small", 20, 10_000),
-    "small": Scale(1, "original", 6, 2_000, {"vgg16": 0.25}),
+    "small": Scale(1, "original", 4, 1_000, {"vgg16": 0.25}),
 }
 
 
@@ -117,11 +119,11 @@ class Laboratory:
     def restorer(
         self, *, max_shift: int = 0, fill: Fill = "circular"
     ) -> tuple[RestoreTransform, float]:
-        """Give a trained restorer, the paper's network, and the seconds that training took."""
+        """Give a trained restorer, and the seconds that training took."""
         L.seed_everything(self.seed, verbose=False)
-        estimator = TranslationEstimator(self.data.in_channels, self.data.spatial_size)
+        estimator = TranslationEstimator(self.data.in_channels, self.data.spatial_size, **NETWORK)
         module = RestorerModule(
-            estimator, learning_rate=3e-3, max_shift=max_shift, fill=fill, seed=self.seed
+            estimator, learning_rate=1e-2, max_shift=max_shift, fill=fill, seed=self.seed
         )
         stage = "restorer" if fill == "circular" else f"restorer-{fill}"
         seconds = self.recipe.fit(stage, module, self.data, epochs=self.scale.restorer_epochs)
@@ -157,10 +159,9 @@ def table1(lab: Laboratory) -> None:
     if not is_rank_zero():
         return
     border = RestoreTransform(blank_border_rule(3, lab.data.spatial_size, 4)).to(_device())
-    rules: dict[str, Restorer] = {"blank border": border, "largest seam": largest_seam}
-    results = lab.measure(classifier, {"restored": restore, **rules}, range(9))
+    results = lab.measure(classifier, {"restored": restore, "blank border": border}, range(9))
     lab.recipe.add_results("table1", results, reference=PAPER_TABLE_1)
-    curve = [result for result in results if result.restorer not in rules]
+    curve = [result for result in results if result.restorer != "blank border"]
     lab.recipe.add_picture(
         draw_accuracy(
             lab.recipe.output / "figure1.png", {"": curve}, "CIFAR-10, ResNet-18, circular shifts"
@@ -355,7 +356,11 @@ def main(
         command=f"lightning run recipes/cifar10.py --scale {scale} --seed {seed}",
         seed=seed,
         tags=["translation", scale],
-        config={"scale": SCALES[scale].__dict__, "classifier": classifier or "trained here"},
+        config={
+            "network": NETWORK,
+            "scale": SCALES[scale].__dict__,
+            "classifier": classifier or "trained here",
+        },
     )
     laboratory = Laboratory(recipe, source, SCALES[scale], classifier, seed, bundle)
     for section in sections:

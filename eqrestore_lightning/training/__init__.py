@@ -3,7 +3,6 @@
 from eqrestore_lightning.training._callbacks import RestoredImageGrid, restored_image_grid
 from eqrestore_lightning.training._classifier import ClassifierModule
 from eqrestore_lightning.training._evaluate import (
-    NO_RESTORER,
     Restorer,
     ShiftKind,
     ShiftResult,
@@ -14,7 +13,6 @@ from eqrestore_lightning.training._launch import trainer_options
 from eqrestore_lightning.training._restorer import Fill, RestorerModule
 
 __all__ = [
-    "NO_RESTORER",
     "ClassifierModule",
     "Fill",
     "RestoredImageGrid",

@@ -6,7 +6,7 @@ from torch import nn
 
 from eqrestore_lightning import RestoreTransform, TranslationEstimator, evaluate_shifts
 from eqrestore_lightning.functional import circular_shift, random_shift
-from eqrestore_lightning.training import NO_RESTORER, shift_table
+from eqrestore_lightning.training import shift_table
 
 
 class _TopLeft(nn.Module):
@@ -33,7 +33,7 @@ def test_a_perfect_restorer_undoes_what_shifts_cost():
     )
     plain, restored = results[0::2], results[1::2]
     assert [result.max_shift for result in plain] == [0, 1]
-    assert {result.restorer for result in plain} == {NO_RESTORER}
+    assert {result.restorer for result in plain} == {"no restorer"}
     assert plain[0].accuracy == plain[0].consistency == plain[0].exact == 1
     assert 0 < plain[1].accuracy < 0.3
     assert plain[1].accuracy == plain[1].exact  # right where the shift happened to be zero
@@ -144,4 +144,4 @@ def test_rejections():
     with pytest.raises(ValueError, match="Expected `kind` to be one of"):
         evaluate_shifts(_TopLeft(), _data(), restorers={}, kind="mirror")
     with pytest.raises(ValueError, match="Expected another name for a restorer"):
-        evaluate_shifts(_TopLeft(), _data(), restorers={NO_RESTORER: restore})
+        evaluate_shifts(_TopLeft(), _data(), restorers={"no restorer": restore})

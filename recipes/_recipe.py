@@ -57,7 +57,8 @@ class Recipe:
         self.seed = seed
         self.started = time.perf_counter()
         output.mkdir(parents=True, exist_ok=True)
-        self.results, self.tables = self._earlier()
+        self.results: dict[str, Any] = {}
+        self.tables: dict[str, str] = {}
         self.logger = self._open(tags, dict(config or {}))
 
     def fit(
@@ -215,11 +216,19 @@ class Recipe:
         return path
 
     def close(self) -> None:
-        """Write `tables.md` and `results.json`, and end the W&B run."""
-        text = "\n\n".join(f"## {title}\n\n{table}" for title, table in self.tables.items())
+        """Write `tables.md` and `results.json`, and end the W&B run.
+
+        What the same command found for other sections, earlier or meanwhile, is kept.
+        """
+        path = self.output / "results.json"
+        found = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+        if found.get("command") != self.command:
+            found = {}
+        tables = {**found.get("tables", {}), **self.tables}
+        text = "\n\n".join(f"## {title}\n\n{table}" for title, table in tables.items())
         (self.output / "tables.md").write_text(text + "\n", encoding="utf-8")
-        about = {"command": self.command, "hardware": hardware(), "tables": self.tables}
-        _write_json(self.output / "results.json", {**about, **self.results})
+        about = {"command": self.command, "hardware": hardware(), "tables": tables}
+        _write_json(path, {**found, **about, **self.results})
         self.say(f"Finished in {time.perf_counter() - self.started:.0f} s; see {self.output}.")
         wandb.finish()
 
@@ -231,15 +240,6 @@ class Recipe:
     def _add(self, title: str, table: str) -> None:
         self.tables[title] = table
         self.say(f"\n{title}\n\n{table}\n")
-
-    def _earlier(self) -> tuple[dict[str, Any], dict[str, str]]:
-        """Give what earlier runs of the same command, of other sections perhaps, came to."""
-        path = self.output / "results.json"
-        found = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-        if found.get("command") != self.command:
-            return {}, {}
-        results = {key: found[key] for key in found if key not in ("command", "hardware", "tables")}
-        return results, found.get("tables", {})
 
     def _run(self) -> Any:
         return self.logger.experiment if is_rank_zero() else None

@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from eqrestore_lightning import (
+    CIFAR10DataModule,
     DigitsDataModule,
+    MNIST3DDataModule,
     MNISTDataModule,
     RestoreTransform,
     bundled_weights,
@@ -47,6 +49,25 @@ def test_mnist_restores_as_much_as_it_says(mnist_root):
     exact = _exact("mnist", MNISTDataModule(mnist_root))
     assert exact == pytest.approx(bundled_weights()["mnist"]["metrics"]["exact"], abs=1e-9)
     assert exact >= 0.995
+
+
+def test_volumes_are_restored_as_often_as_it_says(mnist_root):
+    images = MNIST3DDataModule(mnist_root).dataset("test").images[:200]
+    restore = RestoreTransform("mnist3d")
+    shift = random_shift(200, 16, num_spatial_dims=3)
+    exact = (restore.estimate(circular_shift(images, shift)) - shift) % 32 == 0
+    assert exact.all(1).double().mean() >= 0.98
+    assert bundled_weights()["mnist3d"]["metrics"]["exact"] >= 0.995
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "padding", "least"), [("cifar10", 4, 0.999), ("cifar10-unpadded", 0, 0.98)]
+)
+def test_cifar_10_is_restored_as_often_as_it_says(mnist_root, name, padding, least):
+    exact = _exact(name, CIFAR10DataModule(mnist_root, padding=padding))
+    assert exact == pytest.approx(bundled_weights()[name]["metrics"]["exact"], abs=1e-9)
+    assert exact >= least
 
 
 def test_mnist_rotation_finds_angles_and_is_the_same_for_quarter_turns(mnist_root):

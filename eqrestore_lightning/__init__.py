@@ -1,4 +1,4 @@
-"""Undo translations in front of any classifier, without retraining it.
+"""Undo translations and rotations in front of any classifier, without retraining it.
 
 Names load on first use: who only restores images imports neither Lightning nor torchmetrics.
 """

@@ -65,9 +65,9 @@ def fit(
     output: Path,
     image_size: int | None = None,
     grayscale: bool = False,
-    network: Literal["wide", "paper"] = "wide",
+    network: Literal["seam", "paper"] = "seam",
     epochs: int = 20,
-    batch_size: int = 256,
+    batch_size: int = 64,
     max_shift: int = 0,
     fill: Literal["circular", "zeros"] = "zeros",
     seed: int = 0,
@@ -82,8 +82,8 @@ def fit(
         output: File to write the weights to, ending in .safetensors.
         image_size: Resize and cut images to squares of this many pixels; needed if sizes differ.
         grayscale: Read one channel instead of three.
-        network: "wide" (16 channels, 3 x 3 filters up to dilation 8, skips) or "paper" (6 layers,
-            kernel 9, one channel).
+        network: "seam" (16 channels of local filters, then sums along rows and columns: the best
+            known for photographs) or "paper" (6 layers, kernel 9, one channel).
         epochs: Times that training goes through the images.
         batch_size: Images in a step, over all processes; fewer if there are fewer for training.
         max_shift: Train on images shifted by up to this many pixels; circular shifts need none.
@@ -350,12 +350,13 @@ def load_classifier(source: str) -> "nn.Module":
 
 _NETWORKS: dict[str, dict[str, Any]] = {
     "paper": {},
-    "wide": {
-        "hidden_channels": [16] * 5,
-        "kernel_size": 3,
-        "dilation": [1, 1, 2, 4, 8, 1],
+    "seam": {
+        "hidden_channels": [16, 16, 16, 16, 16],
+        "kernel_size": [3, 3, 3, "full", 3, 1],
+        "dilation": [1, 1, 2, 1, 1, 1],
         "bias": True,
         "skip": True,
+        "separable": [False, False, False, True, False, False],
     },
 }
 

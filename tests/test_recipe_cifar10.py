@@ -51,7 +51,7 @@ def test_sections_share_their_stages_and_end_in_tables_pictures_and_one_run(imag
     printed = _run(f"--data={images}", f"--output={tmp_path}", f"--only={json.dumps(sections)}")
     for title in ("table1", "shifts found on test images", "figure4, augmented", "zeros shifts"):
         assert f"\n{title}\n\n|" in printed
-    assert printed.count("Reusing") == 8  # ResNet-18 three times and the restorer five times
+    assert printed.count("Reusing") == 9  # ResNet-18 four times, the restorer five
     assert "| 0 … 20 | 420 | 0 |" in printed
     assert str(images / "cifar10-made-here.tar") in printed
     names = {path.name for path in tmp_path.iterdir()}

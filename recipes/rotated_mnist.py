@@ -4,7 +4,7 @@ MNIST is zero-padded to 32 × 32. Trains a classifier on upright digits and free
 estimator of rotations and one of shifts of turned digits, and prints: accuracy against angle, with
 and without the restorer and with what else one might do; what the gate makes of upright and of
 turned digits; how far the angles are off; what becomes of 6 and 9; whether restoring is invariant;
-turned and shifted digits; and how fast it is.
+and what becomes of turned and shifted digits. `rotation_speed.py` says how fast it is.
 
     lightning run --precision bf16-mixed recipes/rotated_mnist.py --data data
 
@@ -17,7 +17,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from _recipe import DATA, Recipe, hardware, is_rank_zero
+from _recipe import DATA, Recipe, is_rank_zero
 from _rotation import Turned, add_curves, draw_turned
 from _rotation_judge import Judge, Trained
 from jsonargparse import auto_cli
@@ -185,8 +185,6 @@ def report(recipe: Recipe, judge: Judge, *, bundle: bool) -> None:
     recipe.add_rows("quarter turns", judge.quarter_rows())
     both = judge.roto_translation()
     recipe.add_rows("turned and shifted", both)
-    speed = {"hardware": hardware(), "threads": torch.get_num_threads(), **judge.speed()}
-    recipe.add_rows("speed", [speed])
     none, restored = accuracy[:2]
     metrics = {
         "accuracy": none["upright"],

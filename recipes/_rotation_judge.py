@@ -1,7 +1,5 @@
 """Measure a restorer of rotations on MNIST."""
 
-import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -238,29 +236,6 @@ class Judge:
                 ("no restorer", "restored"), (100 * right / len(self.images)).tolist(), strict=True
             )
         ]
-
-    def speed(self, batch_size: int = 256, repeats: int = 3) -> dict[str, float]:
-        """Images restored in a second, and shares of the time in polar sampling and turning."""
-        batches = torch.split(rotate(self.images, self.angles()), batch_size)
-        angles = torch.split(self.angles(), batch_size)
-        estimator = self.trained.rotation
-
-        def seconds(work: Callable[..., object], *others: Sequence[Tensor]) -> float:
-            times = []
-            for _ in range(repeats):
-                start = time.perf_counter()
-                for arguments in zip(batches, *others, strict=True):
-                    work(*arguments)
-                times.append(time.perf_counter() - start)
-            return statistics.median(times)
-
-        self.restore(batches[0])
-        whole = seconds(self.restore)
-        return {
-            "images/s": len(self.images) / whole,
-            "polar sampling, %": 100 * seconds(lambda x: _polar(estimator, x.double())) / whole,
-            "turning back, %": 100 * seconds(rotate, angles) / whole,
-        }
 
     def _batches(self, angle: Tensor) -> Any:
         parts = (torch.split(each, 500) for each in (self.images, self.labels, angle))

@@ -44,6 +44,7 @@ class Experiment:
         architecture: Of the classifier.
         classifier: A trained one instead, `.ckpt` or `package.module:name`.
         num_images: How many test images are classified; shifts are looked for on all.
+        max_shifts: Sizes of shifts, pixels.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Experiment:
     architecture: Architecture = "small_cnn"
     classifier: str | None = None
     num_images: int | None = None
+    max_shifts: Sequence[int] = tuple(range(9))
 
     def run(self, *, bundle: bool = False) -> None:
         """Train, measure, draw and log; `bundle` puts the weights into the package."""
@@ -116,13 +118,18 @@ class Experiment:
         restorers: dict[str, Restorer] = {"restored": restore, **self.rules}
         batch_size = self.data.batch_size
         results = evaluate_shifts(
-            classifier, test.loader(batch_size), restorers=restorers, seed=self.seed
+            classifier,
+            test.loader(batch_size),
+            restorers=restorers,
+            max_shifts=self.max_shifts,
+            seed=self.seed,
         )
         recipe.add_results("shifts", results, reference=self.reference)
         zeros = evaluate_shifts(
             classifier,
             test.loader(batch_size),
             restorers={"restored": restore},
+            max_shifts=self.max_shifts,
             kind="zeros",
             seed=self.seed,
         )

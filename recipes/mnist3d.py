@@ -24,7 +24,7 @@ def main(
     output: Path = Path("outputs/mnist3d"),
     classifier_epochs: int = 4,
     restorer_epochs: int = 3,
-    num_images: int = 300,
+    num_images: int = 200,
     seed: int = 0,
     bundle: bool = False,
 ) -> None:
@@ -65,6 +65,7 @@ def main(
         learning_rate=1e-2,
         output=output,
         num_images=num_images,
+        max_shifts=(0, 2, 4, 8),
         seed=seed,
     ).run(bundle=bundle)
 

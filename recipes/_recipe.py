@@ -198,7 +198,7 @@ class Recipe:
             "recipe": next(word for word in self.command.split() if word.endswith(".py")),
             "command": self.command,
             "seed": self.seed,
-            "weights": sum(parameter.numel() for parameter in estimator.parameters()),
+            "weights": sum(tensor.numel() for tensor in estimator.state_dict().values()),
             "training_seconds": round(training_seconds, 1),
             "hardware": hardware(),
             "versions": {

@@ -31,7 +31,8 @@ class Trained:
         classifier: Saw upright images only.
         augmented: The same network, trained on turned images.
         rotation: Finds the angle of centred digits.
-        translation: Finds turned digits.
+        off_centre: Finds the angle of digits up to a pixel off the centre.
+        translation: Finds turned digits, to about a pixel.
         quarters: Finds quarter turns.
         seconds: What training each took, by the names above.
     """
@@ -39,6 +40,7 @@ class Trained:
     classifier: nn.Module
     augmented: nn.Module
     rotation: RotationEstimator
+    off_centre: RotationEstimator
     translation: TranslationEstimator
     quarters: QuarterTurnEstimator
     seconds: dict[str, float]
@@ -62,7 +64,7 @@ class Judge:
         self.images, self.labels, self.seed = images, labels, seed
         self.restore = RestoreTransform(trained.rotation)
         self._turned, self._angle = torch.empty(0), torch.empty(0)
-        self.roto = RotoTranslationEstimator.join(trained.translation, trained.rotation)
+        self.roto = RotoTranslationEstimator.join(trained.translation, trained.off_centre)
         self.ways: dict[str, Way] = {
             "no restorer": trained.classifier,
             "restored": self._behind(self._restore),

@@ -6,8 +6,6 @@ the restorer, beside the ceiling of a restorer that is told the angle: what turn
 loses, no restorer brings back.
 
     lightning run --precision bf16-mixed recipes/rotated_cifar10.py --data data
-
-Takes TIME on 2 CPU cores (Intel Xeon with AMX).
 """
 
 from pathlib import Path

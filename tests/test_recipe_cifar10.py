@@ -1,4 +1,4 @@
-"""The recipe for CIFAR-10 goes through its sections, on images made here."""
+"""The recipes for CIFAR-10 go all their way, on images made here."""
 
 import io
 import json
@@ -38,9 +38,9 @@ def images(tmp_path_factory):
     return path.parent
 
 
-def _run(*arguments):
+def _run(recipe, *arguments):
     environment = {**os.environ, "WANDB_MODE": "offline", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "recipes/cifar10.py", "--scale=small", *arguments]
+    command = [sys.executable, f"recipes/{recipe}.py", *arguments]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout
@@ -48,7 +48,8 @@ def _run(*arguments):
 
 def test_sections_share_their_stages_and_end_in_tables_pictures_and_one_run(images, tmp_path):
     sections = ["restorer", "table1", "figure3", "figure4", "zeros", "gate"]
-    printed = _run(f"--data={images}", f"--output={tmp_path}", f"--only={json.dumps(sections)}")
+    arguments = [f"--data={images}", f"--output={tmp_path}", f"--only={json.dumps(sections)}"]
+    printed = _run("cifar10", "--scale=small", *arguments)
     for title in ("table1", "shifts found on test images", "figure4, augmented", "zeros shifts"):
         assert f"\n{title}\n\n|" in printed
     assert printed.count("Reusing") == 9  # ResNet-18 four times, the restorer five
@@ -69,6 +70,16 @@ def test_sections_share_their_stages_and_end_in_tables_pictures_and_one_run(imag
 
 @pytest.mark.slow
 def test_every_architecture_is_trained_and_measured(images, tmp_path):
-    printed = _run(f"--data={images}", f"--output={tmp_path}", "--only=table2")
+    arguments = [f"--data={images}", f"--output={tmp_path}", "--only=table2"]
+    printed = _run("cifar10", "--scale=small", *arguments)
     for architecture in ("vgg16", "resnet18", "densenet121", "mobilenet_v2"):
         assert printed.count(f"| {architecture} |") == 1
+
+
+@pytest.mark.slow
+def test_turned_images_are_restored(images, tmp_path):
+    arguments = [f"--data={images}", f"--output={tmp_path}", "--images=20"]
+    printed = _run("rotated_cifar10", *arguments, "--classifier_epochs=1", "--restorer_epochs=1")
+    for row in ("no restorer", "restored", "told the angle"):
+        assert f"| {row} |" in printed
+    assert (tmp_path / "turned.png").is_file()

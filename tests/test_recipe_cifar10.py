@@ -20,11 +20,11 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    """Write an archive of 5,128 training images and 20 test images: one colour for each class."""
+    """Write an archive of 5,256 training images and 20 test images: one colour for each class."""
     path = tmp_path_factory.mktemp("data") / "cifar10-made-here.tar"
     generator = torch.Generator().manual_seed(0)
     with tarfile.open(path, "w") as archive:
-        for split, count in (("train", 5_128), ("test", 20)):
+        for split, count in (("train", 5_256), ("test", 20)):
             for number in range(count):
                 colour = torch.tensor([20 * (number % 10) + 40, 250 - 20 * (number % 10), 90])
                 noise = torch.randint(0, 30, (3, 32, 32), generator=generator)

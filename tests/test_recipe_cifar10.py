@@ -46,6 +46,7 @@ def _run(recipe, *arguments):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_sections_share_their_stages_and_end_in_tables_pictures_and_one_run(images, tmp_path):
     sections = ["restorer", "table1", "figure3", "figure4", "zeros", "gate"]
     arguments = [f"--data={images}", f"--output={tmp_path}", f"--only={json.dumps(sections)}"]

@@ -107,6 +107,7 @@ def test_digits_writes_one_wandb_run_with_everything(digits):
         assert config["network"]["separable"] is True
 
 
+@pytest.mark.slow
 def test_digits_goes_on_where_it_stopped_and_trains_nothing_twice(digits, tmp_path):
     folder = tmp_path / "digits"
     shutil.copytree(digits["python"][0], folder)

@@ -8,7 +8,10 @@ from torch.utils.data import DataLoader, TensorDataset
 from eqrestore_lightning import ClassifierModule, circular_shift
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers", "ignore:.*LeafSpec", "ignore:.*logging interval"
+    "ignore:.*does not have many workers",
+    "ignore:.*LeafSpec",
+    "ignore:.*logging interval",
+    "ignore:.*no `val_dataloader`",
 )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import lightning as L
 from _figures import animate, draw_accuracy, draw_restored
-from _measure import gate_rows, shifts_found
+from _measure import gate_rows, shifts_found, spread
 from _recipe import Recipe, is_rank_zero
 from torch import Tensor, nn
 
@@ -20,7 +20,7 @@ from eqrestore_lightning import (
 )
 from eqrestore_lightning.classifiers import Architecture
 from eqrestore_lightning.cli import load_classifier
-from eqrestore_lightning.data import ImageTensors, InMemoryDataModule
+from eqrestore_lightning.data import InMemoryDataModule
 from eqrestore_lightning.training import Restorer
 
 
@@ -114,7 +114,7 @@ class Experiment:
     ) -> None:
         restore = RestoreTransform(estimator)
         every = self.data.dataset("test")
-        test = ImageTensors(every.images[: self.num_images], every.labels[: self.num_images])
+        test = spread(every, self.num_images)
         restorers: dict[str, Restorer] = {"restored": restore, **self.rules}
         batch_size = self.data.batch_size
         results = evaluate_shifts(

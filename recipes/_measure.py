@@ -12,6 +12,14 @@ from eqrestore_lightning.data import ImageTensors
 from eqrestore_lightning.functional import circular_shift_error
 
 
+def spread(dataset: ImageTensors, num_images: int | None) -> ImageTensors:
+    """Give images from all over a data set, which may be sorted by class; all of them for None."""
+    if num_images is None or num_images >= len(dataset):
+        return dataset
+    chosen = torch.arange(num_images) * len(dataset) // num_images
+    return ImageTensors(dataset.images[chosen], dataset.labels[chosen])
+
+
 @torch.no_grad()
 def shifts_found(
     dataset: ImageTensors, estimate: Callable[[Tensor], Tensor], *, batch_size: int = 500

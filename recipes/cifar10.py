@@ -31,7 +31,7 @@ from typing import Any, Literal, TypeAlias
 import lightning as L
 import torch
 from _figures import animate, draw_accuracy, draw_restored
-from _measure import gate_rows, share_of_time, shifts_found
+from _measure import gate_rows, share_of_time, shifts_found, spread
 from _recipe import DATA, Recipe, is_rank_zero
 from _rules import blank_border_rule, largest_seam
 from jsonargparse import auto_cli
@@ -49,7 +49,6 @@ from eqrestore_lightning import (
 )
 from eqrestore_lightning.classifiers import Architecture, Stem, build_classifier
 from eqrestore_lightning.cli import load_classifier
-from eqrestore_lightning.data import ImageTensors
 from eqrestore_lightning.training import Fill, Restorer, ShiftKind, ShiftResult, trainer_options
 
 Section: TypeAlias = Literal[
@@ -142,7 +141,7 @@ class Laboratory:
         num_images: int | None = None,
     ) -> list[ShiftResult]:
         """Measure accuracy against shift, in the precision of the launcher."""
-        dataset = _first(self.data.dataset("test"), num_images)
+        dataset = spread(self.data.dataset("test"), num_images)
         half = str(trainer_options().get("precision", "")).startswith("bf16")
         with torch.autocast(_device(), torch.bfloat16, enabled=half):
             return evaluate_shifts(
@@ -246,7 +245,7 @@ def figure3(lab: Laboratory) -> None:
     classifier = lab.classifier("resnet18")
     restore, _ = lab.restorer()
     if is_rank_zero():
-        images = lab.data.dataset("test").images[:8]
+        images = spread(lab.data.dataset("test"), 8).images
         pictures = [
             draw_restored(
                 lab.recipe.output / "figure3.png",
@@ -304,7 +303,7 @@ def gate(lab: Laboratory) -> None:
     classifier = lab.classifier("resnet18")
     restore, _ = lab.restorer()
     if is_rank_zero():
-        dataset = _first(lab.data.dataset("test"), lab.scale.num_images)
+        dataset = spread(lab.data.dataset("test"), lab.scale.num_images)
         rows = gate_rows(classifier.cpu(), dataset, restore.cpu(), max_shift=4)
         lab.recipe.add_rows("gate", rows)
 
@@ -375,10 +374,6 @@ def main(
     if is_rank_zero():
         recipe.say(f"Images: {source.source or 'none were read'}")
         recipe.close()
-
-
-def _first(dataset: ImageTensors, num_images: int | None) -> ImageTensors:
-    return ImageTensors(dataset.images[:num_images], dataset.labels[:num_images])
 
 
 def _device() -> str:

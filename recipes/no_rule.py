@@ -25,7 +25,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from _measure import gate_rows, shifts_found
+from _measure import gate_rows, shifts_found, spread
 from _mnist import ClutteredMNIST, NoisyMNIST
 from _recipe import DATA, Recipe, is_rank_zero
 from _rules import blank_border_rule, centre_of_mass_rule, first_harmonic_phase, largest_seam
@@ -215,8 +215,7 @@ def classify(
     num_images: int,
 ) -> None:
     """Measure a classifier under circular shifts, behind gates, and under crops that move."""
-    test = source.dataset("test")
-    test = ImageTensors(test.images[:num_images], test.labels[:num_images])
+    test = spread(source.dataset("test"), num_images)
     restorers: dict[str, Restorer] = {"restored": restore}
     results = evaluate_shifts(
         classifier, test.loader(250), restorers=restorers, max_shifts=(0, 2, 4, 8)
@@ -224,8 +223,7 @@ def classify(
     recipe.add_results(f"{name}, circular shifts", results)
     recipe.add_rows(f"{name}, gate", gate_rows(classifier, test, restore, max_shift=8))
     if isinstance(source, CroppedCIFAR10):
-        whole = CIFAR10DataModule(source.root, padding=0).dataset("test")
-        whole = ImageTensors(whole.images[:num_images], whole.labels[:num_images])
+        whole = spread(CIFAR10DataModule(source.root, padding=0).dataset("test"), num_images)
         margins = torch.cat([restore.margin(images) for images, _ in test.loader(250)])
         restorers["restored, gate at 10 %"] = RestoreTransform(
             restore.estimator, min_margin=float(margins.quantile(0.1))

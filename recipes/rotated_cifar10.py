@@ -13,6 +13,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from _measure import spread
 from _recipe import DATA, Recipe, is_rank_zero
 from _rotation import Way, add_curves, by_angle, draw_turned, random_angles, share_right
 from jsonargparse import auto_cli
@@ -86,14 +87,14 @@ def main(
     )
     if not is_rank_zero():  # judge on one device: several would repeat images
         return
-    test = source.dataset("test")
+    test = spread(source.dataset("test"), images)
     restore = RestoreTransform(module.estimator.cpu())
     report(
         recipe,
         classifier.cpu().eval(),
         restore,
-        test.images[:images],
-        test.labels[:images],
+        test.images,
+        test.labels,
         seconds,
     )
     recipe.close()

@@ -20,8 +20,8 @@ where it stopped when the same command is given again.
     lightning run --precision bf16-mixed recipes/cifar10.py --data data --scale small
 
 The first is for a GPU; the second trains each classifier for one epoch, with torchvision's original
-stems, and VGG-16 at a quarter of its width, for a CPU. On one core of an Intel Xeon shared with other
-work training took 56 s (restorer), 2 minutes (VGG-16) and 8 to 11 minutes (the other three).
+stems, and VGG-16 at a quarter of its width, for a CPU. On one core of an Intel Xeon shared with
+other work training took 56 s (restorer), 2 minutes (VGG-16) and 8 to 11 minutes (the other three).
 """
 
 from collections.abc import Sequence

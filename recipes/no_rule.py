@@ -17,8 +17,8 @@ they show: there nothing wraps around and nothing should be moved.
     lightning run --precision bf16-mixed recipes/no_rule.py --data data
     lightning run recipes/no_rule.py --data data --only '["mnist-noise"]'
 
-On one core of an Intel Xeon shared with other work four epochs take 14 minutes on unpadded CIFAR-10,
-two take 8 on MNIST in noise.
+On one core of an Intel Xeon shared with other work four epochs take 14 minutes on unpadded
+CIFAR-10, two take 8 on MNIST in noise.
 """
 
 from collections.abc import Callable, Mapping, Sequence

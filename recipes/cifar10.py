@@ -276,7 +276,7 @@ def figure4(lab: Laboratory) -> None:
             classifier, {"restored": restore}, range(0, 13, 2), num_images=lab.scale.num_images
         )
         lab.recipe.add_results(f"figure4, {name}", curves[name])
-    title = "CIFAR-10, ResNet-18 trained without and with shifts of up to 4 pixels"
+    title = "ResNet-18 trained without and with shifted images"
     lab.recipe.add_picture(draw_accuracy(lab.recipe.output / "figure4.png", curves, title))
 
 

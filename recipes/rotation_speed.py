@@ -4,7 +4,7 @@ Random images of 32 × 32 in uint8, batch 256: scores in exact arithmetic, ties,
 
     python recipes/rotation_speed.py
 
-Takes half a minute on 2 CPU cores. Leave the machine to it: what else runs shows in the figures.
+Leave the machine to it: what else runs shows in the figures.
 """
 
 import statistics

@@ -1,16 +1,16 @@
 """MNIST made harder, or more of it."""
 
-from typing import Any
-
 import torch
+from _augmented import Augmented
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
 from eqrestore_lightning import CIFAR10DataModule, MNISTDataModule
 from eqrestore_lightning.data import ImageTensors, Split
+from eqrestore_lightning.training import step_generator
 
 
-class MirroredMNIST(MNISTDataModule):
+class MirroredMNIST(Augmented, MNISTDataModule):
     """Mirror each training batch about pixel 16, along rows, columns, the diagonal, or not at all.
 
     Mirroring a coordinate about 16 maps the window in which MNIST's centres of mass lie,
@@ -18,15 +18,9 @@ class MirroredMNIST(MNISTDataModule):
     the training images for a restorer. (A classifier should not see mirrored digits.)
     """
 
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+    def augment(self, images: Tensor, step: int) -> Tensor:
         """Mirror a training batch, the same way in every process."""
-        del dataloader_idx
-        if self.trainer is None or not self.trainer.training:
-            return batch
-        images, labels = batch
-        generator = torch.Generator().manual_seed(
-            (self.seed << 32) + self.trainer.fit_loop.total_batch_idx
-        )
+        generator = step_generator(self.seed, step)
         rows, columns, diagonal = torch.randint(2, (3,), generator=generator).tolist()
         if rows:
             images = images.flip(2).roll(1, 2)
@@ -34,7 +28,7 @@ class MirroredMNIST(MNISTDataModule):
             images = images.flip(3).roll(1, 3)
         if diagonal:
             images = images.transpose(2, 3)
-        return images, labels
+        return images
 
 
 class NoisyMNIST(MNISTDataModule):

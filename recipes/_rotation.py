@@ -2,17 +2,17 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import torch
 import wandb
+from _augmented import Augmented
 from _recipe import Recipe
 from matplotlib import pyplot as plt
 from torch import Tensor, nn
 
 from eqrestore_lightning import RestoreTransform, rotate
-from eqrestore_lightning.data import InMemoryDataModule
+from eqrestore_lightning.training import draw_for_batch
 
 mpl.use("Agg")
 
@@ -20,21 +20,17 @@ ANGLES = tuple(range(0, 360, 15))
 Way = Callable[[Tensor], Tensor]
 
 
-class Turned(InMemoryDataModule):
+class Turned(Augmented):
     """Turn each training image by a random angle, to be named before a data module of images."""
 
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+    def augment(self, images: Tensor, step: int) -> Tensor:
         """Turn a training batch, each image by its own angle."""
-        del dataloader_idx
-        if self.trainer is None or not self.trainer.training:
-            return batch
-        images, labels = batch
-        processes, rank = self.trainer.world_size, self.trainer.global_rank
-        generator = torch.Generator().manual_seed(
-            (self.seed << 32) + self.trainer.fit_loop.total_batch_idx
-        )
-        angle = 360 * torch.rand(len(images) * processes, generator=generator)
-        return rotate(images, angle[rank::processes].to(images.device)), labels
+
+        def draw(count: int, generator: torch.Generator) -> Tensor:
+            return 360 * torch.rand(count, generator=generator)
+
+        angle = draw_for_batch(draw, len(images), trainer=self.trainer, seed=self.seed, step=step)
+        return rotate(images, angle.to(images.device))
 
 
 @torch.no_grad()

@@ -8,6 +8,24 @@ from torch import Tensor
 from eqrestore_lightning import rotate
 
 
+def mass_direction(x: Tensor) -> Tensor:
+    """Give the direction in which the centre of mass lies off the image's centre.
+
+    It is a rule that knows how the data were made: digits are placed to the pixel, so that upright
+    ones all have their centre of mass to the lower right of the centre about which they are turned.
+
+    Args:
+        x: Shape `(batch, channels, height, width)`, floating; brightness counts as mass.
+
+    Returns:
+        Degrees, counter-clockwise from the right, shape `(batch,)`.
+
+    Source: own.
+    """
+    mass, up, right = _mass(x)
+    return torch.rad2deg(torch.atan2((mass * up).sum((1, 2)), (mass * right).sum((1, 2))))
+
+
 def principal_axis(x: Tensor) -> Tensor:
     """Give the direction of the longest axis, towards the side with the longer tail.
 
@@ -19,11 +37,7 @@ def principal_axis(x: Tensor) -> Tensor:
 
     Source: second moments for the axis, the third along it for its sign.
     """
-    mass = x.mean(1)
-    mass = mass / mass.sum((1, 2), keepdim=True).clamp(min=1e-12)
-    height, width = mass.shape[1:]
-    up = -torch.arange(height, dtype=x.dtype, device=x.device).unsqueeze(1).expand(height, width)
-    right = torch.arange(width, dtype=x.dtype, device=x.device).expand(height, width)
+    mass, up, right = _mass(x)
     up = up - (mass * up).sum((1, 2), keepdim=True)
     right = right - (mass * right).sum((1, 2), keepdim=True)
     mixed = (mass * up * right).sum((1, 2))
@@ -32,6 +46,18 @@ def principal_axis(x: Tensor) -> Tensor:
     cosine, sine = (f(angle_rad).reshape(-1, 1, 1) for f in (torch.cos, torch.sin))
     skewness = (mass * (right * cosine + up * sine) ** 3).sum((1, 2))
     return torch.rad2deg(angle_rad) + torch.where(skewness < 0, 180, 0)
+
+
+def _mass(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Give the share of brightness at each pixel, and how far up and right of the centre it is."""
+    mass = x.mean(1)
+    height, width = mass.shape[1:]
+    up, right = (
+        torch.arange(size, dtype=x.dtype, device=x.device) - (size - 1) / 2
+        for size in (height, width)
+    )
+    share = mass / mass.sum((1, 2), keepdim=True).clamp(min=1e-12)
+    return share, -up.unsqueeze(1), right
 
 
 @torch.no_grad()

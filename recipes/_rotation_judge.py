@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from _rotation import Way, by_angle, random_angles, share_right
-from _rotation_baselines import Canonical, gradient_orientation, principal_axis
+from _rotation_baselines import Canonical, gradient_orientation, mass_direction, principal_axis
 from torch import Tensor, nn
 
 from eqrestore_lightning import (
@@ -14,7 +14,6 @@ from eqrestore_lightning import (
     RestoreTransform,
     RotationEstimator,
     RotoTranslationEstimator,
-    TranslationEstimator,
     circular_shift,
     random_shift,
     rotate,
@@ -31,8 +30,7 @@ class Trained:
         classifier: Saw upright images only.
         augmented: The same network, trained on turned images.
         rotation: Finds the angle of centred digits.
-        off_centre: Finds the angle of digits up to a pixel off the centre.
-        translation: Finds turned digits, to about a pixel.
+        both: Finds turned digits, and their angle.
         quarters: Finds quarter turns.
         seconds: What training each took, by the names above.
     """
@@ -40,8 +38,7 @@ class Trained:
     classifier: nn.Module
     augmented: nn.Module
     rotation: RotationEstimator
-    off_centre: RotationEstimator
-    translation: TranslationEstimator
+    both: RotoTranslationEstimator
     quarters: QuarterTurnEstimator
     seconds: dict[str, float]
 
@@ -64,11 +61,13 @@ class Judge:
         self.images, self.labels, self.seed = images, labels, seed
         self.restore = RestoreTransform(trained.rotation)
         self._turned, self._angle = torch.empty(0), torch.empty(0)
-        self.roto = RotoTranslationEstimator.join(trained.translation, trained.off_centre)
+        self.restore_both = RestoreTransform(trained.both)
         self.ways: dict[str, Way] = {
             "no restorer": trained.classifier,
             "restored": self._behind(self._restore),
             "restored, grid angles only": self._behind(self._restore_on_grid),
+            "restored, shift and angle": self._behind(self.restore_both),
+            "centre of mass": self._behind(Canonical(mass_direction, upright)),
             "principal axis": self._behind(Canonical(principal_axis, upright)),
             "gradient orientation": self._behind(Canonical(gradient_orientation, upright)),
             "classifier trained on turned images": trained.augmented,
@@ -221,7 +220,6 @@ class Judge:
     @torch.no_grad()
     def roto_translation(self) -> list[dict[str, Any]]:
         """Accuracy on images turned by any angle, and then shifted circularly by any amount."""
-        restore = RestoreTransform(self.roto)
         generator = torch.Generator().manual_seed(self.seed)
         shifts = random_shift(len(self.images), 16, generator=generator)
         right = torch.zeros(2, 2)
@@ -230,7 +228,7 @@ class Judge:
         ):
             turned = rotate(images.float() / 255, angles)
             for column, x in enumerate((circular_shift(turned, shift), turned)):
-                for row, y in enumerate((x, restore(x))):
+                for row, y in enumerate((x, self.restore_both(x))):
                     right[row, column] += (self.trained.classifier(y).argmax(1) == labels).sum()
         return [
             {"": name, "turned and shifted": shifted, "turned only": only}

@@ -28,6 +28,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from _augmented import Augmented
 from _measure import gate_rows, shifts_found, spread
 from _mnist import ClutteredMNIST, NoisyMNIST
 from _recipe import DATA, Recipe, is_rank_zero
@@ -46,7 +47,7 @@ from eqrestore_lightning import (
 )
 from eqrestore_lightning.classifiers import Stem
 from eqrestore_lightning.data import ImageTensors, InMemoryDataModule, Split
-from eqrestore_lightning.training import Restorer
+from eqrestore_lightning.training import Restorer, step_generator
 
 # Local features, then sums along rows and columns: full-size filters that are outer products.
 NETWORK: dict[str, Any] = {
@@ -60,7 +61,7 @@ NETWORK: dict[str, Any] = {
 CROP = 24
 
 
-class CroppedCIFAR10(CIFAR10DataModule):
+class CroppedCIFAR10(Augmented, CIFAR10DataModule):
     """Cut a window out of each image, at an offset drawn anew for each training batch."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -78,16 +79,11 @@ class CroppedCIFAR10(CIFAR10DataModule):
             parts[split] = ImageTensors(window, parts[split].labels)
         return parts
 
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Cut the windows of a training batch."""
-        del dataloader_idx
-        if self.trainer is None or not self.trainer.training:
-            return batch
-        images, labels = batch
-        step = self.trainer.fit_loop.total_batch_idx
-        generator = torch.Generator().manual_seed((self.seed << 32) + step)
+    def augment(self, images: Tensor, step: int) -> Tensor:
+        """Cut the windows of a training batch, at one offset."""
+        generator = step_generator(self.seed, step)
         down, right = torch.randint(32 - CROP + 1, (2,), generator=generator).tolist()
-        return images[..., down : down + CROP, right : right + CROP], labels
+        return images[..., down : down + CROP, right : right + CROP]
 
 
 @dataclass

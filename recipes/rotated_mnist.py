@@ -1,7 +1,7 @@
 """Restore turned MNIST, alone and together with shifts, in front of a classifier that never saw it.
 
 MNIST is zero-padded to 32 × 32. Trains a classifier on upright digits and freezes it, trains an
-estimator of rotations and one of shifts of turned digits, and prints: accuracy against angle, with
+estimator of rotations and one of rotations and shifts, and prints: accuracy against angle, with
 and without the restorer and with what else one might do; what the gate makes of upright and of
 turned digits; how far the angles are off; what becomes of 6 and 9; whether restoring is invariant;
 and what becomes of turned and shifted digits. `rotation_speed.py` says how fast it is.
@@ -29,9 +29,7 @@ from eqrestore_lightning import (
     QuarterTurnEstimator,
     RestorerModule,
     RotationEstimator,
-    TranslationEstimator,
-    circular_shift,
-    random_shift,
+    RotoTranslationEstimator,
 )
 
 ROTATION: dict[str, Any] = {
@@ -44,6 +42,7 @@ ROTATION: dict[str, Any] = {
     "bias": True,
     "skip": True,
 }
+WIDE_ROTATION = {**ROTATION, "hidden_channels": [96] * 6}  # shifted digits tell less of their angle
 TRANSLATION: dict[str, Any] = {
     "hidden_channels": [6],
     "kernel_size": ["full", 1],
@@ -62,29 +61,13 @@ class TurnedMNIST(Turned, MNISTDataModule):
     """MNIST with training images turned at random."""
 
 
-class JitteredMNIST(MNISTDataModule):
-    """MNIST with training images shifted by up to a pixel on each axis."""
-
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Shift a training batch, each image by its own pixel."""
-        del dataloader_idx
-        if self.trainer is None or not self.trainer.training:
-            return batch
-        images, labels = batch
-        processes, rank = self.trainer.world_size, self.trainer.global_rank
-        generator = torch.Generator().manual_seed(
-            (self.seed << 32) + self.trainer.fit_loop.total_batch_idx
-        )
-        shift = random_shift(len(images) * processes, 1, generator=generator)[rank::processes]
-        return circular_shift(images, shift.to(images.device)), labels
-
-
 def main(
     data: Path = DATA,
     download: bool = False,
     output: Path = Path("outputs/rotated_mnist"),
     classifier_epochs: int = 8,
     restorer_epochs: int = 40,
+    both_epochs: int = 30,
     images: int = 10_000,
     seed: int = 0,
     bundle: bool = False,
@@ -97,8 +80,9 @@ def main(
         download: Download MNIST if it is not there.
         output: Folder for weights, pictures, tables and W&B's files.
         classifier_epochs: Epochs of each classifier.
-        restorer_epochs: Epochs of the estimator of rotations; that of shifts gets a tenth,
-            that of quarter turns a fortieth.
+        restorer_epochs: Epochs of the estimator of rotations; that of quarter turns gets a
+            fortieth.
+        both_epochs: Epochs of the estimator of rotations and shifts.
         images: How many of the test images to measure on.
         seed: Decides everything random.
         bundle: Put the weights into the package, as `mnist-rotation` and `mnist-roto-translation`.
@@ -112,10 +96,11 @@ def main(
         tags=["rotation"],
         config={
             "rotation": ROTATION,
-            "translation": TRANSLATION,
+            "roto_translation": {"translation": TRANSLATION, "rotation": WIDE_ROTATION},
             "quarters": QUARTERS,
             "classifier_epochs": classifier_epochs,
             "restorer_epochs": restorer_epochs,
+            "both_epochs": both_epochs,
         },
     )
     upright = MNISTDataModule(data, download=download, seed=seed)
@@ -123,9 +108,9 @@ def main(
         recipe,
         upright,
         TurnedMNIST(data, download=download, seed=seed),
-        JitteredMNIST(data, download=download, seed=seed),
         classifier_epochs=classifier_epochs,
         restorer_epochs=restorer_epochs,
+        both_epochs=both_epochs,
     )
     if is_rank_zero():  # judge on one device: several would repeat images
         test = upright.dataset("test")
@@ -139,10 +124,10 @@ def train(
     recipe: Recipe,
     upright: MNISTDataModule,
     turned: MNISTDataModule,
-    jittered: MNISTDataModule,
     *,
     classifier_epochs: int,
     restorer_epochs: int,
+    both_epochs: int,
 ) -> Trained:
     """Train both classifiers and all estimators."""
     seconds: dict[str, float] = {}
@@ -159,41 +144,28 @@ def train(
         )
         return module.cpu().eval()
 
-    def restorer(stage: str, estimator: Any, rate: float, data: Any, epochs: int) -> Any:
+    def restorer(stage: str, estimator: Callable[[], Any], rate: float, epochs: int) -> Any:
         def build() -> RestorerModule:
-            size = (data.in_channels, data.spatial_size)
-            return RestorerModule(estimator(*size), learning_rate=rate, seed=recipe.seed)
+            return RestorerModule(estimator(), learning_rate=rate, seed=recipe.seed)
 
-        return fit(stage, build, data, epochs).estimator
+        return fit(stage, build, upright, epochs).estimator
 
-    def further(*size: Any) -> RotationEstimator:
-        """Go on from `rotation`: what shifts leave off its centre must not confuse it."""
-        estimator = RotationEstimator(*size, **ROTATION)
-        estimator.load_state_dict(rotation.state_dict())
-        return estimator
+    size = (upright.in_channels, upright.spatial_size)
 
-    tenth, few = restorer_epochs // 10, restorer_epochs // 40
-    rotation = restorer(
-        "rotation",
-        lambda *size: RotationEstimator(*size, **ROTATION),
-        3e-3,
-        upright,
-        restorer_epochs,
-    )
+    def rotation() -> RotationEstimator:
+        return RotationEstimator(*size, **ROTATION)
+
+    def both() -> RotoTranslationEstimator:
+        return RotoTranslationEstimator(*size, translation=TRANSLATION, rotation=WIDE_ROTATION)
+
+    def quarters() -> QuarterTurnEstimator:
+        return QuarterTurnEstimator(*size, **QUARTERS)
+
     return Trained(
-        rotation=rotation,
-        off_centre=restorer("off_centre", further, 1e-3, jittered, restorer_epochs // 20),
         classifier=fit("classifier", classifier, upright, classifier_epochs),
-        translation=restorer(
-            "translation",
-            lambda *size: TranslationEstimator(*size, **TRANSLATION),
-            1e-2,
-            turned,
-            tenth,
-        ),
-        quarters=restorer(
-            "quarters", lambda *size: QuarterTurnEstimator(*size, **QUARTERS), 1e-2, upright, few
-        ),
+        rotation=restorer("rotation", rotation, 3e-3, restorer_epochs),
+        both=restorer("both", both, 3e-3, both_epochs),
+        quarters=restorer("quarters", quarters, 1e-2, restorer_epochs // 40),
         augmented=fit("augmented", classifier, turned, classifier_epochs),
         seconds=seconds,
     )
@@ -227,20 +199,15 @@ def report(recipe: Recipe, judge: Judge, *, bundle: bool) -> None:
         "accuracy_turned_and_shifted_restored": both[1]["turned and shifted"],
     }
     seconds = judge.trained.seconds
-    for name, estimator, figures, stages in (
-        ("mnist-rotation", judge.trained.rotation, metrics, ["rotation"]),
-        (
-            "mnist-roto-translation",
-            judge.roto,
-            {**metrics, **shifted},
-            ["rotation", "off_centre", "translation"],
-        ),
+    for name, estimator, figures, stage in (
+        ("mnist-rotation", judge.trained.rotation, metrics, "rotation"),
+        ("mnist-roto-translation", judge.trained.both, shifted, "both"),
     ):
         recipe.save_weights(
             name,
             estimator,
             metrics={key: value / 100 for key, value in figures.items()},
-            training_seconds=sum(seconds[stage] for stage in stages),
+            training_seconds=seconds[stage],
             bundle=bundle,
         )
 

@@ -13,7 +13,7 @@ from eqrestore_lightning import (
     QuarterTurnEstimator,
     RestoreTransform,
     RotationEstimator,
-    TranslationEstimator,
+    RotoTranslationEstimator,
     load_estimator,
     rotate,
 )
@@ -47,14 +47,14 @@ def _is_recipe(module):
 def judge(recipe):
     data = DigitsDataModule().dataset("test")
     classifier = small_cnn(1, 10).eval()
+    size, polar = (1, (32, 32)), {"num_radii": 4, "num_angles": 12, **NETWORK}
     trained = recipe.Trained(
-        classifier,
-        classifier,
-        RotationEstimator(1, (32, 32), num_radii=4, num_angles=12, **NETWORK),
-        RotationEstimator(1, (32, 32), num_radii=4, num_angles=12, **NETWORK),
-        TranslationEstimator(1, (32, 32), **NETWORK),
-        QuarterTurnEstimator(1, (32, 32), shifts=False, **NETWORK),
-        {"rotation": 12.0, "off_centre": 2.0, "translation": 3.0},
+        classifier=classifier,
+        augmented=classifier,
+        rotation=RotationEstimator(*size, **polar),
+        both=RotoTranslationEstimator(*size, translation=NETWORK, rotation=polar),
+        quarters=QuarterTurnEstimator(*size, shifts=False, **NETWORK),
+        seconds={"rotation": 12.0, "both": 17.0},
     )
     images = data.images[:6]
     return recipe.Judge(trained, images, data.labels[:6], images.float() / 255, 0)
@@ -120,7 +120,7 @@ def test_training_images_are_turned_and_others_are_not(recipe):
     assert torch.equal(data.on_after_batch_transfer(batch, 0)[0], images)
 
 
-@pytest.mark.parametrize("name", ["principal_axis", "gradient_orientation"])
+@pytest.mark.parametrize("name", ["mass_direction", "principal_axis", "gradient_orientation"])
 def test_untrained_ways_turn_images_back(recipe, name):
     import _rotation_baselines
 

@@ -1,12 +1,15 @@
 """What every kind of estimator answers, so that who uses one need not know its kind."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from eqrestore_lightning.functional import scores_to_margin
+from eqrestore_lightning.functional import circular_shift, scores_to_margin
+
+ShiftFunction: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 
 class Estimator(nn.Module, ABC):
@@ -91,7 +94,7 @@ class Estimator(nn.Module, ABC):
 
 
 class TrainableEstimator(Estimator):
-    """What `RestorerModule` asks besides: how to move images, and what to answer then."""
+    """What `RestorerModule` asks besides: how to move images, and how wrong an answer is."""
 
     @property
     @abstractmethod
@@ -133,25 +136,28 @@ class TrainableEstimator(Estimator):
         """
 
     @abstractmethod
-    def apply_element(self, x: Tensor, element: Tensor) -> Tensor:
+    def apply_element(
+        self, x: Tensor, element: Tensor, *, shift: ShiftFunction = circular_shift
+    ) -> Tensor:
         """Move images: what `undo` undoes.
 
         Args:
             x: Images of shape `(batch, channels, *spatial)`, any dtype.
             element: Shape `(batch, num_parameters)`.
+            shift: How to shift, for those that do: `circular_shift` or `zero_fill_shift`.
 
         Returns:
             A new tensor with the shape and dtype of `x`.
         """
 
     @abstractmethod
-    def target(self, element: Tensor) -> Tensor:
-        """Say what `forward` should answer for images moved by `element`.
+    def loss(self, scores: Tensor, element: Tensor) -> Tensor:
+        """Give the cross-entropy of scores, taken as log-probabilities up to a constant.
 
         Args:
+            scores: What `forward` gave for images moved by `element`.
             element: Shape `(batch, num_parameters)`.
 
         Returns:
-            For `torch.nn.functional.cross_entropy` over flattened scores: an index, int64 of shape
-            `(batch,)`, or probabilities, floating of shape `(batch, num_elements)`.
+            Mean over the batch, floating, no axes.
         """

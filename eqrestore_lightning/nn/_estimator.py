@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal, TypeAlias
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eqrestore_lightning.functional import (
@@ -17,7 +18,7 @@ from eqrestore_lightning.functional import (
     scores_to_shift,
     shift_to_index,
 )
-from eqrestore_lightning.nn._base import Estimator, TrainableEstimator
+from eqrestore_lightning.nn._base import Estimator, ShiftFunction, TrainableEstimator
 from eqrestore_lightning.nn._circular_conv import (
     CircularConv1d,
     CircularConv2d,
@@ -267,13 +268,15 @@ class TranslationEstimator(ShiftEstimator, TrainableEstimator):
         dims = len(self.spatial_size)
         return random_shift(batch_size, max_shift, num_spatial_dims=dims, generator=generator)
 
-    def apply_element(self, x: Tensor, element: Tensor) -> Tensor:
-        """Shift images circularly, see `circular_shift`."""
-        return circular_shift(x, element)
+    def apply_element(
+        self, x: Tensor, element: Tensor, *, shift: ShiftFunction = circular_shift
+    ) -> Tensor:
+        """Shift images, by default circularly, see `circular_shift`."""
+        return shift(x, element)
 
-    def target(self, element: Tensor) -> Tensor:
-        """Give the index at which the score for a shift stands, int64 of shape `(batch,)`."""
-        return shift_to_index(element, self.spatial_size)
+    def loss(self, scores: Tensor, element: Tensor) -> Tensor:
+        """Give the cross-entropy over all shifts."""
+        return F.cross_entropy(scores.flatten(1), shift_to_index(element, self.spatial_size))
 
     def _run(self, x: Tensor, method: ConvMethod | None) -> Tensor:
         if x.shape[1:] != (self.in_channels, *self.spatial_size):

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from eqrestore_lightning.functional import break_ties, circular_shift, quarter_turn, random_shift
-from eqrestore_lightning.nn._base import TrainableEstimator
+from eqrestore_lightning.nn._base import ShiftFunction, TrainableEstimator
 from eqrestore_lightning.nn._estimator import TranslationEstimator, as_float64, content_keys
 
 
@@ -191,10 +192,16 @@ class QuarterTurnEstimator(TrainableEstimator):
         shift = random_shift(batch_size, max_shift, generator=generator)
         return torch.cat([torch.stack([copy // 4, copy % 4], 1), shift], 1)
 
-    def apply_element(self, x: Tensor, element: Tensor) -> Tensor:
+    def apply_element(
+        self, x: Tensor, element: Tensor, *, shift: ShiftFunction = circular_shift
+    ) -> Tensor:
         """Shift, mirror and turn images: exact."""
-        shifted = circular_shift(x, element[:, 2:])
+        shifted = shift(x, element[:, 2:])
         return quarter_turn(_mirror(shifted, element[:, 0]), element[:, 1])
+
+    def loss(self, scores: Tensor, element: Tensor) -> Tensor:
+        """Give the cross-entropy over all copies and shifts."""
+        return F.cross_entropy(scores.flatten(1), self.target(element))
 
     def target(self, element: Tensor) -> Tensor:
         """Give the index at which the score for an element stands, int64 of shape `(batch,)`."""

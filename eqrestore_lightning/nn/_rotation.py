@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from typing import Any, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from eqrestore_lightning.functional import Fill, rotate, scores_to_shift, to_polar
-from eqrestore_lightning.nn._base import TrainableEstimator
+from eqrestore_lightning.functional import Fill, circular_shift, rotate, scores_to_shift, to_polar
+from eqrestore_lightning.nn._base import ShiftFunction, TrainableEstimator
 from eqrestore_lightning.nn._estimator import TranslationEstimator, as_float64
 
 _RIVAL_DEGREES = 30.0  # places nearer to the best one belong to the same peak
@@ -253,9 +254,16 @@ class RotationEstimator(TrainableEstimator):
         device = None if generator is None else generator.device
         return 360 * torch.rand(batch_size, 1, generator=generator, device=device)
 
-    def apply_element(self, x: Tensor, element: Tensor) -> Tensor:
-        """Turn images by `(batch, 1)` degrees, counter-clockwise."""
+    def apply_element(
+        self, x: Tensor, element: Tensor, *, shift: ShiftFunction = circular_shift
+    ) -> Tensor:
+        """Turn images by `(batch, 1)` degrees, counter-clockwise; nothing is shifted."""
+        del shift
         return rotate(x, element.squeeze(1), fill=self.fill)
+
+    def loss(self, scores: Tensor, element: Tensor) -> Tensor:
+        """Give the cross-entropy over the grid angles, with targets as `target` shares them."""
+        return F.cross_entropy(scores, self.target(element))
 
     def target(self, element: Tensor) -> Tensor:
         """Share each target between the two grid angles beside it, in proportion.

@@ -6,17 +6,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from eqrestore_lightning.nn._base import Estimator
+from eqrestore_lightning.functional import circular_shift, scores_to_shift
+from eqrestore_lightning.nn._base import ShiftFunction, TrainableEstimator
 from eqrestore_lightning.nn._estimator import TranslationEstimator
 from eqrestore_lightning.nn._rotation import RotationEstimator
 
 
-class RotoTranslationEstimator(Estimator):
+class RotoTranslationEstimator(TrainableEstimator):
     """Score every shift of an image, and every angle of the image that the best shift leaves.
 
-    For images that were turned about their centre, then shifted circularly. The parts are trained
-    one by one: the first on turned images, which it shall find whatever their angle, the second as
-    for rotations alone. Restoring is the same for every circular shift, **bit for bit**.
+    For images that were turned about their centre, then shifted circularly. Both parts are trained
+    together: the first finds turned images whatever their angle, the second learns to bear what
+    the first leaves undone, for where a turned image belongs cannot be told to the pixel.
+    Restoring is the same for every circular shift, **bit for bit**.
 
     Convention:
         An element is (down, right, angle): pixels as in `torch.roll`, and degrees counter-clockwise
@@ -100,6 +102,28 @@ class RotoTranslationEstimator(Estimator):
         """What the entries of an element are called."""
         return ("down", "right", "angle")
 
+    @property
+    def periods(self) -> tuple[int, ...]:
+        """After how much each entry of an element is as good as 0: pixels and degrees."""
+        return (*self.translation.periods, *self.rotation.periods)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Score every shift, and every angle after the best shift is undone; differentiably.
+
+        Args:
+            x: Shape `(batch, in_channels, *spatial_size)`, floating.
+
+        Returns:
+            Shape `(batch, height · width + num_angles)`, dtype of `x`.
+
+        Raises:
+            TypeError: If `x` is not floating.
+            ValueError: If `x` has another shape.
+        """
+        shifts = self.translation(x)
+        centred = circular_shift(x, -scores_to_shift(shifts.detach()))
+        return torch.cat([shifts.flatten(1), self.rotation(centred)], 1)
+
     @torch.no_grad()
     def exact_scores(self, x: Tensor) -> Tensor:
         """Score every shift, and every angle after the best shift is undone.
@@ -160,6 +184,34 @@ class RotoTranslationEstimator(Estimator):
         """Multiply all scores by a factor above 0, in place: no estimate changes, margins do."""
         self.translation.scale_scores(factor)
         self.rotation.scale_scores(factor)
+
+    def random_element(
+        self,
+        batch_size: int,
+        *,
+        max_shift: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Draw shifts as a `TranslationEstimator` and angles as a `RotationEstimator`; float32."""
+        shift = self.translation.random_element(
+            batch_size, max_shift=max_shift, generator=generator
+        )
+        angle = self.rotation.random_element(batch_size, generator=generator)
+        return torch.cat([shift.to(angle), angle], 1)
+
+    def apply_element(
+        self, x: Tensor, element: Tensor, *, shift: ShiftFunction = circular_shift
+    ) -> Tensor:
+        """Turn images, then shift them."""
+        turned = self.rotation.apply_element(x, element[:, 2:])
+        return self.translation.apply_element(turned, element[:, :2].long(), shift=shift)
+
+    def loss(self, scores: Tensor, element: Tensor) -> Tensor:
+        """Give the sum of both parts' cross-entropies."""
+        shifts, angles = self._split(scores)
+        return self.translation.loss(shifts, element[:, :2].long()) + self.rotation.loss(
+            angles, element[:, 2:]
+        )
 
     def _split(self, scores: Tensor) -> tuple[Tensor, Tensor]:
         angles = self.rotation.num_angles

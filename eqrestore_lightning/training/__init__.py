@@ -2,6 +2,7 @@
 
 from eqrestore_lightning.training._callbacks import RestoredImageGrid, restored_image_grid
 from eqrestore_lightning.training._classifier import ClassifierModule
+from eqrestore_lightning.training._draw import draw_for_batch, step_generator
 from eqrestore_lightning.training._evaluate import (
     Restorer,
     ShiftKind,
@@ -20,8 +21,10 @@ __all__ = [
     "RestorerModule",
     "ShiftKind",
     "ShiftResult",
+    "draw_for_batch",
     "evaluate_shifts",
     "restored_image_grid",
     "shift_table",
+    "step_generator",
     "trainer_options",
 ]

@@ -10,6 +10,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from eqrestore_lightning.classifiers import Architecture, Stem, build_classifier
 from eqrestore_lightning.functional import circular_shift, random_shift
+from eqrestore_lightning.training._draw import draw_for_batch
 
 
 class ClassifierModule(lightning.LightningModule):
@@ -108,21 +109,17 @@ class ClassifierModule(lightning.LightningModule):
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
     def _augmented(self, images: Tensor) -> Tensor:
-        """Draw the shifts of all processes' batches, interleaved as their samples are."""
+        """Shift images by what neither the number of processes nor resuming changes."""
         max_shift = int(self.hparams["max_shift"])
         if max_shift == 0:
             return images
-        processes, rank, step = 1, 0, 0
-        if self._trainer is not None:
-            processes, rank = self.trainer.world_size, self.trainer.global_rank
-            step = self.trainer.fit_loop.total_batch_idx
-        generator = torch.Generator().manual_seed((self.seed << 32) + step)
-        shift = random_shift(
-            len(images) * processes,
-            max_shift,
-            num_spatial_dims=images.ndim - 2,
-            generator=generator,
-        )[rank::processes]
+
+        def draw(count: int, generator: torch.Generator) -> Tensor:
+            dims = images.ndim - 2
+            return random_shift(count, max_shift, num_spatial_dims=dims, generator=generator)
+
+        step = 0 if self._trainer is None else self.trainer.fit_loop.total_batch_idx
+        shift = draw_for_batch(draw, len(images), trainer=self._trainer, seed=self.seed, step=step)
         return circular_shift(images, shift.to(images.device))
 
     def _evaluation_step(

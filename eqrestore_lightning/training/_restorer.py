@@ -3,15 +3,14 @@
 import math
 import warnings
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import lightning
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 
-from eqrestore_lightning.functional import zero_fill_shift
+from eqrestore_lightning.functional import circular_shift, zero_fill_shift
 from eqrestore_lightning.metrics import (
     AngleAccuracy,
     AngleDistance,
@@ -20,10 +19,12 @@ from eqrestore_lightning.metrics import (
 )
 from eqrestore_lightning.nn import TrainableEstimator
 from eqrestore_lightning.training._callbacks import RestoredImageGrid
+from eqrestore_lightning.training._draw import draw_for_batch
 from eqrestore_lightning.weights import build_estimator, estimator_config
 
 Fill = Literal["circular", "zeros"]
 _WARMUP_STEPS = 500
+_SHIFTS = {"circular": circular_shift, "zeros": zero_fill_shift}
 
 
 class RestorerModule(lightning.LightningModule):
@@ -32,8 +33,9 @@ class RestorerModule(lightning.LightningModule):
     Batches are images, or tuples whose first entry is the images; labels are not needed. Images are
     floating, of shape `(batch, channels, *spatial)`, and stand where they belong. As a
     `TranslationEstimator` is equivariant, circular shifts teach it nothing new; shifts with zero
-    fill teach it to find images that have lost some of their content. A `RotationEstimator` sees
-    every image turned by a random angle: pixels do not turn without a trace.
+    fill teach it to find images that have lost some of their content. A `RotationEstimator` or
+    `RotoTranslationEstimator` sees every image turned by a random angle: pixels do not turn without
+    a trace.
 
     Logs `train/loss` and `train/constant_scores` (images whose scores were all equal, of a dead
     network), and for `val` and `test` `loss`, and for shifts `shift_accuracy` (exact),
@@ -51,7 +53,7 @@ class RestorerModule(lightning.LightningModule):
             then falls exponentially by a factor of 1,000.
         weight_decay: Of AdamW.
         max_shift: Largest shift along each axis applied to training and evaluation images, pixels;
-            0 for rotations.
+            0 for rotations alone.
         fill: What enters where a shifted image leaves: `"circular"` or `"zeros"`. The corners of a
             turned image are filled as its estimator says.
         gradient_clip_norm: Largest norm of the gradient, unless the `Trainer` says otherwise.
@@ -119,9 +121,8 @@ class RestorerModule(lightning.LightningModule):
         )
         self.estimator = estimator
         self.log_scale = nn.Parameter(torch.zeros(()))
-        metrics = _metrics(estimator)
-        self.val_metrics = metrics.clone(prefix="val/")
-        self.test_metrics = metrics.clone(prefix="test/")
+        self.val_metrics = _metrics(estimator, "val/")
+        self.test_metrics = _metrics(estimator, "test/")
 
     def forward(self, x: Tensor) -> Tensor:
         """Score every element: `(batch, channels, *spatial)` to `(batch, *elements)`."""
@@ -133,7 +134,7 @@ class RestorerModule(lightning.LightningModule):
         attached = self._trainer is not None
         x, element = self._moved(batch, self.trainer.fit_loop.total_batch_idx if attached else 0)
         scores = self(x)
-        loss = self._loss(scores, element)
+        loss = self.estimator.loss(scores, element)
         if attached:
             flat = scores.detach().flatten(1)
             spread = flat.amax(1) - flat.amin(1)
@@ -158,14 +159,11 @@ class RestorerModule(lightning.LightningModule):
         self._evaluation_step(batch, batch_idx, "test", self.test_metrics)
 
     def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
-        """Give `shift`, pixels, or `angle`, degrees, and `margin` of images as they come."""
+        """Give `shift`, pixels, `angle`, degrees, and `margin` of images as they come."""
         del batch_idx
         scores = self.estimator.exact_scores(_images(batch))
-        angle = self.estimator.element_names == ("angle",)
-        return {
-            "angle" if angle else "shift": self.estimator.locate(scores, _images(batch)),
-            "margin": self.estimator.margin(scores),
-        }
+        found = self._parts(self.estimator.locate(scores, _images(batch)))
+        return {**found, "margin": self.estimator.margin(scores)}
 
     def configure_optimizers(self) -> Any:
         """Build AdamW with its warm-up, plateau and exponential fall.
@@ -239,49 +237,74 @@ class RestorerModule(lightning.LightningModule):
         return [] if self._trainer is None else list(self.trainer.callbacks)  # type: ignore[attr-defined]
 
     def _evaluation_step(
-        self, batch: Any, batch_idx: int, stage: str, metrics: MetricCollection
+        self, batch: Any, batch_idx: int, stage: str, metrics: nn.ModuleDict
     ) -> None:
         x, element = self._moved(batch, batch_idx)
         scores = self(x)
-        metrics.update(self.estimator.locate(scores, x), element)
-        self.log_dict(metrics)
-        loss = self._loss(scores, element)
+        found, moved = self._parts(self.estimator.locate(scores, x)), self._parts(element)
+        for part in metrics:
+            collection = cast(MetricCollection, metrics[part])
+            collection.update(found[part], moved[part])
+            self.log_dict(collection)
+        loss = self.estimator.loss(scores, element)
         self.log(f"{stage}/loss", loss, batch_size=len(x), sync_dist=True, on_epoch=True)
 
-    def _loss(self, scores: Tensor, element: Tensor) -> Tensor:
-        return F.cross_entropy(scores.flatten(1), self.estimator.target(element))
+    def _parts(self, element: Tensor) -> dict[str, Tensor]:
+        """Split elements into `shift`, whole numbers, and `angle`, as far as there are both."""
+        columns = _columns(self.estimator)
+        parts = {part: element[:, entries] for part, entries in columns.items()}
+        if "shift" in parts:
+            parts["shift"] = parts["shift"].long()
+        return parts
 
     def _moved(self, batch: Any, step: int) -> tuple[Tensor, Tensor]:
-        """Draw the elements of all processes' batches, interleaved as their samples are."""
+        """Move images by elements that neither the number of processes nor resuming changes."""
         x = _images(batch)
-        max_shift = int(self.hparams["max_shift"])
-        processes, rank = 1, 0
-        if self._trainer is not None:
-            processes, rank = self.trainer.world_size, self.trainer.global_rank
-        generator = torch.Generator().manual_seed((int(self.hparams["seed"]) << 32) + step)
-        element = self.estimator.random_element(
-            len(x) * processes, max_shift=max_shift, generator=generator
-        )[rank::processes].to(x.device)
-        if max_shift > 0 and self.hparams["fill"] == "zeros":
-            return zero_fill_shift(x, element), element
-        return self.estimator.apply_element(x, element), element
+        parameters = self.hparams
+
+        def draw(count: int, generator: torch.Generator) -> Tensor:
+            return self.estimator.random_element(
+                count, max_shift=int(parameters["max_shift"]), generator=generator
+            )
+
+        element = draw_for_batch(
+            draw, len(x), trainer=self._trainer, seed=int(parameters["seed"]), step=step
+        ).to(x.device)
+        shift = _SHIFTS[parameters["fill"]]
+        return self.estimator.apply_element(x, element, shift=shift), element
 
 
-def _metrics(estimator: TrainableEstimator) -> MetricCollection:
-    metrics: dict[str, Metric | MetricCollection]
-    if estimator.element_names == ("angle",):
-        metrics = {
+def _columns(estimator: TrainableEstimator) -> dict[str, list[int]]:
+    """Say which entries of an element are counted in whole steps, and which is an angle."""
+    columns: dict[str, list[int]] = {}
+    for entry, name in enumerate(estimator.element_names):
+        columns.setdefault("angle" if name == "angle" else "shift", []).append(entry)
+    return columns
+
+
+def _metrics(estimator: TrainableEstimator, prefix: str) -> nn.ModuleDict:
+    """Give the metrics of `shift` and of `angle`, whichever the estimator finds."""
+    columns = _columns(estimator)
+    metrics: dict[str, dict[str, Metric | MetricCollection]] = {}
+    if "shift" in columns:
+        periods = [estimator.periods[entry] for entry in columns["shift"]]
+        metrics["shift"] = {
+            "shift_accuracy": ShiftAccuracy(periods),
+            "shift_accuracy_1px": ShiftAccuracy(periods, tolerance=1),
+            "shift_distance": CircularShiftDistance(periods),
+        }
+    if "angle" in columns:
+        metrics["angle"] = {
             "angle_accuracy_10deg": AngleAccuracy(tolerance=10),
             "angle_distance": AngleDistance(),
         }
-    else:
-        metrics = {
-            "shift_accuracy": ShiftAccuracy(estimator.periods),
-            "shift_accuracy_1px": ShiftAccuracy(estimator.periods, tolerance=1),
-            "shift_distance": CircularShiftDistance(estimator.periods),
-        }
     # equal counts in a first batch do not make metrics the same
-    return MetricCollection(metrics, compute_groups=False)
+    return nn.ModuleDict(
+        {
+            part: MetricCollection(some, prefix=prefix, compute_groups=False)
+            for part, some in metrics.items()
+        }
+    )
 
 
 def _images(batch: Any) -> Tensor:

@@ -18,7 +18,7 @@ from eqrestore_lightning import (
     load_estimator,
     zero_fill_shift,
 )
-from eqrestore_lightning.training import RestoredImageGrid
+from eqrestore_lightning.training import RestoredImageGrid, draw_for_batch
 
 # Lightning and torch warn about workers, forking, and each other's deprecations, not about us.
 pytestmark = pytest.mark.filterwarnings(
@@ -153,7 +153,7 @@ def test_targets_move_along_with_the_images(fill, move):
     scores = torch.zeros(16, *SIZE)
     for row, place in enumerate(shift.tolist()):
         scores[(row, *place)] = 50.0  # negative places count from the end, as shifts do
-    assert module._loss(scores, shift) < 1e-6
+    assert module.estimator.loss(scores, shift) < 1e-6
 
 
 def test_circular_shifts_of_training_images_do_not_change_the_loss():
@@ -271,3 +271,23 @@ def test_rejections(options, message):
         RestorerModule(_estimator()).training_step(["image"], 0)
     with pytest.raises(ValueError, match="Expected `num_images` to be at least 1"):
         RestoredImageGrid(num_images=0)
+
+
+def test_processes_share_what_one_would_draw():
+    class _Trainer:
+        def __init__(self, processes, rank):
+            self.world_size, self.global_rank = processes, rank
+
+    def draw(count, generator):
+        return torch.rand(count, 2, generator=generator)
+
+    def drawn(processes, rank, seed=5, step=7):
+        trainer = _Trainer(processes, rank)
+        return draw_for_batch(draw, 6 // processes, trainer=trainer, seed=seed, step=step)
+
+    whole = drawn(1, 0)
+    shares = [drawn(3, rank) for rank in range(3)]
+    assert torch.equal(torch.stack(shares, 1).flatten(0, 1), whole)
+    assert torch.equal(draw_for_batch(draw, 6, trainer=None, seed=5, step=7), whole)
+    assert not torch.equal(drawn(1, 0, seed=6), whole)
+    assert not torch.equal(drawn(1, 0, step=8), whole)

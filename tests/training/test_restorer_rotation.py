@@ -15,8 +15,8 @@ from eqrestore_lightning import (
     load_estimator,
     rotate,
 )
-from eqrestore_lightning.functional import angle_error
-from eqrestore_lightning.nn import RotoTranslationEstimator
+from eqrestore_lightning.functional import angle_error, circular_shift_distance
+from eqrestore_lightning.nn import RotoTranslationEstimator, TemplateEstimator
 from eqrestore_lightning.training import restored_image_grid
 
 # Lightning and torch warn about workers, forking, and each other's deprecations, not about us.
@@ -95,9 +95,9 @@ def test_the_loss_shares_a_target_between_grid_angles():
     scores[0, 2:4] = torch.tensor([0.75, 0.25]).log()  # 33.75° is a quarter of the way
     target = torch.tensor([[33.75]])
     entropy = -(0.75 * torch.tensor(0.75).log() + 0.25 * torch.tensor(0.25).log())
-    assert_close(module._loss(scores, target), entropy)
-    assert module._loss(scores, torch.tensor([[30.0]])) < entropy
-    assert module._loss(scores, torch.tensor([[60.0]])) > 20
+    assert_close(module.estimator.loss(scores, target), entropy)
+    assert module.estimator.loss(scores, torch.tensor([[30.0]])) < entropy
+    assert module.estimator.loss(scores, torch.tensor([[60.0]])) > 20
 
 
 def test_predictions_are_angles_and_margins(tmp_path):
@@ -127,6 +127,52 @@ def test_quarter_turns_are_learnt_and_restored(tmp_path, shifts):
     assert torch.equal(restore(moved), restore(x))
 
 
+def test_quarter_turns_are_learnt_from_shifts_with_zero_fill():
+    estimator = QuarterTurnEstimator(1, (16, 16), mirrors=True, kernel_size=3)
+    module = RestorerModule(estimator, max_shift=5, fill="zeros", seed=1)
+    x = 1 + _wedges(12)
+    moved, element = module._moved(x, 0)
+    assert (moved == 0).any()
+    back = estimator.undo(moved, element)
+    kept = back > 0
+    assert torch.equal(back[kept], x[kept])
+    assert 0.3 < kept.double().mean() < 1
+
+
+@pytest.mark.parametrize("fill", ["circular", "zeros"])
+def test_shifts_and_rotations_are_learnt_together(tmp_path, fill):
+    options = {"hidden_channels": [4], "kernel_size": ["full", 1], "bias": True}
+    estimator = RotoTranslationEstimator(1, (16, 16), translation=options, rotation=ROTATION)
+    module = RestorerModule(estimator, max_shift=2 if fill == "zeros" else 0, fill=fill)
+    loader = DataLoader(_wedges(), batch_size=32)
+    trainer = _trainer(tmp_path, max_epochs=40)
+    trainer.fit(module, loader, loader)
+    assert set(trainer.callback_metrics) == {
+        "train/loss",
+        "train/constant_scores",
+        "val/loss",
+        "val/shift_accuracy",
+        "val/shift_accuracy_1px",
+        "val/shift_distance",
+        "val/angle_accuracy_10deg",
+        "val/angle_distance",
+    }
+    assert trainer.callback_metrics["val/shift_accuracy_1px"] > 0.9
+    assert trainer.callback_metrics["val/angle_accuracy_10deg"] > 0.8
+    trainer.save_checkpoint(tmp_path / "e.ckpt")
+    restore = RestoreTransform(load_estimator(tmp_path / "e.ckpt"))
+    x = _wedges(20)
+    angle = torch.full((20,), -70.0)
+    moved = rotate(x, angle).roll((3, -5), (2, 3))
+    found = restore.estimate(moved)
+    shift = torch.tensor([3, -5]).expand(20, 2)
+    assert circular_shift_distance(found[:, :2].long(), shift, (16, 16)).median() < 2
+    assert angle_error(found[:, 2], angle).median() < 5
+    (prediction,) = trainer.predict(module, DataLoader(moved, batch_size=20))
+    assert torch.equal(prediction["shift"], found[:, :2].long())
+    assert torch.equal(prediction["angle"], found[:, 2:])
+
+
 def test_checkpoints_hold_the_estimator(tmp_path):
     module = RestorerModule(RotationEstimator(1, (16, 16), **ROTATION, sub_grid=False))
     trainer = _trainer(tmp_path, max_epochs=1)
@@ -151,7 +197,7 @@ def test_rejections():
     RestorerModule(rotation)
     with pytest.raises(ValueError, match="Expected `max_shift` to be 0 for an estimator of angles"):
         RestorerModule(rotation, max_shift=1)
-    both = RotoTranslationEstimator(1, (16, 16), translation={}, rotation=ROTATION)
-    message = "to be a TrainableEstimator or its configuration, but got RotoTranslationEstimator."
+    templates = TemplateEstimator(1, (16, 16), num_templates=2)
+    message = "to be a TrainableEstimator or its configuration, but got TemplateEstimator."
     with pytest.raises(TypeError, match=re.escape(message)):
-        RestorerModule(both)
+        RestorerModule(templates)

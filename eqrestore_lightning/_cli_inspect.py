@@ -1,4 +1,4 @@
-"""The command `eqrestore inspect`."""
+"""The commands `eqrestore inspect` and `eqrestore audit`."""
 
 from collections import Counter
 from pathlib import Path
@@ -43,6 +43,53 @@ def inspect(images: Path, image_size: int | None = None, grayscale: bool = False
             else "Each has one place: some estimator is right on all of them (Theorem 4.5)."
         )
     )
+
+
+def audit(
+    model: str,
+    picture: Path | None = None,
+    image_size: int = 224,
+    channels: int = 3,
+    seed: int = 0,
+) -> None:
+    """Tell where a network loses translation equivariance, by what, and how much of it.
+
+    Args:
+        model: Name of a torchvision model (its weights are drawn at random), or what `evaluate`
+            takes: a checkpoint of a ClassifierModule, or package.module:name.
+        picture: File to draw the table into, ending in .png.
+        image_size: Height and width of the noise that it is tried on, pixels.
+        channels: Channels of the noise.
+        seed: Decides noise and weights.
+    """
+    import torch
+    from torchvision.models import get_model, list_models
+
+    from eqrestore_lightning.testing import audit, audit_table, draw_audit
+    from eqrestore_lightning.training import load_classifier
+
+    torch.manual_seed(seed)
+    known = model in list_models()
+    network = get_model(model, weights=None) if known else load_classifier(model)
+    x = torch.rand(1, channels, image_size, image_size)
+    try:
+        layers = audit(network, x)
+    except RuntimeError as error:
+        raise ValueError(
+            f"Expected {model} to take images of shape {tuple(x.shape)}, but got: {error}"
+        ) from error
+    print(audit_table(layers))  # noqa: T201
+    lost = next((layer for layer in layers if layer.reason), None)
+    print(  # noqa: T201
+        f"\nEquivariance is lost first at {lost.name} ({lost.kind}), by {lost.reason}: an error of "
+        f"{lost.error:.2g} for a shift by one pixel."
+        if lost
+        else "\nNo layer loses translation equivariance."
+    )
+    if picture is not None:
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        draw_audit(picture, layers, title=f"{model}: layers in red lose equivariance")
+        print(f"Wrote {picture}.")  # noqa: T201
 
 
 _KINDS = ("shifted", "periodic", "constant", "duplicate")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from eqrestore_lightning.transforms import RestoreTransform
 
@@ -17,7 +17,8 @@ def eqrestore(args: Sequence[str] | None = None) -> None:
     """Run one of the commands below; user errors end with one line and exit status 2."""
     from jsonargparse import auto_cli
 
-    from eqrestore_lightning._cli_inspect import inspect
+    from eqrestore_lightning._cli_fit import fit
+    from eqrestore_lightning._cli_inspect import audit, inspect
 
     commands: dict[str, Any] = {
         "fit": fit,
@@ -58,81 +59,6 @@ def lightning(args: Sequence[str] | None = None) -> None:
         file=sys.stdout if wants_help else sys.stderr,
     )
     sys.exit(0 if wants_help else 2)
-
-
-def fit(
-    images: Path,
-    output: Path,
-    image_size: int | None = None,
-    grayscale: bool = False,
-    network: Literal["seam", "paper"] = "seam",
-    epochs: int = 20,
-    batch_size: int = 64,
-    max_shift: int = 0,
-    fill: Literal["circular", "zeros"] = "zeros",
-    seed: int = 0,
-) -> None:
-    """Train a restorer on the images of a folder.
-
-    Beside the weights lie restored.png, which shows what they do, and a checkpoint of the last
-    epoch, which restores as well and is there if training is interrupted.
-
-    Args:
-        images: Folder of images, with or without class folders, or with train, val and test.
-        output: File to write the weights to, ending in .safetensors.
-        image_size: Resize and cut images to squares of this many pixels; needed if sizes differ.
-        grayscale: Read one channel instead of three.
-        network: "seam" (16 channels of local filters, then sums along rows and columns: the best
-            known for photographs) or "paper" (6 layers, kernel 9, one channel).
-        epochs: Times that training goes through the images.
-        batch_size: Images in a step, over all processes; fewer if there are fewer for training.
-        max_shift: Train on images shifted by up to this many pixels; circular shifts need none.
-        fill: What enters where a shifted image leaves, circular or zeros.
-        seed: Decides weights, order, splits and shifts.
-    """
-    import lightning as pl
-    from lightning.pytorch.callbacks import ModelCheckpoint
-
-    from eqrestore_lightning.data import ImageFolderDataModule
-    from eqrestore_lightning.nn import TranslationEstimator
-    from eqrestore_lightning.training import RestorerModule, trainer_options
-    from eqrestore_lightning.weights import save_estimator
-
-    if output.suffix != ".safetensors":
-        raise ValueError(f"Expected `output` to end in .safetensors, but got {output}.")
-    options = trainer_options()
-    pl.seed_everything(seed)
-    data = ImageFolderDataModule(
-        images, image_size=image_size, grayscale=grayscale, batch_size=batch_size, seed=seed
-    )
-    num_processes = options["devices"] * options["num_nodes"]
-    data.batch_size = min(batch_size, len(data.dataset("train")) // num_processes * num_processes)
-    module = RestorerModule(
-        TranslationEstimator(data.in_channels, data.spatial_size, **_NETWORKS[network]),
-        learning_rate=3e-3,
-        max_shift=max_shift,
-        fill=fill,
-        seed=seed,
-    )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    trainer = pl.Trainer(
-        max_epochs=epochs,
-        default_root_dir=output.parent,
-        logger=False,
-        callbacks=[
-            ModelCheckpoint(
-                output.parent,
-                filename=f"{output.stem}-last-epoch",
-                enable_version_counter=False,
-            )
-        ],
-        **options,
-    )
-    trainer.fit(module, datamodule=data)
-    if trainer.is_global_zero:
-        save_estimator(module.estimator.cpu(), output, metadata={"images": str(images)})
-        print(f"Wrote {output} and {output.parent / 'restored.png'}.")  # noqa: T201
-    trainer.test(module, datamodule=data)
 
 
 def restore(
@@ -233,7 +159,7 @@ def evaluate(
     import torch
 
     from eqrestore_lightning.data import ImageFolderDataModule
-    from eqrestore_lightning.training import evaluate_shifts, shift_table
+    from eqrestore_lightning.training import evaluate_shifts, load_classifier, shift_table
     from eqrestore_lightning.transforms import RestoreTransform
 
     data = ImageFolderDataModule(images, image_size=image_size, grayscale=grayscale)
@@ -252,113 +178,6 @@ def evaluate(
         seed=seed,
     )
     print(f"{len(dataset)} images of {len(data.classes)} classes\n\n{shift_table(results)}")  # noqa: T201
-
-
-def audit(
-    model: str,
-    picture: Path | None = None,
-    image_size: int = 224,
-    channels: int = 3,
-    seed: int = 0,
-) -> None:
-    """Tell where a network loses translation equivariance, by what, and how much of it.
-
-    Args:
-        model: Name of a torchvision model (its weights are drawn at random), or what `evaluate`
-            takes: a checkpoint of a ClassifierModule, or package.module:name.
-        picture: File to draw the table into, ending in .png.
-        image_size: Height and width of the noise that it is tried on, pixels.
-        channels: Channels of the noise.
-        seed: Decides noise and weights.
-    """
-    import torch
-    from torchvision.models import get_model, list_models
-
-    from eqrestore_lightning.testing import audit, audit_table, draw_audit
-
-    torch.manual_seed(seed)
-    known = model in list_models()
-    network = get_model(model, weights=None) if known else load_classifier(model)
-    x = torch.rand(1, channels, image_size, image_size)
-    try:
-        layers = audit(network, x)
-    except RuntimeError as error:
-        raise ValueError(
-            f"Expected {model} to take images of shape {tuple(x.shape)}, but got: {error}"
-        ) from error
-    print(audit_table(layers))  # noqa: T201
-    lost = next((layer for layer in layers if layer.reason), None)
-    print(  # noqa: T201
-        f"\nEquivariance is lost first at {lost.name} ({lost.kind}), by {lost.reason}: an error of "
-        f"{lost.error:.2g} for a shift by one pixel."
-        if lost
-        else "\nNo layer loses translation equivariance."
-    )
-    if picture is not None:
-        picture.parent.mkdir(parents=True, exist_ok=True)
-        draw_audit(picture, layers, title=f"{model}: layers in red lose equivariance")
-        print(f"Wrote {picture}.")  # noqa: T201
-
-
-def load_classifier(source: str) -> "nn.Module":
-    """Load a classifier from a checkpoint of a ClassifierModule, or import it.
-
-    Args:
-        source: Path ending in .ckpt, or `package.module:name` of a network or of a function that
-            takes nothing and gives one.
-
-    Raises:
-        FileNotFoundError: If there is no such checkpoint.
-        ImportError: If there is no such module or name in it.
-        TypeError: If what was found is no `torch.nn.Module`.
-        ValueError: If `source` is neither, or the checkpoint is of another kind.
-    """
-    from importlib import import_module
-
-    from torch import nn
-
-    from eqrestore_lightning.training import ClassifierModule
-
-    if source.endswith(".ckpt"):
-        if not Path(source).is_file():
-            raise FileNotFoundError(f"Expected a checkpoint, but found none at {source}.")
-        try:
-            return ClassifierModule.load_from_checkpoint(
-                source, map_location="cpu", weights_only=True
-            )
-        except Exception as error:  # a damaged file leads torch's reader to errors of any type
-            raise ValueError(
-                f"Expected {source} to be a checkpoint of a ClassifierModule, but got: {error}"
-            ) from error
-    module_name, colon, name = source.partition(":")
-    if not colon:
-        raise ValueError(
-            f"Expected `classifier` to end in .ckpt or to be package.module:name, "
-            f"but got {source!r}."
-        )
-    sys.path.insert(0, str(Path.cwd()))
-    found: Any = getattr(import_module(module_name), name, None)
-    if found is None:
-        raise ImportError(f"Expected a name {name!r} in {module_name}, but found none.")
-    built = found if isinstance(found, nn.Module) else found()
-    if not isinstance(built, nn.Module):
-        raise TypeError(
-            f"Expected {source} to give a torch.nn.Module, but got {type(built).__name__}."
-        )
-    return built
-
-
-_NETWORKS: dict[str, dict[str, Any]] = {
-    "paper": {},
-    "seam": {
-        "hidden_channels": [16, 16, 16, 16, 16],
-        "kernel_size": [3, 3, 3, "full", 3, 1],
-        "dilation": [1, 1, 2, 1, 1, 1],
-        "bias": True,
-        "skip": True,
-        "separable": [False, False, False, True, False, False],
-    },
-}
 
 
 def _names_a_file(args: Sequence[str]) -> bool:

@@ -19,9 +19,8 @@ from eqrestore_lightning import (
     evaluate_shifts,
 )
 from eqrestore_lightning.classifiers import Architecture
-from eqrestore_lightning.cli import load_classifier
 from eqrestore_lightning.data import InMemoryDataModule
-from eqrestore_lightning.training import Restorer
+from eqrestore_lightning.training import Restorer, load_classifier
 
 
 @dataclass

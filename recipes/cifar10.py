@@ -49,8 +49,14 @@ from eqrestore_lightning import (
     random_shift,
 )
 from eqrestore_lightning.classifiers import Architecture, Stem, build_classifier
-from eqrestore_lightning.cli import load_classifier
-from eqrestore_lightning.training import Fill, Restorer, ShiftKind, ShiftResult, trainer_options
+from eqrestore_lightning.training import (
+    Fill,
+    Restorer,
+    ShiftKind,
+    ShiftResult,
+    load_classifier,
+    trainer_options,
+)
 
 Section: TypeAlias = Literal[
     "restorer", "table1", "table2", "figure3", "figure4", "zeros", "gate", "cost"

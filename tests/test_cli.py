@@ -112,16 +112,19 @@ def test_missing_input_is_told_in_one_line(tmp_path, capsys):
     assert "Expected `output` to end in .safetensors" in message
 
 
-def test_fit_writes_weights_that_restore(digits, tmp_path, capsys):
+@pytest.mark.parametrize("network", ["paper", "rotation", "roto-translation"])
+def test_fit_writes_weights_that_restore(network, digits, tmp_path, capsys):
     output = tmp_path / "new" / "mine.safetensors"
-    cli.eqrestore(
-        ["fit", str(digits), str(output), "--grayscale=true", "--epochs=1", "--network=paper"]
-    )
+    options = ["--grayscale=true", "--epochs=1", f"--network={network}"]
+    cli.eqrestore(["fit", str(digits), str(output), *options])
     assert f"Wrote {output}" in capsys.readouterr().out
     assert (output.parent / "restored.png").is_file()
     image = read_image(next(digits.rglob("*.png")), grayscale=True)
     last_epoch = RestoreTransform(output.parent / "mine-last-epoch.ckpt")
-    assert torch.equal(RestoreTransform(output)(image), last_epoch(image))
+    restore = RestoreTransform(output)
+    assert torch.equal(restore(image), last_epoch(image))
+    entries = {"paper": 2, "rotation": 1, "roto-translation": 3}
+    assert restore.estimate(image).shape == (entries[network],)
 
 
 class _Bright(torch.nn.Module):
@@ -154,31 +157,6 @@ def test_evaluate_takes_checkpoints_and_names(digits, tmp_path, capsys, monkeypa
         path.rename(digits / path.name)
     message = _fails(capsys, "evaluate", "test_cli:bright", digits, "digits", *options)
     assert "Expected a folder for each class in" in message
-
-
-@pytest.mark.parametrize(
-    ("source", "error", "message"),
-    [
-        ("none.ckpt", FileNotFoundError, "Expected a checkpoint, but found none at none.ckpt"),
-        ("resnet", ValueError, "to end in .ckpt or to be package.module:name, but got 'resnet'"),
-        ("no_such_module:x", ImportError, "No module named 'no_such_module'"),
-        ("math:nothing", ImportError, "Expected a name 'nothing' in math, but found none"),
-        ("time:time", TypeError, "Expected time:time to give a torch.nn.Module, but got float"),
-    ],
-)
-def test_classifiers_that_cannot_be_loaded(source, error, message):
-    with pytest.raises(error) as raised:
-        cli.load_classifier(source)
-    assert message in str(raised.value)
-
-
-def test_checkpoints_of_other_modules_are_no_classifiers(tmp_path):
-    torch.save({"state_dict": {}, "hyper_parameters": {}}, tmp_path / "c.ckpt")
-    (tmp_path / "empty.ckpt").write_bytes(b"")
-    (tmp_path / "text.ckpt").write_text("no checkpoint")
-    for path in tmp_path.iterdir():
-        with pytest.raises(ValueError, match="to be a checkpoint of a ClassifierModule, but got"):
-            cli.load_classifier(str(path))
 
 
 def _lightning(*arguments, cwd):

@@ -1,7 +1,7 @@
 """Train and judge: Lightning modules, callbacks and evaluation."""
 
 from eqrestore_lightning.training._callbacks import RestoredImageGrid, restored_image_grid
-from eqrestore_lightning.training._classifier import ClassifierModule
+from eqrestore_lightning.training._classifier import ClassifierModule, load_classifier
 from eqrestore_lightning.training._draw import draw_for_batch, step_generator
 from eqrestore_lightning.training._evaluate import (
     Restorer,
@@ -23,6 +23,7 @@ __all__ = [
     "ShiftResult",
     "draw_for_batch",
     "evaluate_shifts",
+    "load_classifier",
     "restored_image_grid",
     "shift_table",
     "step_generator",

@@ -1,11 +1,14 @@
 """Train a classifier, to have something to stand in front of."""
 
+import sys
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
 from eqrestore_lightning.classifiers import Architecture, Stem, build_classifier
@@ -131,3 +134,50 @@ class ClassifierModule(lightning.LightningModule):
         loss = F.cross_entropy(logits, labels)
         self.log(f"{stage}/loss", loss, batch_size=len(images), sync_dist=True)
         self.log(f"{stage}/accuracy", accuracy)
+
+
+def load_classifier(source: str) -> nn.Module:
+    """Load a classifier from a checkpoint of a ClassifierModule, or import it.
+
+    Args:
+        source: Path ending in .ckpt, or `package.module:name` of a network or of a function that
+            takes nothing and gives one.
+
+    Raises:
+        FileNotFoundError: If there is no such checkpoint.
+        ImportError: If there is no such module or name in it.
+        TypeError: If what was found is no `torch.nn.Module`.
+        ValueError: If `source` is neither, or the checkpoint is of another kind.
+
+    Source: own.
+
+    >>> type(load_classifier("torchvision.models:squeezenet1_0")).__name__
+    'SqueezeNet'
+    """
+    if source.endswith(".ckpt"):
+        if not Path(source).is_file():
+            raise FileNotFoundError(f"Expected a checkpoint, but found none at {source}.")
+        try:
+            return ClassifierModule.load_from_checkpoint(
+                source, map_location="cpu", weights_only=True
+            )
+        except Exception as error:  # a damaged file leads torch's reader to errors of any type
+            raise ValueError(
+                f"Expected {source} to be a checkpoint of a ClassifierModule, but got: {error}"
+            ) from error
+    module_name, colon, name = source.partition(":")
+    if not colon:
+        raise ValueError(
+            f"Expected `classifier` to end in .ckpt or to be package.module:name, "
+            f"but got {source!r}."
+        )
+    sys.path.insert(0, str(Path.cwd()))
+    found: Any = getattr(import_module(module_name), name, None)
+    if found is None:
+        raise ImportError(f"Expected a name {name!r} in {module_name}, but found none.")
+    built = found if isinstance(found, nn.Module) else found()
+    if not isinstance(built, nn.Module):
+        raise TypeError(
+            f"Expected {source} to give a torch.nn.Module, but got {type(built).__name__}."
+        )
+    return built

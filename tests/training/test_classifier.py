@@ -6,6 +6,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from eqrestore_lightning import ClassifierModule, circular_shift
+from eqrestore_lightning.training import load_classifier
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers",
@@ -76,3 +77,28 @@ def test_rejections(name, value, limit):
     message = f"Expected `{name}` to be {limit}, but got {value}."
     with pytest.raises(ValueError, match=re.escape(message)):
         ClassifierModule(1, 10, **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("source", "error", "message"),
+    [
+        ("none.ckpt", FileNotFoundError, "Expected a checkpoint, but found none at none.ckpt"),
+        ("resnet", ValueError, "to end in .ckpt or to be package.module:name, but got 'resnet'"),
+        ("no_such_module:x", ImportError, "No module named 'no_such_module'"),
+        ("math:nothing", ImportError, "Expected a name 'nothing' in math, but found none"),
+        ("time:time", TypeError, "Expected time:time to give a torch.nn.Module, but got float"),
+    ],
+)
+def test_classifiers_that_cannot_be_loaded(source, error, message):
+    with pytest.raises(error) as raised:
+        load_classifier(source)
+    assert message in str(raised.value)
+
+
+def test_checkpoints_of_other_modules_are_no_classifiers(tmp_path):
+    torch.save({"state_dict": {}, "hyper_parameters": {}}, tmp_path / "c.ckpt")
+    (tmp_path / "empty.ckpt").write_bytes(b"")
+    (tmp_path / "text.ckpt").write_text("no checkpoint")
+    for path in tmp_path.iterdir():
+        with pytest.raises(ValueError, match="to be a checkpoint of a ClassifierModule, but got"):
+            load_classifier(str(path))

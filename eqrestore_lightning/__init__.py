@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from eqrestore_lightning.training import (
         ClassifierModule as ClassifierModule,
         RestorerModule as RestorerModule,
+        evaluate_rotations as evaluate_rotations,
         evaluate_shifts as evaluate_shifts,
     )
     from eqrestore_lightning.transforms import RestoreTransform as RestoreTransform
@@ -106,7 +107,7 @@ _ROOMS = {
         "TemplateEstimator",
         "TranslationEstimator",
     ),
-    "training": ("ClassifierModule", "RestorerModule", "evaluate_shifts"),
+    "training": ("ClassifierModule", "RestorerModule", "evaluate_rotations", "evaluate_shifts"),
     "transforms": ("RestoreTransform",),
     "weights": ("bundled_weights", "load_estimator", "save_estimator"),
 }
@@ -140,6 +141,7 @@ __all__ = [
     "circulant_matrix",
     "circular_conv",
     "circular_shift",
+    "evaluate_rotations",
     "evaluate_shifts",
     "find_translates",
     "impulse_response",

@@ -132,14 +132,14 @@ def evaluate(
     images: Path,
     restorer: str,
     max_shift: int = 8,
-    kind: Literal["circular", "zeros", "crop"] = "circular",
+    kind: Literal["circular", "zeros", "crop", "rotation"] = "circular",
     min_margin: float = 0.0,
     image_size: int | None = None,
     grayscale: bool = False,
     batch_size: int = 256,
     seed: int = 0,
 ) -> None:
-    """Measure a classifier under shifts, with and without a restorer in front.
+    """Measure a classifier under shifts or rotations, with and without a restorer in front.
 
     Args:
         classifier: Checkpoint of a ClassifierModule, or package.module:name of a network or of a
@@ -148,18 +148,26 @@ def evaluate(
             where there is such a folder.
         restorer: Name of bundled weights, or a .safetensors or .ckpt file.
         max_shift: Largest shift, pixels; all smaller ones are measured too.
-        kind: What enters where an image leaves: its other side, zeros, or, for crop, what lies
-            there: classifier and restorer see a moving window, smaller by max_shift on each side.
+        kind: What enters where a shifted image leaves: its other side, zeros, or, for crop, what
+            lies there: classifier and restorer see a moving window, smaller by max_shift on each
+            side. For rotation, images are turned instead, by 0 to 345 degrees in steps of 15 and by
+            random angles; restorers that find shifts as well see them shifted circularly, too.
         min_margin: Leave images as they are whose margin is below it.
         image_size: Resize and cut images to squares of this many pixels.
         grayscale: Read one channel instead of three.
         batch_size: Images classified at a time.
-        seed: Decides the shifts.
+        seed: Decides shifts and angles.
     """
     import torch
 
     from eqrestore_lightning.data import ImageFolderDataModule
-    from eqrestore_lightning.training import evaluate_shifts, load_classifier, shift_table
+    from eqrestore_lightning.training import (
+        evaluate_rotations,
+        evaluate_shifts,
+        load_classifier,
+        rotation_table,
+        shift_table,
+    )
     from eqrestore_lightning.transforms import RestoreTransform
 
     data = ImageFolderDataModule(images, image_size=image_size, grayscale=grayscale)
@@ -168,16 +176,28 @@ def evaluate(
     dataset = data.read(images / "test" if (images / "test").is_dir() else images)
     if not data.classes:
         raise ValueError(f"Expected a folder for each class in {images}, but found only images.")
-    network = load_classifier(classifier)
-    results = evaluate_shifts(
-        network.to("cuda" if torch.cuda.is_available() else "cpu"),
-        dataset.loader(batch_size),
-        restorers={"restored": RestoreTransform(restorer, min_margin=min_margin)},
-        max_shifts=range(max_shift + 1),
-        kind=kind,
-        seed=seed,
-    )
-    print(f"{len(dataset)} images of {len(data.classes)} classes\n\n{shift_table(results)}")  # noqa: T201
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    network = load_classifier(classifier).to(device)
+    restore = RestoreTransform(restorer, min_margin=min_margin).to(device)
+    batches, restorers = dataset.loader(batch_size), {"restored": restore}
+    if kind == "rotation":
+        shifts = max_shift if "down" in restore.estimator.element_names else 0
+        turned = evaluate_rotations(
+            network, batches, restorers=restorers, max_shift=shifts, seed=seed
+        )
+        table = rotation_table(turned)
+    else:
+        table = shift_table(
+            evaluate_shifts(
+                network,
+                batches,
+                restorers=restorers,
+                max_shifts=range(max_shift + 1),
+                kind=kind,
+                seed=seed,
+            )
+        )
+    print(f"{len(dataset)} images of {len(data.classes)} classes\n\n{table}")  # noqa: T201
 
 
 def _names_a_file(args: Sequence[str]) -> bool:

@@ -1,7 +1,8 @@
 """What the recipes for rotations share: turned data, accuracy against angle, and pictures."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import torch
@@ -12,12 +13,9 @@ from matplotlib import pyplot as plt
 from torch import Tensor, nn
 
 from eqrestore_lightning import RestoreTransform, rotate
-from eqrestore_lightning.training import draw_for_batch
+from eqrestore_lightning.training import RotationResult, draw_for_batch
 
 mpl.use("Agg")
-
-ANGLES = tuple(range(0, 360, 15))
-Way = Callable[[Tensor], Tensor]
 
 
 class Turned(Augmented):
@@ -33,58 +31,18 @@ class Turned(Augmented):
         return rotate(images, angle.to(images.device))
 
 
-@torch.no_grad()
-def share_right(
-    images: Tensor,
-    labels: Tensor,
-    angle: Tensor,
-    ways: Mapping[str, Way],
-    *,
-    batch_size: int = 500,
-) -> dict[str, float]:
-    """Turn images, and count how often each way to classify them is right.
-
-    Args:
-        images: uint8 of shape `(num_images, channels, height, width)`.
-        labels: int64 of shape `(num_images,)`.
-        angle: Degrees, floating of shape `(num_images,)`.
-        ways: Name to a function from turned images of 0…1 to logits.
-        batch_size: Images at a time.
-
-    Returns:
-        Name to percent.
-    """
-    right = dict.fromkeys(ways, 0)
-    parts = zip(*(torch.split(each, batch_size) for each in (images, labels, angle)), strict=True)
-    for some_images, some_labels, some_angles in parts:
-        turned = rotate(some_images.float() / 255, some_angles)
-        for name, way in ways.items():
-            right[name] += int((way(turned).argmax(1) == some_labels).sum())
-    return {name: 100 * count / len(images) for name, count in right.items()}
-
-
-def by_angle(
-    images: Tensor, labels: Tensor, ways: Mapping[str, Way], angles: Sequence[float] = ANGLES
-) -> dict[str, list[float]]:
-    """Give the accuracy of each way at each angle, percent."""
-    rows: dict[str, list[float]] = {name: [] for name in ways}
-    for angle in angles:
-        shares = share_right(images, labels, torch.full((len(images),), float(angle)), ways)
-        for name, share in shares.items():
-            rows[name].append(share)
-    return rows
-
-
 def random_angles(count: int, *, seed: int) -> Tensor:
     """Draw angles uniformly, degrees."""
     return 360 * torch.rand(count, generator=torch.Generator().manual_seed(seed))
 
 
-def draw_curves(path: Path, rows: Mapping[str, Sequence[float]], title: str) -> Path:
+def draw_curves(
+    path: Path, angles: Sequence[float], rows: Mapping[str, Sequence[float]], title: str
+) -> Path:
     """Draw accuracy against angle, a line for each way."""
     figure, axis = plt.subplots(figsize=(7, 4))
     for name, values in rows.items():
-        axis.plot(ANGLES[: len(values)], values, ".-", label=name)
+        axis.plot(angles, values, ".-", label=name)
     axis.set(xlabel="turned by, degrees", ylabel="accuracy, %", title=title, ylim=(0, 101))
     axis.set_xticks(range(0, 360, 45))
     axis.legend(fontsize=8)
@@ -145,21 +103,43 @@ def draw_turned(
 
 
 def add_curves(
-    recipe: Recipe, title: str, rows: Mapping[str, Sequence[float]], picture: Path
+    recipe: Recipe, title: str, results: Sequence[RotationResult], picture: Path
 ) -> None:
     """Print accuracy against angle, keep it, and log it as table, curves, chart and picture."""
+    fixed = [result for result in results if result.angle is not None]
+    angles = [result.angle or 0 for result in fixed if result.restorer == fixed[0].restorer]
+    rows = {
+        name: [100 * result.accuracy for result in fixed if result.restorer == name]
+        for name in dict.fromkeys(result.restorer for result in fixed)
+    }
     lines = [
-        {"turned by, degrees": angle, **dict(zip(rows, values, strict=True))}
-        for angle, values in zip(ANGLES, zip(*rows.values(), strict=True), strict=True)
+        {"turned by, degrees": f"{angle:g}", **dict(zip(rows, values, strict=True))}
+        for angle, values in zip(angles, zip(*rows.values(), strict=True), strict=True)
     ]
     recipe.add_rows(title, lines)
     run = recipe.logger.experiment
     run.define_metric("angle/*", step_metric="angle/degrees")
-    for angle, line in zip(ANGLES, lines, strict=True):
-        values = {f"angle/{name}": line[name] for name in rows}
-        run.log({"angle/degrees": angle, **values})
+    for angle, line in zip(angles, lines, strict=True):
+        run.log({"angle/degrees": angle, **{f"angle/{name}": line[name] for name in rows}})
     chart = wandb.plot.line_series(
-        ANGLES, list(rows.values()), keys=list(rows), title=title, xname="degrees"
+        angles, list(rows.values()), keys=list(rows), title=title, xname="degrees"
     )
     run.log({f"charts/{title}": chart})
-    recipe.add_picture(draw_curves(picture, rows, title))
+    recipe.add_picture(draw_curves(picture, angles, rows, title))
+
+
+def accuracy_rows(results: Sequence[RotationResult]) -> list[dict[str, Any]]:
+    """Give a row for each restorer: accuracy upright and over random angles, and consistency."""
+    return [
+        {
+            "": any_angle.restorer,
+            "upright": 100 * upright.accuracy,
+            "any angle": 100 * any_angle.accuracy,
+            "same class under two angles": 100 * any_angle.consistency,
+        }
+        for upright, any_angle in zip(
+            [result for result in results if result.angle == 0],
+            [result for result in results if result.angle is None],
+            strict=True,
+        )
+    ]

@@ -1,11 +1,11 @@
 """Measure a restorer of rotations on MNIST."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from _rotation import Way, by_angle, random_angles, share_right
+from _rotation import random_angles
 from _rotation_baselines import Canonical, gradient_orientation, mass_direction, principal_axis
 from torch import Tensor, nn
 
@@ -15,11 +15,13 @@ from eqrestore_lightning import (
     RotationEstimator,
     RotoTranslationEstimator,
     circular_shift,
-    random_shift,
+    evaluate_rotations,
     rotate,
     to_polar,
 )
+from eqrestore_lightning.data import ImageTensors
 from eqrestore_lightning.functional import angle_error
+from eqrestore_lightning.training import RotationResult
 
 
 @dataclass
@@ -62,19 +64,14 @@ class Judge:
         self.restore = RestoreTransform(trained.rotation)
         self._turned, self._angle = torch.empty(0), torch.empty(0)
         self.restore_both = RestoreTransform(trained.both)
-        self.ways: dict[str, Way] = {
-            "no restorer": trained.classifier,
-            "restored": self._behind(self._restore),
-            "restored, grid angles only": self._behind(self._restore_on_grid),
-            "restored, shift and angle": self._behind(self.restore_both),
-            "centre of mass": self._behind(Canonical(mass_direction, upright)),
-            "principal axis": self._behind(Canonical(principal_axis, upright)),
-            "gradient orientation": self._behind(Canonical(gradient_orientation, upright)),
-            "classifier trained on turned images": trained.augmented,
+        self.restorers: dict[str, Callable[[Tensor], Tensor]] = {
+            "restored": self._restore,
+            "restored, grid angles only": self._restore_on_grid,
+            "restored, shift and angle": self.restore_both,
+            "centre of mass": Canonical(mass_direction, upright),
+            "principal axis": Canonical(principal_axis, upright),
+            "gradient orientation": Canonical(gradient_orientation, upright),
         }
-
-    def _behind(self, move: Callable[[Tensor], Tensor]) -> Way:
-        return lambda x: self.trained.classifier(move(x))
 
     def _estimate(self, x: Tensor) -> Tensor:
         """Estimate angles, once for all ways that ask for the same images one after another."""
@@ -93,33 +90,25 @@ class Judge:
         """Draw one angle for each image."""
         return random_angles(len(self.images), seed=self.seed + offset)
 
-    def over_angles(self) -> dict[str, list[float]]:
-        """Accuracy at each of `ANGLES`, percent, of every fourth image."""
-        return by_angle(self.images[::4], self.labels[::4], self.ways)
+    def over_angles(self) -> list[RotationResult]:
+        """What becomes of every fourth image, turned by 0, 15, …, 345°."""
+        return self._evaluate(4, range(0, 360, 15))
 
-    @torch.no_grad()
-    def accuracy(self) -> list[dict[str, Any]]:
-        """Accuracy upright, and over two random angles each, and whether both give one class."""
-        upright = share_right(self.images, self.labels, torch.zeros(len(self.images)), self.ways)
-        right, same = dict.fromkeys(self.ways, 0), dict.fromkeys(self.ways, 0)
-        others = torch.split(self.angles(1), 500)
-        for (images, labels, one), other in zip(self._batches(self.angles()), others, strict=True):
-            turned = [rotate(images.float() / 255, angle) for angle in (one, other)]
-            found = [{name: way(x).argmax(1) for name, way in self.ways.items()} for x in turned]
-            for name in self.ways:
-                first, second = (classes[name] for classes in found)
-                right[name] += int((first == labels).sum() + (second == labels).sum())
-                same[name] += int((first == second).sum())
-        count = len(self.images)
-        return [
-            {
-                "": name,
-                "upright": upright[name],
-                "any angle": 50 * right[name] / count,
-                "same class under two angles": 100 * same[name] / count,
-            }
-            for name in self.ways
-        ]
+    def accuracy(self) -> list[RotationResult]:
+        """What becomes of all images upright, and turned by random angles."""
+        return self._evaluate(1, [0])
+
+    def _evaluate(self, every: int, angles: Sequence[float]) -> list[RotationResult]:
+        images = ImageTensors(self.images[::every], self.labels[::every])
+        options: dict[str, Any] = {"angles": angles, "seed": self.seed}
+        frozen = evaluate_rotations(
+            self.trained.classifier, images.loader(500), restorers=self.restorers, **options
+        )
+        augmented = evaluate_rotations(
+            self.trained.augmented, images.loader(500), restorers={}, **options
+        )
+        name = "classifier trained on turned images"
+        return frozen + [replace(result, restorer=name) for result in augmented]
 
     @torch.no_grad()
     def gate(self, margins: Sequence[float] = (0, 0.5, 1, 2, 4, 8)) -> list[dict[str, Any]]:
@@ -192,16 +181,27 @@ class Judge:
             )
         return rows
 
-    @torch.no_grad()
     def quarter_rows(self) -> list[dict[str, Any]]:
-        """Accuracy on images at a random one of the four quarter turns."""
-        angle = 90 * torch.floor(self.angles(5) / 90)
-        ways: dict[str, Way] = {
-            "no restorer": self.trained.classifier,
-            **{name: self._behind(way) for name, way in self._quarter_restorers().items()},
-        }
-        shares = share_right(self.images, self.labels, angle, ways)
-        return [{"": name, "accuracy, %": share} for name, share in shares.items()]
+        """Accuracy over all four quarter turns of every image."""
+        images = ImageTensors(self.images, self.labels).loader(500)
+        results = evaluate_rotations(
+            self.trained.classifier,
+            images,
+            restorers=self._quarter_restorers(),
+            angles=(0, 90, 180, 270),
+        )
+        return [
+            {
+                "": name,
+                "accuracy, %": 25
+                * sum(
+                    result.accuracy
+                    for result in results
+                    if result.restorer == name and result.angle is not None
+                ),
+            }
+            for name in dict.fromkeys(result.restorer for result in results)
+        ]
 
     def _quarter_restorers(self) -> dict[str, RestoreTransform]:
         return {
@@ -217,24 +217,24 @@ class Judge:
             different += int(torch.stack(unequal).any(0).sum())
         return different
 
-    @torch.no_grad()
     def roto_translation(self) -> list[dict[str, Any]]:
-        """Accuracy on images turned by any angle, and then shifted circularly by any amount."""
-        generator = torch.Generator().manual_seed(self.seed)
-        shifts = random_shift(len(self.images), 16, generator=generator)
-        right = torch.zeros(2, 2)
-        for (images, labels, angles), shift in zip(
-            self._batches(self.angles(3)), torch.split(shifts, 500), strict=True
-        ):
-            turned = rotate(images.float() / 255, angles)
-            for column, x in enumerate((circular_shift(turned, shift), turned)):
-                for row, y in enumerate((x, self.restore_both(x))):
-                    right[row, column] += (self.trained.classifier(y).argmax(1) == labels).sum()
+        """Accuracy on images turned by any angle, then shifted circularly by any amount."""
+        images = ImageTensors(self.images, self.labels).loader(500)
+        results = evaluate_rotations(
+            self.trained.classifier,
+            images,
+            restorers={"restored": self.restore_both},
+            angles=(),
+            max_shift=16,
+            seed=self.seed,
+        )
         return [
-            {"": name, "turned and shifted": shifted, "turned only": only}
-            for name, (shifted, only) in zip(
-                ("no restorer", "restored"), (100 * right / len(self.images)).tolist(), strict=True
-            )
+            {
+                "": result.restorer,
+                "turned and shifted": 100 * result.accuracy,
+                "same class under two motions": 100 * result.consistency,
+            }
+            for result in results
         ]
 
     def _batches(self, angle: Tensor) -> Any:

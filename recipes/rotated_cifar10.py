@@ -15,7 +15,7 @@ import lightning as L
 import torch
 from _measure import spread
 from _recipe import DATA, Recipe, is_rank_zero
-from _rotation import Way, add_curves, by_angle, draw_turned, random_angles, share_right
+from _rotation import accuracy_rows, add_curves, draw_turned, random_angles
 from jsonargparse import auto_cli
 from torch import Tensor
 
@@ -25,8 +25,10 @@ from eqrestore_lightning import (
     RestorerModule,
     RestoreTransform,
     RotationEstimator,
+    evaluate_rotations,
     rotate,
 )
+from eqrestore_lightning.data import ImageTensors
 from eqrestore_lightning.functional import angle_error
 
 NETWORK: dict[str, Any] = {
@@ -109,22 +111,20 @@ def report(
     seconds: float,
 ) -> None:
     """Measure, print, draw and log everything."""
-    ways: dict[str, Way] = {
-        "no restorer": classifier,
-        "restored": lambda x: classifier(restore(x)),
-    }
-    rows = by_angle(images, labels, ways)
-    add_curves(recipe, "accuracy against angle", rows, recipe.output / "accuracy.png")
+    results = evaluate_rotations(
+        classifier,
+        ImageTensors(images, labels).loader(500),
+        restorers={"restored": restore},
+        seed=recipe.seed,
+    )
+    add_curves(recipe, "accuracy against angle", results, recipe.output / "accuracy.png")
     angle = random_angles(len(images), seed=recipe.seed)
     back = rotate(rotate(images, angle), -angle, fill=NETWORK["fill"])
-    none = torch.zeros(len(images))
-    any_angle = share_right(images, labels, angle, ways)
-    told = share_right(back, labels, none, {"": classifier})[""]
-    recipe.add_rows(
-        "accuracy",
-        [{"": name, "any angle": any_angle[name], "upright": rows[name][0]} for name in ways]
-        + [{"": "told the angle", "any angle": told, "upright": rows["no restorer"][0]}],
+    told, *_ = evaluate_rotations(
+        classifier, ImageTensors(back, labels).loader(500), restorers={}, angles=[0]
     )
+    recipe.add_rows("accuracy", accuracy_rows(results))
+    recipe.add_rows("told the angle", [{"accuracy, %": 100 * told.accuracy}])
     found = torch.cat(
         [
             restore.estimate(rotate(some, angles))[:, 0]

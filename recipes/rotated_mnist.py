@@ -19,7 +19,7 @@ from typing import Any
 import lightning as L
 import torch
 from _recipe import DATA, Recipe, is_rank_zero
-from _rotation import Turned, add_curves, draw_turned
+from _rotation import Turned, accuracy_rows, add_curves, draw_turned
 from _rotation_judge import Judge, Trained
 from jsonargparse import auto_cli
 
@@ -179,7 +179,7 @@ def report(recipe: Recipe, judge: Judge, *, bundle: bool) -> None:
     recipe.add_picture(
         draw_turned(picture, judge.images[:4], judge.restore, judge.trained.classifier)
     )
-    accuracy = judge.accuracy()
+    accuracy = accuracy_rows(judge.accuracy())
     recipe.add_rows("accuracy", accuracy)
     recipe.add_rows("gate", judge.gate())
     _add_angles(recipe, judge)

@@ -153,6 +153,14 @@ def test_evaluate_takes_checkpoints_and_names(digits, tmp_path, capsys, monkeypa
         printed = capsys.readouterr().out
         assert "60 images of 10 classes" in printed
         assert "| shifts up to, pixels | 0 | 1 | 2 |" in printed
+    weights = tmp_path / "rotation.safetensors"
+    save_estimator(RotationEstimator(1, (32, 32), num_angles=24, kernel_size=3), weights)
+    turn = ["evaluate", "test_cli:bright", str(digits), str(weights), "--grayscale=true"]
+    cli.eqrestore([*turn, "--kind=rotation"])
+    printed = capsys.readouterr().out
+    assert "| turned by, degrees | accuracy, no restorer | accuracy, restored |" in printed
+    assert "\n| 345 | " in printed
+    assert "to find shifts alone, but it finds (angle)" in _fails(capsys, *turn)
     for path in list(digits.rglob("*.png")):
         path.rename(digits / path.name)
     message = _fails(capsys, "evaluate", "test_cli:bright", digits, "digits", *options)

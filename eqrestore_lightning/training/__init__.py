@@ -10,6 +10,11 @@ from eqrestore_lightning.training._evaluate import (
     evaluate_shifts,
     shift_table,
 )
+from eqrestore_lightning.training._evaluate_rotations import (
+    RotationResult,
+    evaluate_rotations,
+    rotation_table,
+)
 from eqrestore_lightning.training._launch import trainer_options
 from eqrestore_lightning.training._restorer import Fill, RestorerModule
 
@@ -19,12 +24,15 @@ __all__ = [
     "RestoredImageGrid",
     "Restorer",
     "RestorerModule",
+    "RotationResult",
     "ShiftKind",
     "ShiftResult",
     "draw_for_batch",
+    "evaluate_rotations",
     "evaluate_shifts",
     "load_classifier",
     "restored_image_grid",
+    "rotation_table",
     "shift_table",
     "step_generator",
     "trainer_options",

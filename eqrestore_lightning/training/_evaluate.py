@@ -78,7 +78,7 @@ def evaluate_shifts(
 
     Raises:
         ValueError: If there are no images, a label has no logit, a restorer is called
-            `"no restorer"`, or `kind` is another word.
+            `"no restorer"` or finds other things than shifts, or `kind` is another word.
 
     Source: Table 1 of the paper; consistency as in Zhang, 2019, and Chaman and Dokmanić, 2021.
     """
@@ -104,6 +104,15 @@ def evaluate_shifts(
     ]
 
 
+def check_labels(labels: Tensor, logits: Tensor) -> None:
+    """Refuse labels that have no logit."""
+    if len(labels) and int(labels.max()) >= logits.shape[1]:
+        raise ValueError(
+            f"Expected labels below the number of logits, {logits.shape[1]}, "
+            f"but got {int(labels.max())}."
+        )
+
+
 class _Judge:
     """Count what becomes of batch after batch."""
 
@@ -120,6 +129,7 @@ class _Judge:
         self.estimates: dict[str, Callable[[Tensor], Tensor]] = {NO_RESTORER: _no_shift}
         for name, restorer in restorers.items():
             if isinstance(restorer, RestoreTransform):
+                _check_finds_shifts(name, restorer)
                 restorer = copy.deepcopy(restorer).to(device).estimate
             self.estimates[name] = restorer
         self.kind = kind
@@ -133,11 +143,7 @@ class _Judge:
         dims = images.ndim - 2
         unshifted = self._move(images, torch.zeros(len(images), dims, dtype=torch.int64))
         logits = self.classifier(unshifted)
-        if len(labels) and int(labels.max()) >= logits.shape[1]:
-            raise ValueError(
-                f"Expected labels below the number of logits, {logits.shape[1]}, "
-                f"but got {int(labels.max())}."
-            )
+        check_labels(labels, logits)
         known = [(unshifted, logits.argmax(1))]
         references = {}
         for name, estimate in self.estimates.items():
@@ -191,6 +197,15 @@ class _Judge:
         expected = torch.zeros_like(estimated) if self.kind == "crop" else shift.to(estimated)
         sizes = torch.tensor(size, device=estimated.device)
         return ((estimated - expected) % sizes == 0).all(1)
+
+
+def _check_finds_shifts(name: str, restorer: RestoreTransform) -> None:
+    found = restorer.estimator.element_names
+    if not set(found) <= {"deep", "down", "right"}:
+        raise ValueError(
+            f"Expected the restorer {name!r} to find shifts alone, but it finds "
+            f"({', '.join(found)}); `evaluate_rotations` takes those."
+        )
 
 
 def _no_shift(x: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from eqrestore_lightning.functional import circular_shift, random_shift, rotate
+from eqrestore_lightning.functional import circular_shift, random_shift, rotate, zero_fill_shift
 from eqrestore_lightning.nn import (
     RotationEstimator,
     RotoTranslationEstimator,
@@ -107,3 +107,30 @@ def test_rejections(parts):
         RotoTranslationEstimator.join(translation, other)
     with pytest.raises(ValueError, match="Expected `spatial_size` to be two sizes"):
         RotoTranslationEstimator(1, (12,), translation=TRANSLATION, rotation=ROTATION)
+
+
+def test_training_scores_are_the_exact_ones_up_to_rounding(estimator):
+    x = torch.rand(5, 1, 12, 14)
+    assert_close(estimator(x).double(), estimator.exact_scores(x), rtol=1e-4, atol=1e-4)
+    estimator(x).square().sum().backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in estimator.parameters())
+
+
+def test_elements_are_applied_undone_and_told_apart_by_the_loss(parts, estimator):
+    x = torch.rand(6, 1, 12, 14)
+    element = estimator.random_element(6, max_shift=4)
+    assert element.shape == (6, 3)
+    assert element[:, :2].abs().max() <= 4
+    assert element[:, 2].unique().numel() == 6
+    assert torch.equal(element[:, :2], element[:, :2].round())
+    assert estimator.periods == (12, 14, 360)
+    shift, angle = element[:, :2].long(), element[:, 2]
+    moved = estimator.apply_element(x, element)
+    assert torch.equal(moved, circular_shift(rotate(x, angle), shift))
+    filled = estimator.apply_element(x, element, shift=zero_fill_shift)
+    assert torch.equal(filled, zero_fill_shift(rotate(x, angle), shift))
+    scores = estimator(moved)
+    translation, rotation = parts
+    shifts, angles = scores[:, : 12 * 14].reshape(6, 12, 14), scores[:, 12 * 14 :]
+    both = translation.loss(shifts, shift) + rotation.loss(angles, element[:, 2:])
+    assert_close(estimator.loss(scores, element), both)

@@ -4,7 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from eqrestore_lightning import RestoreTransform, TranslationEstimator, evaluate_shifts
+from eqrestore_lightning import (
+    RestoreTransform,
+    RotationEstimator,
+    TranslationEstimator,
+    evaluate_shifts,
+)
 from eqrestore_lightning.functional import circular_shift, random_shift
 from eqrestore_lightning.training import shift_table
 
@@ -145,3 +150,10 @@ def test_rejections():
         evaluate_shifts(_TopLeft(), _data(), restorers={}, kind="mirror")
     with pytest.raises(ValueError, match="Expected another name for a restorer"):
         evaluate_shifts(_TopLeft(), _data(), restorers={"no restorer": restore})
+
+
+def test_restorers_of_rotations_are_sent_elsewhere():
+    restore = RestoreTransform(RotationEstimator(1, (8, 8), num_radii=3, num_angles=12))
+    message = "Expected the restorer 'r' to find shifts alone, but it finds (angle); `evaluate_rot"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        evaluate_shifts(_TopLeft(), _data(), restorers={"r": restore})

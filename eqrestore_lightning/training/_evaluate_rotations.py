@@ -1,0 +1,142 @@
+"""Judge a classifier under rotations, with and without restorers in front."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from eqrestore_lightning.functional import Fill, circular_shift, random_shift, rotate
+from eqrestore_lightning.training._evaluate import NO_RESTORER, check_labels
+
+
+@dataclass(frozen=True)
+class RotationResult:
+    """What became of a data set turned by an angle, or by random angles, behind one restorer.
+
+    Attributes:
+        restorer: Its name.
+        angle: Degrees, counter-clockwise; `None` for random angles.
+        accuracy: Share of images classified rightly, from 0 to 1; for random angles under two.
+        consistency: Share of images put into the same class as the upright image; for random angles
+            into the same class under both.
+    """
+
+    restorer: str
+    angle: float | None
+    accuracy: float
+    consistency: float
+
+
+@torch.no_grad()
+def evaluate_rotations(
+    classifier: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    *,
+    restorers: Mapping[str, Callable[[Tensor], Tensor]],
+    angles: Sequence[float] = tuple(range(0, 360, 15)),
+    max_shift: int = 0,
+    fill: Fill = "zeros",
+    seed: int = 0,
+    progress: bool = True,
+) -> list[RotationResult]:
+    """Measure a classifier on the same images turned by several angles, and by random ones.
+
+    Args:
+        classifier: From images to logits `(batch, num_classes)`; put into eval mode for the while.
+        batches: Images `(batch, channels, height, width)`, upright, and labels `(batch,)`, gone
+            through once.
+        restorers: Name to what is put in front: a `RestoreTransform`, or another function from
+            images to images.
+        angles: Degrees, counter-clockwise as displayed.
+        max_shift: Turned images are shifted circularly as well, by up to this many pixels along
+            each axis, each by its own shift.
+        fill: What enters at the corners of a turned image, see `rotate`.
+        seed: Decides random angles and shifts.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        For each of `angles`, then for random ones (`angle` is `None`), one result without restorer
+        and one for each restorer.
+
+    Raises:
+        ValueError: If there are no images, a label has no logit, or a restorer is called
+            `"no restorer"`.
+
+    Source: own.
+    """
+    if NO_RESTORER in restorers:
+        raise ValueError(f"Expected another name for a restorer than {NO_RESTORER!r}.")
+    ways: dict[str, Callable[[Tensor], Tensor]] = {NO_RESTORER: nn.Identity(), **restorers}
+    device = next((tensor.device for tensor in classifier.parameters()), torch.device("cpu"))
+    generator = torch.Generator().manual_seed(seed)
+    counts = torch.zeros(len(angles) + 1, len(ways), 2, dtype=torch.float64)
+    total = 0
+
+    def move(images: Tensor, angle: Tensor) -> Tensor:
+        turned = rotate(images, angle.to(images.device), fill=fill)
+        if max_shift == 0:
+            return turned
+        shift = random_shift(len(images), max_shift, generator=generator)
+        return circular_shift(turned, shift.to(images.device))
+
+    def classify(images: Tensor, labels: Tensor) -> list[Tensor]:
+        logits = [classifier(way(images)) for way in ways.values()]
+        check_labels(labels, logits[0])
+        return [each.argmax(1) for each in logits]
+
+    was_training = classifier.training
+    classifier.eval()
+    try:
+        for batch in tqdm(batches, desc="Evaluating", disable=not progress, leave=False):
+            images, labels = (tensor.to(device) for tensor in batch)
+            upright = classify(images, labels)
+            for row, angle in enumerate(angles):
+                turned = move(images, torch.full((len(images),), float(angle)))
+                found = classify(turned, labels)
+                for column, classes in enumerate(found):
+                    counts[row, column, 0] += (classes == labels).sum().item()
+                    counts[row, column, 1] += (classes == upright[column]).sum().item()
+            one, other = (
+                classify(move(images, 360 * torch.rand(len(images), generator=generator)), labels)
+                for _ in range(2)
+            )
+            for column, (first, second) in enumerate(zip(one, other, strict=True)):
+                right = (first == labels).sum() + (second == labels).sum()
+                counts[-1, column, 0] += right.item() / 2
+                counts[-1, column, 1] += (first == second).sum().item()
+            total += len(images)
+    finally:
+        classifier.train(was_training)
+    if total == 0:
+        raise ValueError("Expected `batches` to hold images, but got none.")
+    return [
+        RotationResult(name, angle, *(counts[row, column] / total).tolist())
+        for row, angle in enumerate([*map(float, angles), None])
+        for column, name in enumerate(ways)
+    ]
+
+
+def rotation_table(results: Sequence[RotationResult]) -> str:
+    """Lay results out as a Markdown table, percent, one row for each angle.
+
+    Args:
+        results: What `evaluate_rotations` gave.
+
+    >>> print(rotation_table([RotationResult("no restorer", 90.0, 0.25, 0.2),
+    ...                       RotationResult("no restorer", None, 0.5, 0.4)]))
+    | turned by, degrees | accuracy, no restorer | same class, no restorer |
+    |---|---|---|
+    | 90 | 25.00 | 20.00 |
+    | any | 50.00 | 40.00 |
+    """
+    names = list(dict.fromkeys(result.restorer for result in results))
+    heads = [f"{measure}, {name}" for measure in ("accuracy", "same class") for name in names]
+    lines = [f"| turned by, degrees | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    for angle in dict.fromkeys(result.angle for result in results):
+        row = [result for result in results if result.angle == angle]
+        values = [result.accuracy for result in row] + [result.consistency for result in row]
+        label = "any" if angle is None else f"{angle:g}"
+        lines.append(f"| {label} | {' | '.join(f'{100 * value:.2f}' for value in values)} |")
+    return "\n".join(lines)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from eqrestore_lightning.functional import circular_shift, scores_to_shift
+from eqrestore_lightning.functional import Fill, circular_shift, scores_to_shift
 from eqrestore_lightning.nn._base import ShiftFunction, TrainableEstimator
 from eqrestore_lightning.nn._estimator import TranslationEstimator
 from eqrestore_lightning.nn._rotation import RotationEstimator
@@ -59,34 +59,6 @@ class RotoTranslationEstimator(TrainableEstimator):
         self.translation = TranslationEstimator(in_channels, spatial_size, **translation)
         self.spatial_size = self.translation.spatial_size
 
-    @classmethod
-    def join(
-        cls, translation: TranslationEstimator, rotation: RotationEstimator
-    ) -> "RotoTranslationEstimator":
-        """Join trained estimators; weights are copied.
-
-        Args:
-            translation: Finds turned images.
-            rotation: Finds the angle of images in their place.
-
-        Raises:
-            ValueError: If they are for images of different shapes.
-        """
-        shapes = [(part.in_channels, part.spatial_size) for part in (translation, rotation)]
-        if shapes[0] != shapes[1]:
-            raise ValueError(
-                f"Expected `rotation` to take images of shape {shapes[0]}, as `translation`, "
-                f"but got {shapes[1]}."
-            )
-        joined = cls(
-            *shapes[0],
-            translation=_options(translation.config),
-            rotation=_options(rotation.config),
-        )
-        joined.translation.load_state_dict(translation.state_dict())
-        joined.rotation.load_state_dict(rotation.state_dict())
-        return joined
-
     @property
     def config(self) -> dict[str, Any]:
         """Arguments that build an estimator of the same shape, in plain JSON types."""
@@ -96,6 +68,15 @@ class RotoTranslationEstimator(TrainableEstimator):
             "translation": _options(self.translation.config),
             "rotation": _options(self.rotation.config),
         }
+
+    @property
+    def fill(self) -> Fill:
+        """What enters at the corners of a restored image, see `rotate`; it may be set."""
+        return self.rotation.fill
+
+    @fill.setter
+    def fill(self, fill: Fill) -> None:
+        self.rotation.fill = fill
 
     @property
     def element_names(self) -> tuple[str, ...]:

@@ -1,30 +1,19 @@
 import json
-import re
 
 import pytest
 import torch
 from torch.testing import assert_close
 
 from eqrestore_lightning.functional import circular_shift, random_shift, rotate, zero_fill_shift
-from eqrestore_lightning.nn import (
-    RotationEstimator,
-    RotoTranslationEstimator,
-    TranslationEstimator,
-)
+from eqrestore_lightning.nn import RotoTranslationEstimator
 
 TRANSLATION = {"hidden_channels": [3], "kernel_size": [5, 1], "bias": True}
 ROTATION = {"num_radii": 4, "num_angles": 12, "hidden_channels": [4], "kernel_size": [5, 1]}
 
 
 @pytest.fixture
-def parts():
-    size = (1, (12, 14))
-    return TranslationEstimator(*size, **TRANSLATION), RotationEstimator(*size, **ROTATION)
-
-
-@pytest.fixture
-def estimator(parts):
-    return RotoTranslationEstimator.join(*parts)
+def estimator():
+    return RotoTranslationEstimator(1, (12, 14), translation=TRANSLATION, rotation=ROTATION)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
@@ -39,8 +28,8 @@ def test_every_shift_is_restored_to_the_same_image(estimator, dtype):
     assert torch.equal(estimator.margin(scores), estimator.margin(scores)[:1].expand(len(places)))
 
 
-def test_the_angle_is_that_of_the_centred_image(parts, estimator):
-    translation, rotation = parts
+def test_the_angle_is_that_of_the_centred_image(estimator):
+    translation, rotation = estimator.translation, estimator.rotation
     x = torch.rand(5, 1, 12, 14)
     scores = estimator.exact_scores(x)
     assert scores.shape == (5, 12 * 14 + 12)
@@ -62,17 +51,13 @@ def test_the_angle_is_that_of_the_centred_image(parts, estimator):
     assert set(estimator.undo_mask(labels, element).unique().tolist()) <= {0, 50, 100}
 
 
-def test_joined_parts_are_copies_and_save_their_configuration(parts, estimator):
+def test_the_configuration_builds_the_same(estimator):
     config = json.loads(json.dumps(estimator.config))
     twin = RotoTranslationEstimator(**config)
     twin.load_state_dict(estimator.state_dict())
     x = torch.rand(4, 1, 12, 14)
     before = estimator.exact_scores(x)
     assert torch.equal(twin.exact_scores(x), before)
-    for part in parts:
-        for parameter in part.parameters():
-            parameter.data.zero_()
-    assert torch.equal(estimator.exact_scores(x), before)
     estimator.scale_scores(2.0)
     assert_close(estimator.exact_scores(x), 2 * before)
     assert estimator.element_names == ("down", "right", "angle")
@@ -96,15 +81,7 @@ def test_shifts_are_followed_exactly(estimator):
     assert torch.equal(after[:, 2], before[:, 2])
 
 
-def test_rejections(parts):
-    translation, _ = parts
-    other = RotationEstimator(1, (14, 14), **ROTATION)
-    message = (
-        "Expected `rotation` to take images of shape (1, (12, 14)), as `translation`, "
-        "but got (1, (14, 14))."
-    )
-    with pytest.raises(ValueError, match=re.escape(message)):
-        RotoTranslationEstimator.join(translation, other)
+def test_rejections():
     with pytest.raises(ValueError, match="Expected `spatial_size` to be two sizes"):
         RotoTranslationEstimator(1, (12,), translation=TRANSLATION, rotation=ROTATION)
 
@@ -116,7 +93,7 @@ def test_training_scores_are_the_exact_ones_up_to_rounding(estimator):
     assert all(parameter.grad.abs().sum() > 0 for parameter in estimator.parameters())
 
 
-def test_elements_are_applied_undone_and_told_apart_by_the_loss(parts, estimator):
+def test_elements_are_applied_undone_and_told_apart_by_the_loss(estimator):
     x = torch.rand(6, 1, 12, 14)
     element = estimator.random_element(6, max_shift=4)
     assert element.shape == (6, 3)
@@ -130,7 +107,17 @@ def test_elements_are_applied_undone_and_told_apart_by_the_loss(parts, estimator
     filled = estimator.apply_element(x, element, shift=zero_fill_shift)
     assert torch.equal(filled, zero_fill_shift(rotate(x, angle), shift))
     scores = estimator(moved)
-    translation, rotation = parts
+    translation, rotation = estimator.translation, estimator.rotation
     shifts, angles = scores[:, : 12 * 14].reshape(6, 12, 14), scores[:, 12 * 14 :]
     both = translation.loss(shifts, shift) + rotation.loss(angles, element[:, 2:])
     assert_close(estimator.loss(scores, element), both)
+
+
+def test_corners_are_filled_as_asked(estimator):
+    x = 1 + torch.rand(4, 1, 12, 14)
+    element = torch.tensor([[2.0, 3.0, 45.0]]).expand(4, 3)
+    assert estimator.fill == "zeros"
+    assert (estimator.undo(x, element) == 0).any()
+    estimator.fill = "border"
+    assert (estimator.undo(x, element) >= 1).all()
+    assert estimator.config["rotation"]["fill"] == "border"

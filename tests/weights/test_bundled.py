@@ -81,9 +81,6 @@ def test_mnist_rotation_finds_angles_and_is_the_same_for_quarter_turns(mnist_roo
         assert torch.equal(restore(torch.rot90(images, quarters, (2, 3))), restore(images))
 
 
-@pytest.mark.skipif(
-    "mnist-roto-translation" not in bundled_weights(), reason="these weights are not bundled yet"
-)
 def test_mnist_roto_translation_finds_both_and_is_the_same_for_every_shift(mnist_root):
     restore = RestoreTransform("mnist-roto-translation")
     images = MNISTDataModule(mnist_root).dataset("test").images[:500]

@@ -12,7 +12,7 @@ from _recipe import Recipe
 from matplotlib import pyplot as plt
 from torch import Tensor, nn
 
-from eqrestore_lightning import RestoreTransform, rotate
+from eqrestore_lightning import RestoreTransform, circular_shift, random_shift, rotate
 from eqrestore_lightning.training import RotationResult, draw_for_batch
 
 mpl.use("Agg")
@@ -55,7 +55,12 @@ def draw_curves(
 
 @torch.no_grad()
 def draw_turned(
-    path: Path, images: Tensor, restore: RestoreTransform, classifier: nn.Module
+    path: Path,
+    images: Tensor,
+    restore: RestoreTransform,
+    classifier: nn.Module,
+    *,
+    max_shift: int = 0,
 ) -> Path:
     """Draw images at several angles, and what each is restored to, with the class it is given.
 
@@ -64,7 +69,9 @@ def draw_turned(
         images: uint8 of shape `(num_images, channels, height, width)`.
         restore: Turns images back.
         classifier: From images of 0…1 to logits.
+        max_shift: Largest circular shift of turned images, pixels.
     """
+    generator = torch.Generator().manual_seed(0)
     angles = torch.arange(0, 360, 45.0)
     figure, axes = plt.subplots(
         2 * len(images),
@@ -74,10 +81,10 @@ def draw_turned(
     )
     upright = classifier(images.float() / 255).argmax(1)
     for number, image in enumerate(images):
-        turned = rotate(image.expand(len(angles), *image.shape), angles)
-        for row, (name, pictures) in enumerate(
-            {"turned": turned, "restored": restore(turned)}.items()
-        ):
+        shift = random_shift(len(angles), max_shift, generator=generator)
+        moved = circular_shift(rotate(image.expand(len(angles), *image.shape), angles), shift)
+        name = "turned, shifted" if max_shift else "turned"
+        for row, (name, pictures) in enumerate({name: moved, "restored": restore(moved)}.items()):
             classes = classifier(pictures.float() / 255).argmax(1)
             line = axes[2 * number + row]
             line[0].set_ylabel(name, fontsize=8)

@@ -16,6 +16,7 @@ from eqrestore_lightning import (
     RotoTranslationEstimator,
     circular_shift,
     evaluate_rotations,
+    random_shift,
     rotate,
     to_polar,
 )
@@ -139,16 +140,20 @@ class Judge:
             )
 
     @torch.no_grad()
-    def errors(self) -> tuple[Tensor, Tensor, Tensor]:
+    def errors(
+        self, restore: RestoreTransform, *, max_shift: int = 0
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Angular error, degrees, and margin of every image at a random angle; and its class."""
         errors, margins, classes = [], [], []
+        generator = torch.Generator().manual_seed(self.seed)
         for images, _, angles in self._batches(self.angles()):
-            turned = rotate(images.float() / 255, angles)
-            scores = self.restore.scores(turned)
-            found = self.trained.rotation.locate(scores, turned)
-            errors.append(angle_error(found[:, 0], angles.double()))
-            margins.append(self.trained.rotation.margin(scores))
-            restored = self.trained.rotation.undo(turned, found)
+            shift = random_shift(len(images), max_shift, generator=generator)
+            moved = circular_shift(rotate(images.float() / 255, angles), shift)
+            scores = restore.scores(moved)
+            found = restore.estimator.locate(scores, moved)
+            errors.append(angle_error(found[:, -1], angles.double()))
+            margins.append(restore.estimator.margin(scores))
+            restored = restore.estimator.undo(moved, found)
             classes.append(self.trained.classifier(restored).argmax(1))
         return torch.cat(errors), torch.cat(margins), torch.cat(classes)
 
@@ -179,6 +184,14 @@ class Judge:
                     "wrong": self._different_quarters(restore),
                 }
             )
+        rows.append(
+            {
+                "what": "turned images of which two shifts differ in any bit, "
+                "RotoTranslationEstimator",
+                "of": len(self.images),
+                "wrong": self._different_shifts(),
+            }
+        )
         return rows
 
     def quarter_rows(self) -> list[dict[str, Any]]:
@@ -215,6 +228,20 @@ class Judge:
             moved = [restore(torch.rot90(part, quarters, (2, 3))) for quarters in range(4)]
             unequal = [(image != moved[0]).flatten(1).any(1) for image in moved[1:]]
             different += int(torch.stack(unequal).any(0).sum())
+        return different
+
+    def _different_shifts(self) -> int:
+        different = 0
+        generator = torch.Generator().manual_seed(self.seed)
+        for images, _, angles in self._batches(self.angles()):
+            turned = rotate(images, angles)
+            one, other = (
+                self.restore_both(circular_shift(turned, shift))
+                for shift in torch.split(
+                    random_shift(2 * len(images), 16, generator=generator), len(images)
+                )
+            )
+            different += int((one != other).flatten(1).any(1).sum())
         return different
 
     def roto_translation(self) -> list[dict[str, Any]]:

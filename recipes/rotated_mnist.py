@@ -22,6 +22,7 @@ from _recipe import DATA, Recipe, is_rank_zero
 from _rotation import Turned, accuracy_rows, add_curves, draw_turned
 from _rotation_judge import Judge, Trained
 from jsonargparse import auto_cli
+from torch import Tensor
 
 from eqrestore_lightning import (
     ClassifierModule,
@@ -175,18 +176,20 @@ def report(recipe: Recipe, judge: Judge, *, bundle: bool) -> None:
     """Measure, print, draw, log and save everything."""
     output = recipe.output
     add_curves(recipe, "accuracy against angle", judge.over_angles(), output / "accuracy.png")
-    picture = output / "turned.png"
-    recipe.add_picture(
-        draw_turned(picture, judge.images[:4], judge.restore, judge.trained.classifier)
-    )
+    shown, classifier = judge.images[:4], judge.trained.classifier
+    recipe.add_picture(draw_turned(output / "turned.png", shown, judge.restore, classifier))
+    picture = output / "shifted.png"
+    recipe.add_picture(draw_turned(picture, shown, judge.restore_both, classifier, max_shift=16))
     accuracy = accuracy_rows(judge.accuracy())
     recipe.add_rows("accuracy", accuracy)
     recipe.add_rows("gate", judge.gate())
-    _add_angles(recipe, judge)
+    _add_angles(recipe, judge.labels, "turned", judge.errors(judge.restore))
     recipe.add_rows("exact", judge.exact())
     recipe.add_rows("quarter turns", judge.quarter_rows())
     both = judge.roto_translation()
     recipe.add_rows("turned and shifted", both)
+    found = judge.errors(judge.restore_both, max_shift=16)
+    _add_angles(recipe, judge.labels, "turned and shifted", found)
     none, restored = accuracy[:2]
     metrics = {
         "accuracy": none["upright"],
@@ -212,10 +215,11 @@ def report(recipe: Recipe, judge: Judge, *, bundle: bool) -> None:
         )
 
 
-def _add_angles(recipe: Recipe, judge: Judge) -> None:
+def _add_angles(
+    recipe: Recipe, labels: Tensor, moved: str, found: tuple[Tensor, Tensor, Tensor]
+) -> None:
     """Add how far angles are off, of all images and by digit, and what 6 and 9 are taken for."""
-    error, margin, classes = judge.errors()
-    labels = judge.labels
+    error, margin, classes = found
     groups = {
         "all": torch.ones_like(labels, dtype=torch.bool),
         "all but 0, 1 and 8, which look alike upside down": (labels != 0)
@@ -224,7 +228,7 @@ def _add_angles(recipe: Recipe, judge: Judge) -> None:
         **{f"margin of at least {least}": margin >= least for least in (1, 4, 8)},
     }
     recipe.add_rows(
-        "angles",
+        f"angles, {moved}",
         [
             {
                 "images": name,
@@ -240,7 +244,7 @@ def _add_angles(recipe: Recipe, judge: Judge) -> None:
         return 100 * float(condition[labels == digit].double().mean())
 
     recipe.add_rows(
-        "digits",
+        f"digits, {moved}",
         [
             {
                 "digit": digit,

@@ -71,8 +71,8 @@ def test_the_report_prints_draws_logs_and_saves_everything(recipe, judge, tmp_pa
     for title in run.tables:
         assert f"\n{title}\n\n|" in printed
     assert len(results["accuracy against angle"]) == 24
-    assert [row["wrong"] for row in results["exact"]] == [0, 0, 0]
-    assert [row["of"] for row in results["exact"]] == [72, 6, 6]
+    assert [row["wrong"] for row in results["exact"]] == [0, 0, 0, 0]
+    assert [row["of"] for row in results["exact"]] == [72, 6, 6, 6]
     notes = results["weights mnist-roto-translation"]
     assert notes["recipe"] == "recipes/rotated_mnist.py"
     assert notes["training_seconds"] == 17
@@ -86,7 +86,7 @@ def test_the_report_prints_draws_logs_and_saves_everything(recipe, judge, tmp_pa
     assert history["angle/degrees"] == [str(angle) for angle in range(0, 360, 15)]
     assert len(history["angle/restored"]) == 24
     pictures = {path.name.split("_")[0] for path in file.parent.glob("files/media/images/*.png")}
-    assert pictures == {"accuracy", "turned"}
+    assert pictures == {"accuracy", "turned", "shifted"}
 
 
 def test_the_speed_is_that_of_the_bundled_weights(recipe, capsys):

@@ -83,8 +83,9 @@ def draw_turned(
     for number, image in enumerate(images):
         shift = random_shift(len(angles), max_shift, generator=generator)
         moved = circular_shift(rotate(image.expand(len(angles), *image.shape), angles), shift)
-        name = "turned, shifted" if max_shift else "turned"
-        for row, (name, pictures) in enumerate({name: moved, "restored": restore(moved)}.items()):
+        given = "turned, shifted" if max_shift else "turned"
+        rows = {given: moved, "restored": restore(moved)}
+        for row, (name, pictures) in enumerate(rows.items()):
             classes = classifier(pictures.float() / 255).argmax(1)
             line = axes[2 * number + row]
             line[0].set_ylabel(name, fontsize=8)

@@ -237,6 +237,7 @@ def _add_angles(
                 "off by over 30°, %": 100 * float((error[chosen] > 30).double().mean()),
             }
             for name, chosen in groups.items()
+            if chosen.any()
         ],
     )
 

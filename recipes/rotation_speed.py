@@ -22,7 +22,7 @@ from eqrestore_lightning.nn import Estimator
 
 
 def main(
-    weights: Sequence[str] = ("mnist-rotation",),
+    weights: Sequence[str] = ("mnist-rotation", "mnist-roto-translation"),
     images: int = 10_000,
     batch_size: int = 256,
     repeats: int = 3,

@@ -143,7 +143,7 @@ def _fft(x: Tensor, weight: Tensor, dilation: int) -> Tensor:
     else:  # frequencies first and conjugates written out: twice as fast as `einsum`
         columns = filters.resolve_conj().flatten(2).permute(2, 1, 0).contiguous()
         rows = spectrum.flatten(2).permute(2, 0, 1).contiguous()
-        product = (rows @ columns).permute(1, 2, 0).unflatten(2, spectrum.shape[2:])
+        product = (rows @ columns).permute(1, 2, 0).contiguous().unflatten(2, spectrum.shape[2:])
     y: Tensor = torch.fft.irfftn(product, s=spatial, dim=axes)
     return y.to(dtype)
 
@@ -164,13 +164,13 @@ def _exact(x: Tensor, weight: Tensor, dilation: int) -> Tensor:
     x_unit = _unit(x.double(), bits)
     weight = weight.to(x.device, torch.float64)
     weight_unit = _unit(weight, bits)
-    x_integers = torch.round(x.double() / x_unit)
-    weight_integers = torch.round(weight / weight_unit)
+    x_integers = (x.double() * x_unit.reciprocal()).round_()  # exact: units are powers of two
+    weight_integers = (weight * weight_unit.reciprocal()).round_()
     if math.prod(weight.shape[2:]) == 1:
         integers = _pointwise(x_integers, weight_integers)
     else:
-        integers = torch.round(_fft(x_integers, weight_integers, dilation))
-    return integers * (x_unit * weight_unit.reshape(1, -1, *[1] * (x.ndim - 2)))
+        integers = _fft(x_integers, weight_integers, dilation).round_()
+    return integers.mul_(x_unit * weight_unit.reshape(1, -1, *[1] * (x.ndim - 2)))
 
 
 def leading_bits(x: Tensor, bits: int) -> Tensor:
@@ -194,7 +194,8 @@ def leading_bits(x: Tensor, bits: int) -> Tensor:
 
 def _unit(x: Tensor, bits: int) -> Tensor:
     """Give the power of two, one for each entry of the first axis, with `|x / unit| <= 2^bits`."""
-    largest = x.detach().abs().amax(tuple(range(1, x.ndim)), keepdim=True)
+    flat = x.detach().flatten(1)
+    largest = torch.maximum(flat.amax(1), -flat.amin(1)).reshape(-1, *[1] * (x.ndim - 1))
     exponent = torch.frexp(largest).exponent.long().clamp(min=-900) - bits
     return ((exponent + 1023) << 52).view(torch.float64)  # a power of two, made of its bits
 

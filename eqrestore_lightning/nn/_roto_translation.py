@@ -11,6 +11,8 @@ from eqrestore_lightning.nn._base import ShiftFunction, TrainableEstimator
 from eqrestore_lightning.nn._estimator import TranslationEstimator
 from eqrestore_lightning.nn._rotation import RotationEstimator
 
+_RIVAL_PIXELS = 1  # places as near to the best one belong to the same peak
+
 
 class RotoTranslationEstimator(TrainableEstimator):
     """Score every shift of an image, and every angle of the image that the best shift leaves.
@@ -157,9 +159,27 @@ class RotoTranslationEstimator(TrainableEstimator):
         return self.rotation.undo_mask(centred, element[:, 2:])
 
     def margin(self, scores: Tensor) -> Tensor:
-        """Give the smaller margin of both: as far as neither shift nor angle is in doubt."""
+        """Give the smaller margin of both: as far as neither shift nor angle is in doubt.
+
+        Shifts beside the best one and angles near the best one always score much the same; what
+        makes an estimate doubtful is another peak.
+
+        Args:
+            scores: What `exact_scores` gave.
+
+        Returns:
+            Log-odds, not negative, shape `(batch,)`, dtype of `scores`.
+        """
         shifts, angles = self._split(scores)
-        return torch.minimum(self.translation.margin(shifts), self.rotation.margin(angles))
+        peaks = circular_shift(shifts.unsqueeze(1), -scores_to_shift(shifts)).squeeze(1)
+        best = peaks[:, 0, 0]
+        rows, columns = (
+            torch.minimum(torch.arange(size), size - torch.arange(size)).to(scores.device)
+            for size in self.spatial_size
+        )
+        near = torch.maximum(rows.unsqueeze(1), columns) <= _RIVAL_PIXELS
+        rivals = peaks.masked_fill(near, -torch.inf)
+        return torch.minimum(best - rivals.flatten(1).amax(1), self.rotation.margin(angles))
 
     def scale_scores(self, factor: float) -> None:
         """Multiply all scores by a factor above 0, in place: no estimate changes, margins do."""

@@ -40,12 +40,12 @@ def draw_curves(
     path: Path, angles: Sequence[float], rows: Mapping[str, Sequence[float]], title: str
 ) -> Path:
     """Draw accuracy against angle, a line for each way."""
-    figure, axis = plt.subplots(figsize=(7, 4))
+    figure, axis = plt.subplots(figsize=(9, 4))
     for name, values in rows.items():
         axis.plot(angles, values, ".-", label=name)
     axis.set(xlabel="turned by, degrees", ylabel="accuracy, %", title=title, ylim=(0, 101))
     axis.set_xticks(range(0, 360, 45))
-    axis.legend(fontsize=8)
+    axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
     axis.grid(alpha=0.3)
     figure.tight_layout()
     figure.savefig(path, dpi=120)

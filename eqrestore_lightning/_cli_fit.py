@@ -19,6 +19,7 @@ def fit(
     batch_size: int = 64,
     max_shift: int = 0,
     fill: Literal["circular", "zeros"] = "zeros",
+    corners: Literal["zeros", "border", "reflection"] = "zeros",
     seed: int = 0,
 ) -> None:
     """Train a restorer on the images of a folder.
@@ -40,6 +41,9 @@ def fit(
         max_shift: Train on images shifted by up to this many pixels; circular shifts need none, and
             "rotation" takes none.
         fill: What enters where a shifted image leaves, circular or zeros.
+        corners: What enters at the corners of turned images, in training and when they are
+            restored: zeros, their border or their reflection. From photographs between corners of
+            zeros "roto-translation" would learn to look for the corners.
         seed: Decides weights, order, splits, shifts and angles.
     """
     import lightning as pl
@@ -59,7 +63,7 @@ def fit(
     num_processes = options["devices"] * options["num_nodes"]
     data.batch_size = min(batch_size, len(data.dataset("train")) // num_processes * num_processes)
     module = RestorerModule(
-        _build(network, data.in_channels, data.spatial_size),
+        _build(network, data.in_channels, data.spatial_size, corners),
         learning_rate=3e-3,
         max_shift=max_shift,
         fill=fill,
@@ -104,14 +108,16 @@ _ROTATION: dict[str, Any] = {
 }
 
 
-def _build(network: Network, in_channels: int, size: tuple[int, ...]) -> "TrainableEstimator":
+def _build(
+    network: Network, in_channels: int, size: tuple[int, ...], corners: str
+) -> "TrainableEstimator":
     from eqrestore_lightning.nn import (
         RotationEstimator,
         RotoTranslationEstimator,
         TranslationEstimator,
     )
 
-    rotation = {**_ROTATION, "num_radii": max(1, min(size) // 2)}
+    rotation = {**_ROTATION, "num_radii": max(1, min(size) // 2), "fill": corners}
     if network == "rotation":
         return RotationEstimator(in_channels, size, **rotation)
     if network == "roto-translation":

@@ -1,6 +1,7 @@
 """The commands `eqrestore` and `lightning`."""
 
 import csv
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, distribution
@@ -37,6 +38,9 @@ def eqrestore(args: Sequence[str] | None = None) -> None:
 def lightning(args: Sequence[str] | None = None) -> None:
     """Run `lightning run FILE …` as `fabric run` does; hand other calls to lightning-sdk.
 
+    On one machine a free port is chosen unless `--main-port` names one, so that several runs do not
+    meet on the same.
+
     Args:
         args: What follows `lightning` on the command line.
     """
@@ -44,6 +48,8 @@ def lightning(args: Sequence[str] | None = None) -> None:
     if args[:1] == ["run"] and _names_a_file(args[1:]):
         from lightning.fabric.cli import _main as fabric
 
+        if not any(arg.startswith(("--num-nodes", "--num_nodes")) for arg in args):
+            args.insert(1, f"--main-port={_free_port()}")  # a later one counts
         fabric(args=args, prog_name="lightning")
         return
     other = _lightning_sdk()
@@ -71,8 +77,8 @@ def restore(
     """Restore the images of a folder into another one, with a table of what was found.
 
     Every image is written as PNG under its relative path; shifts.csv tells the shift found (pixels,
-    down and right), or the angle (degrees, counter-clockwise), and the margin. Nothing is written
-    unless every image can be read and fits.
+    down and right), the angle (degrees, counter-clockwise), or both, and the margin. Nothing is
+    written unless every image can be read and fits.
 
     Args:
         weights: Name of bundled weights, or a .safetensors or .ckpt file.
@@ -118,9 +124,8 @@ def restore(
         for number, target in enumerate(targets[chosen]):
             target.parent.mkdir(parents=True, exist_ok=True)
             TF.to_pil_image(restored[number]).save(target)
-            rows.append(
-                [target.relative_to(output), *shifts[number].tolist(), f"{margins[number]:.4f}"]
-            )
+            found = [f"{entry:.15g}" for entry in shifts[number].tolist()]
+            rows.append([target.relative_to(output), *found, f"{margins[number]:.4f}"])
     with (output / "shifts.csv").open("w", newline="", encoding="utf-8") as file:
         names = transform.estimator.element_names
         csv.writer(file).writerows([["file", *names, "margin"], *rows])
@@ -131,7 +136,7 @@ def evaluate(
     classifier: str,
     images: Path,
     restorer: str,
-    max_shift: int = 8,
+    max_shift: int | None = None,
     kind: Literal["circular", "zeros", "crop", "rotation"] = "circular",
     min_margin: float = 0.0,
     image_size: int | None = None,
@@ -147,11 +152,12 @@ def evaluate(
         images: Folder with a folder for each class; all images are used, or those below `test`
             where there is such a folder.
         restorer: Name of bundled weights, or a .safetensors or .ckpt file.
-        max_shift: Largest shift, pixels; all smaller ones are measured too.
+        max_shift: Largest shift, pixels, 8 by default; all smaller ones are measured too. For
+            rotation, the largest circular shift of turned images, 0 by default.
         kind: What enters where a shifted image leaves: its other side, zeros, or, for crop, what
             lies there: classifier and restorer see a moving window, smaller by max_shift on each
             side. For rotation, images are turned instead, by 0 to 345 degrees in steps of 15 and by
-            random angles; restorers that find shifts as well see them shifted circularly, too.
+            random angles.
         min_margin: Leave images as they are whose margin is below it.
         image_size: Resize and cut images to squares of this many pixels.
         grayscale: Read one channel instead of three.
@@ -171,6 +177,8 @@ def evaluate(
     from eqrestore_lightning.transforms import RestoreTransform
 
     data = ImageFolderDataModule(images, image_size=image_size, grayscale=grayscale)
+    if max_shift is None:
+        max_shift = 0 if kind == "rotation" else 8
     if max_shift < 0:
         raise ValueError(f"Expected `max_shift` to be at least 0, but got {max_shift}.")
     dataset = data.read(images / "test" if (images / "test").is_dir() else images)
@@ -181,11 +189,11 @@ def evaluate(
     restore = RestoreTransform(restorer, min_margin=min_margin).to(device)
     batches, restorers = dataset.loader(batch_size), {"restored": restore}
     if kind == "rotation":
-        shifts = max_shift if "down" in restore.estimator.element_names else 0
         turned = evaluate_rotations(
-            network, batches, restorers=restorers, max_shift=shifts, seed=seed
+            network, batches, restorers=restorers, max_shift=max_shift, seed=seed
         )
-        table = rotation_table(turned)
+        told = f"turned, then shifted circularly by up to {max_shift} pixels\n\n"
+        table = (told if max_shift else "") + rotation_table(turned)
     else:
         table = shift_table(
             evaluate_shifts(
@@ -202,6 +210,12 @@ def evaluate(
 
 def _names_a_file(args: Sequence[str]) -> bool:
     return any(arg.endswith(".py") or Path(arg).is_file() for arg in args)
+
+
+def _free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return int(server.getsockname()[1])
 
 
 def _lightning_sdk() -> Callable[[], Any] | None:

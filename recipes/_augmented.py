@@ -1,6 +1,6 @@
 """Data modules that change their training images, each batch anew."""
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from typing import Any
 
 from torch import Tensor
@@ -8,7 +8,7 @@ from torch import Tensor
 from eqrestore_lightning.data import InMemoryDataModule
 
 
-class Augmented(InMemoryDataModule):
+class Augmented(InMemoryDataModule, ABC):
     """Change training images on their device, to be named before a data module of images."""
 
     @abstractmethod

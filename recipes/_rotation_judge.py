@@ -46,6 +46,23 @@ class Trained:
     seconds: dict[str, float]
 
 
+@dataclass
+class Found:
+    """What a restorer found in each image.
+
+    Attributes:
+        error: Angular error, degrees.
+        off: How far the shift is off on the worse axis, pixels.
+        margin: How far the best place is ahead of another peak.
+        classes: What the classifier takes the restored image for.
+    """
+
+    error: Tensor
+    off: Tensor
+    margin: Tensor
+    classes: Tensor
+
+
 class Judge:
     """Measure what was trained on test images.
 
@@ -87,9 +104,9 @@ class Judge:
         step = 360 / self.trained.rotation.num_angles  # the parabola stays within half a step
         return self.trained.rotation.undo(x, step * torch.round(self._estimate(x) / step))
 
-    def angles(self, offset: int = 0) -> Tensor:
+    def angles(self) -> Tensor:
         """Draw one angle for each image."""
-        return random_angles(len(self.images), seed=self.seed + offset)
+        return random_angles(len(self.images), seed=self.seed)
 
     def over_angles(self) -> list[RotationResult]:
         """What becomes of every fourth image, turned by 0, 15, …, 345°."""
@@ -112,12 +129,14 @@ class Judge:
         return frozen + [replace(result, restorer=name) for result in augmented]
 
     @torch.no_grad()
-    def gate(self, margins: Sequence[float] = (0, 0.5, 1, 2, 4, 8)) -> list[dict[str, Any]]:
+    def gate(
+        self, restore: RestoreTransform, margins: Sequence[float] = (0, 0.5, 1, 2, 4, 8)
+    ) -> list[dict[str, Any]]:
         """What leaving images of small margin as they are makes of upright and turned ones."""
         rows: list[dict[str, Any]] = [{"`min_margin`": float(least)} for least in margins]
         for name, angle in (("upright", torch.zeros(len(self.images))), ("turned", self.angles())):
             margin, restored, left = (
-                torch.cat(each) for each in zip(*self._both(angle), strict=True)
+                torch.cat(each) for each in zip(*self._both(restore, angle), strict=True)
             )
             for row in rows:
                 trusted = margin >= row["`min_margin`"]
@@ -126,36 +145,43 @@ class Judge:
                 row[f"{name}: accuracy, %"] = 100 * float(right.double().mean())
         return rows
 
-    def _both(self, angle: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def _both(
+        self, restore: RestoreTransform, angle: Tensor
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Give the margin of images, and whether they are classified rightly restored, and not."""
         for images, labels, angles in self._batches(angle):
             turned = rotate(images.float() / 255, angles)
-            scores = self.restore.scores(turned)
-            found = self.trained.rotation.locate(scores, turned)
-            restored = self.trained.rotation.undo(turned, found)
+            scores = restore.scores(turned)
+            restored = restore.estimator.undo(turned, restore.estimator.locate(scores, turned))
             yield (
-                self.trained.rotation.margin(scores),
+                restore.estimator.margin(scores),
                 self.trained.classifier(restored).argmax(1) == labels,
                 self.trained.classifier(turned).argmax(1) == labels,
             )
 
     @torch.no_grad()
-    def errors(
-        self, restore: RestoreTransform, *, max_shift: int = 0
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Angular error, degrees, and margin of every image at a random angle; and its class."""
-        errors, margins, classes = [], [], []
+    def find(self, restore: RestoreTransform, *, max_shift: int = 0) -> Found:
+        """Say what is found in every image, turned by a random angle."""
+        parts = []
         generator = torch.Generator().manual_seed(self.seed)
         for images, _, angles in self._batches(self.angles()):
             shift = random_shift(len(images), max_shift, generator=generator)
             moved = circular_shift(rotate(images.float() / 255, angles), shift)
             scores = restore.scores(moved)
             found = restore.estimator.locate(scores, moved)
-            errors.append(angle_error(found[:, -1], angles.double()))
-            margins.append(restore.estimator.margin(scores))
             restored = restore.estimator.undo(moved, found)
-            classes.append(self.trained.classifier(restored).argmax(1))
-        return torch.cat(errors), torch.cat(margins), torch.cat(classes)
+            off = torch.zeros(len(images), dtype=torch.int64)
+            if max_shift:
+                off = ((found[:, :2].long() - shift + 16) % 32 - 16).abs().amax(1)
+            parts.append(
+                (
+                    angle_error(found[:, -1], angles.double()),
+                    off,
+                    restore.estimator.margin(scores),
+                    self.trained.classifier(restored).argmax(1),
+                )
+            )
+        return Found(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
     @torch.no_grad()
     def exact(self, count: int = 500) -> list[dict[str, Any]]:

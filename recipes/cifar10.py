@@ -50,8 +50,8 @@ from eqrestore_lightning import (
 )
 from eqrestore_lightning.classifiers import Architecture, Stem, build_classifier
 from eqrestore_lightning.training import (
-    Fill,
     Restorer,
+    ShiftFill,
     ShiftKind,
     ShiftResult,
     load_classifier,
@@ -126,7 +126,7 @@ class Laboratory:
         return module.to(_device())
 
     def restorer(
-        self, *, max_shift: int = 0, fill: Fill = "circular"
+        self, *, max_shift: int = 0, fill: ShiftFill = "circular"
     ) -> tuple[RestoreTransform, float]:
         """Give a trained restorer, and the seconds that training took."""
         L.seed_everything(self.seed, verbose=False)

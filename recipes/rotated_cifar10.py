@@ -119,10 +119,8 @@ def report(
     )
     add_curves(recipe, "accuracy against angle", results, recipe.output / "accuracy.png")
     angle = random_angles(len(images), seed=recipe.seed)
-    back = rotate(rotate(images, angle), -angle, fill=NETWORK["fill"])
-    told, *_ = evaluate_rotations(
-        classifier, ImageTensors(back, labels).loader(500), restorers={}, angles=[0]
-    )
+    back = rotate(rotate(images.float() / 255, angle), -angle, fill=NETWORK["fill"])
+    told, *_ = evaluate_rotations(classifier, [(back, labels)], restorers={}, angles=[0])
     recipe.add_rows("accuracy", accuracy_rows(results))
     recipe.add_rows("told the angle", [{"accuracy, %": 100 * told.accuracy}])
     found = torch.cat(

@@ -1,4 +1,6 @@
+import contextlib
 import csv
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -179,6 +181,18 @@ def test_lightning_runs_a_file_with_its_arguments(tmp_path):
     done = _lightning("run", "script.py", "--precision", "bf16-mixed", "--x", "1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "bf16-mixed 0 ['--x', '1']" in done.stdout
+
+
+def test_several_runs_on_one_machine_do_not_meet(tmp_path):
+    (tmp_path / "script.py").write_text("print('ran')")
+    with socket.socket() as server:
+        with contextlib.suppress(OSError):  # taken already: all the better
+            server.bind(("", 29400))
+            server.listen()
+        done = _lightning("run", "script.py", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        done = _lightning("run", "--main-port=29400", "script.py", cwd=tmp_path)
+        assert "EADDRINUSE" in done.stderr
 
 
 def test_lightning_hands_other_calls_to_lightning_sdk(tmp_path):

@@ -94,10 +94,11 @@ def test_the_speed_is_that_of_the_bundled_weights(recipe, capsys):
 
     rotation_speed.main(images=20, batch_size=8, repeats=1)
     printed = capsys.readouterr().out
-    (line,) = [line for line in printed.splitlines() if line.startswith("| mnist-rotation |")]
-    rate, *shares = (float(cell.replace(",", "")) for cell in line.strip("| ").split(" | ")[1:4])
-    assert rate > 0
-    assert all(0 < share < 100 for share in shares)
+    for name in ("mnist-rotation", "mnist-roto-translation"):
+        (line,) = [line for line in printed.splitlines() if line.startswith(f"| {name} |")]
+        rate, *shares = (float(c.replace(",", "")) for c in line.strip("| ").split(" | ")[1:4])
+        assert rate > 0
+        assert all(0 < share < 100 for share in shares)
 
 
 def test_training_images_are_turned_and_others_are_not(recipe):

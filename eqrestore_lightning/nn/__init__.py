@@ -1,6 +1,6 @@
 """Layers and networks."""
 
-from eqrestore_lightning.nn._base import Estimator, TrainableEstimator
+from eqrestore_lightning.nn._base import Estimator, ShiftFunction, TrainableEstimator
 from eqrestore_lightning.nn._binary import BinaryDecomposition
 from eqrestore_lightning.nn._circular_conv import CircularConv1d, CircularConv2d, CircularConv3d
 from eqrestore_lightning.nn._constructive import ConstructedEstimator
@@ -21,6 +21,7 @@ __all__ = [
     "RotationEstimator",
     "RotoTranslationEstimator",
     "ShiftEstimator",
+    "ShiftFunction",
     "TemplateEstimator",
     "TrainableEstimator",
     "TranslationEstimator",

@@ -93,6 +93,16 @@ class Estimator(nn.Module, ABC):
         """Multiply all scores by a factor above 0, in place: no estimate changes, margins do."""
 
 
+def fork(generator: torch.Generator | None) -> torch.Generator:
+    """Give a generator of its own for a further entry of an element, drawn from another one.
+
+    Entries drawn one after the other from one generator would depend on how many images there are.
+    """
+    device = torch.device("cpu") if generator is None else generator.device
+    seed = torch.randint(2**31, (1,), generator=generator, device=device)
+    return torch.Generator(device).manual_seed(int(seed))
+
+
 class TrainableEstimator(Estimator):
     """What `RestorerModule` asks besides: how to move images, and how wrong an answer is."""
 
@@ -120,7 +130,7 @@ class TrainableEstimator(Estimator):
         max_shift: int | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Draw elements, uniformly.
+        """Draw elements, uniformly; the first ones are the same however many follow.
 
         Args:
             batch_size: How many.
@@ -161,3 +171,15 @@ class TrainableEstimator(Estimator):
         Returns:
             Mean over the batch, floating, no axes.
         """
+
+    def constant(self, scores: Tensor) -> Tensor:
+        """Tell which images have equal scores everywhere, up to rounding: nothing was found.
+
+        Args:
+            scores: What `forward` gave.
+
+        Returns:
+            bool of shape `(batch,)`.
+        """
+        flat = scores.flatten(1)
+        return flat.amax(1) - flat.amin(1) <= 1e-5 * flat.abs().amax(1)

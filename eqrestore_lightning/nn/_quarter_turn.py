@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from eqrestore_lightning.functional import break_ties, circular_shift, quarter_turn, random_shift
-from eqrestore_lightning.nn._base import ShiftFunction, TrainableEstimator
+from eqrestore_lightning.nn._base import ShiftFunction, TrainableEstimator, fork
 from eqrestore_lightning.nn._estimator import TranslationEstimator, as_float64, content_keys
 
 
@@ -185,7 +185,7 @@ class QuarterTurnEstimator(TrainableEstimator):
             max_shift = 0
         device = None if generator is None else generator.device
         copy = torch.randint(
-            8 if self.mirrors else 4, (batch_size,), generator=generator, device=device
+            8 if self.mirrors else 4, (batch_size,), generator=fork(generator), device=device
         )
         if max_shift is None:
             max_shift = self.spatial_size[0] // 2

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from eqrestore_lightning.functional import Fill, circular_shift, scores_to_shift
-from eqrestore_lightning.nn._base import ShiftFunction, TrainableEstimator
+from eqrestore_lightning.nn._base import ShiftFunction, TrainableEstimator, fork
 from eqrestore_lightning.nn._estimator import TranslationEstimator
 from eqrestore_lightning.nn._rotation import RotationEstimator
 
-_RIVAL_PIXELS = 1  # places as near to the best one belong to the same peak
+_RIVAL_PIXELS = 2  # places as near to the best one, on both axes, belong to the same peak
 
 
 class RotoTranslationEstimator(TrainableEstimator):
@@ -159,23 +159,24 @@ class RotoTranslationEstimator(TrainableEstimator):
         return self.rotation.undo_mask(centred, element[:, 2:])
 
     def margin(self, scores: Tensor) -> Tensor:
-        """Give the smaller margin of both: as far as neither shift nor angle is in doubt.
+        """Say how far the best shift, and the best angle, are ahead of another peak.
 
-        Shifts beside the best one and angles near the best one always score much the same; what
-        makes an estimate doubtful is another peak.
+        Neighbouring places always score much the same. The rival of a shift lies more than 2 pixels
+        away on some axis, that of an angle 30° or more.
 
         Args:
             scores: What `exact_scores` gave.
 
         Returns:
-            Log-odds, not negative, shape `(batch,)`, dtype of `scores`.
+            The smaller one of both log-odds, not negative, shape `(batch,)`, dtype of `scores`;
+            infinite where no place lies so far away.
         """
         shifts, angles = self._split(scores)
         peaks = circular_shift(shifts.unsqueeze(1), -scores_to_shift(shifts)).squeeze(1)
         best = peaks[:, 0, 0]
         rows, columns = (
-            torch.minimum(torch.arange(size), size - torch.arange(size)).to(scores.device)
-            for size in self.spatial_size
+            torch.minimum(places, len(places) - places)
+            for places in (torch.arange(size, device=scores.device) for size in self.spatial_size)
         )
         near = torch.maximum(rows.unsqueeze(1), columns) <= _RIVAL_PIXELS
         rivals = peaks.masked_fill(near, -torch.inf)
@@ -194,10 +195,10 @@ class RotoTranslationEstimator(TrainableEstimator):
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """Draw shifts as a `TranslationEstimator` and angles as a `RotationEstimator`; float32."""
+        angle = self.rotation.random_element(batch_size, generator=fork(generator))
         shift = self.translation.random_element(
             batch_size, max_shift=max_shift, generator=generator
         )
-        angle = self.rotation.random_element(batch_size, generator=generator)
         return torch.cat([shift.to(angle), angle], 1)
 
     def apply_element(
@@ -213,6 +214,11 @@ class RotoTranslationEstimator(TrainableEstimator):
         return self.translation.loss(shifts, element[:, :2].long()) + self.rotation.loss(
             angles, element[:, 2:]
         )
+
+    def constant(self, scores: Tensor) -> Tensor:
+        """Tell for which images all shifts, or all angles, score the same."""
+        shifts, angles = self._split(scores)
+        return self.translation.constant(shifts) | self.rotation.constant(angles)
 
     def _split(self, scores: Tensor) -> tuple[Tensor, Tensor]:
         angles = self.rotation.num_angles

@@ -16,15 +16,15 @@ from eqrestore_lightning.training._evaluate_rotations import (
     rotation_table,
 )
 from eqrestore_lightning.training._launch import trainer_options
-from eqrestore_lightning.training._restorer import Fill, RestorerModule
+from eqrestore_lightning.training._restorer import RestorerModule, ShiftFill
 
 __all__ = [
     "ClassifierModule",
-    "Fill",
     "RestoredImageGrid",
     "Restorer",
     "RestorerModule",
     "RotationResult",
+    "ShiftFill",
     "ShiftKind",
     "ShiftResult",
     "draw_for_batch",

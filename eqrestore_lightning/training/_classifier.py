@@ -141,7 +141,7 @@ def load_classifier(source: str) -> nn.Module:
 
     Args:
         source: Path ending in .ckpt, or `package.module:name` of a network or of a function that
-            takes nothing and gives one.
+            takes nothing and gives one; modules of the working directory are found too.
 
     Raises:
         FileNotFoundError: If there is no such checkpoint.
@@ -168,11 +168,15 @@ def load_classifier(source: str) -> nn.Module:
     module_name, colon, name = source.partition(":")
     if not colon:
         raise ValueError(
-            f"Expected `classifier` to end in .ckpt or to be package.module:name, "
-            f"but got {source!r}."
+            f"Expected `source` to end in .ckpt or to be package.module:name, but got {source!r}."
         )
-    sys.path.insert(0, str(Path.cwd()))
-    found: Any = getattr(import_module(module_name), name, None)
+    folder = str(Path.cwd())
+    sys.path.append(folder)
+    try:
+        module = import_module(module_name)
+    finally:
+        sys.path.remove(folder)
+    found: Any = getattr(module, name, None)
     if found is None:
         raise ImportError(f"Expected a name {name!r} in {module_name}, but found none.")
     built = found if isinstance(found, nn.Module) else found()

@@ -65,7 +65,8 @@ def evaluate_shifts(
         classifier: From images to logits `(batch, num_classes)`; put into eval mode for the while.
         batches: Images `(batch, channels, *spatial)` and labels `(batch,)`, gone through once.
         restorers: Name to what is put in front: a `RestoreTransform`, or a function from images to
-            estimated shifts, int64 of shape `(batch, num_spatial_dims)`.
+            estimated shifts, int64 of shape `(batch, num_spatial_dims)`. For those that find
+            rotations as well there is `evaluate_rotations`.
         max_shifts: Largest shifts along each axis, pixels.
         kind: What enters where the image leaves: its other side, zeros, or, for `"crop"`, what lies
             there: the classifier and the restorers see a window that is smaller than the images by

@@ -1,5 +1,6 @@
 """Judge a classifier under rotations, with and without restorers in front."""
 
+import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -48,7 +49,7 @@ def evaluate_rotations(
         batches: Images `(batch, channels, height, width)`, upright, and labels `(batch,)`, gone
             through once.
         restorers: Name to what is put in front: a `RestoreTransform`, or another function from
-            images to images.
+            images to restored images (`evaluate_shifts` takes functions to shifts instead).
         angles: Degrees, counter-clockwise as displayed.
         max_shift: Turned images are shifted circularly as well, by up to this many pixels along
             each axis, each by its own shift.
@@ -68,23 +69,26 @@ def evaluate_rotations(
     """
     if NO_RESTORER in restorers:
         raise ValueError(f"Expected another name for a restorer than {NO_RESTORER!r}.")
-    ways: dict[str, Callable[[Tensor], Tensor]] = {NO_RESTORER: nn.Identity(), **restorers}
     device = next((tensor.device for tensor in classifier.parameters()), torch.device("cpu"))
-    generator = torch.Generator().manual_seed(seed)
+    ways = _on_device({NO_RESTORER: nn.Identity(), **restorers}, device)
+    *generators, last = (torch.Generator().manual_seed(seed) for _ in range(len(angles) + 1))
     counts = torch.zeros(len(angles) + 1, len(ways), 2, dtype=torch.float64)
     total = 0
 
-    def move(images: Tensor, angle: Tensor) -> Tensor:
+    def move(images: Tensor, angle: Tensor, generator: torch.Generator) -> Tensor:
         turned = rotate(images, angle.to(images.device), fill=fill)
         if max_shift == 0:
             return turned
         shift = random_shift(len(images), max_shift, generator=generator)
         return circular_shift(turned, shift.to(images.device))
 
-    def classify(images: Tensor, labels: Tensor) -> list[Tensor]:
+    def classify(images: Tensor, labels: Tensor) -> Tensor:
         logits = [classifier(way(images)) for way in ways.values()]
         check_labels(labels, logits[0])
-        return [each.argmax(1) for each in logits]
+        return torch.stack([each.argmax(1) for each in logits])
+
+    def count(row: int, right: Tensor, same: Tensor) -> None:
+        counts[row] += torch.stack([right, same], 1).double().cpu()
 
     was_training = classifier.training
     classifier.eval()
@@ -93,19 +97,15 @@ def evaluate_rotations(
             images, labels = (tensor.to(device) for tensor in batch)
             upright = classify(images, labels)
             for row, angle in enumerate(angles):
-                turned = move(images, torch.full((len(images),), float(angle)))
-                found = classify(turned, labels)
-                for column, classes in enumerate(found):
-                    counts[row, column, 0] += (classes == labels).sum().item()
-                    counts[row, column, 1] += (classes == upright[column]).sum().item()
+                degrees = torch.full((len(images),), float(angle))
+                found = classify(move(images, degrees, generators[row]), labels)
+                count(row, (found == labels).sum(1), (found == upright).sum(1))
             one, other = (
-                classify(move(images, 360 * torch.rand(len(images), generator=generator)), labels)
+                classify(move(images, 360 * torch.rand(len(images), generator=last), last), labels)
                 for _ in range(2)
             )
-            for column, (first, second) in enumerate(zip(one, other, strict=True)):
-                right = (first == labels).sum() + (second == labels).sum()
-                counts[-1, column, 0] += right.item() / 2
-                counts[-1, column, 1] += (first == second).sum().item()
+            right = ((one == labels).sum(1) + (other == labels).sum(1)) / 2
+            count(-1, right, (one == other).sum(1))
             total += len(images)
     finally:
         classifier.train(was_training)
@@ -116,6 +116,15 @@ def evaluate_rotations(
         for row, angle in enumerate([*map(float, angles), None])
         for column, name in enumerate(ways)
     ]
+
+
+def _on_device(
+    restorers: Mapping[str, Callable[[Tensor], Tensor]], device: torch.device
+) -> dict[str, Callable[[Tensor], Tensor]]:
+    return {
+        name: copy.deepcopy(restorer).to(device) if isinstance(restorer, nn.Module) else restorer
+        for name, restorer in restorers.items()
+    }
 
 
 def rotation_table(results: Sequence[RotationResult]) -> str:

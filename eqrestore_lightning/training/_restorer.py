@@ -22,7 +22,7 @@ from eqrestore_lightning.training._callbacks import RestoredImageGrid
 from eqrestore_lightning.training._draw import draw_for_batch
 from eqrestore_lightning.weights import build_estimator, estimator_config
 
-Fill = Literal["circular", "zeros"]
+ShiftFill = Literal["circular", "zeros"]
 _WARMUP_STEPS = 500
 _SHIFTS = {"circular": circular_shift, "zeros": zero_fill_shift}
 
@@ -80,7 +80,7 @@ class RestorerModule(lightning.LightningModule):
         learning_rate: float = 1e-2,
         weight_decay: float = 0.0,
         max_shift: int = 0,
-        fill: Fill = "circular",
+        fill: ShiftFill = "circular",
         gradient_clip_norm: float = 1.0,
         seed: int = 0,
     ) -> None:
@@ -92,8 +92,10 @@ class RestorerModule(lightning.LightningModule):
                 f"but got {type(given).__name__}."
             )
         estimator = given
-        if fill not in get_args(Fill):
-            raise ValueError(f"Expected `fill` to be one of {get_args(Fill)}, but got {fill!r}.")
+        if fill not in get_args(ShiftFill):
+            raise ValueError(
+                f"Expected `fill` to be one of {get_args(ShiftFill)}, but got {fill!r}."
+            )
         if not 0 <= max_shift <= min(estimator.spatial_size):
             raise ValueError(
                 f"Expected `max_shift` to be from 0 to the size of the image, "
@@ -136,9 +138,7 @@ class RestorerModule(lightning.LightningModule):
         scores = self(x)
         loss = self.estimator.loss(scores, element)
         if attached:
-            flat = scores.detach().flatten(1)
-            spread = flat.amax(1) - flat.amin(1)
-            constant = (spread <= 1e-5 * flat.abs().amax(1)).sum().float()  # up to rounding
+            constant = self.estimator.constant(scores.detach()).sum().float()
             self.log("train/loss", loss, on_step=False, on_epoch=True, sync_dist=True)
             self.log(
                 "train/constant_scores",

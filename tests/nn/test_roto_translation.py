@@ -1,3 +1,4 @@
+import copy
 import json
 
 import pytest
@@ -120,7 +121,19 @@ def test_another_peak_makes_doubtful_and_a_neighbour_does_not(estimator):
     shifts, angles = torch.zeros(3, 12, 14), torch.zeros(3, 12)
     shifts[:, 0, 13], angles[:, 4] = 9.0, 7.0
     shifts[0, 11, 0] = 8.5  # beside the best place, around the corner
-    shifts[1, 2, 13] = 6.0  # two pixels off
+    shifts[0, 2, 1] = 8.0  # two pixels off on both axes
+    shifts[1, 3, 13] = 6.0  # three pixels off
     angles[2, 10] = 5.0
     scores = torch.cat([shifts.flatten(1), angles], 1)
     assert estimator.margin(scores).tolist() == [7.0, 3.0, 2.0]
+
+
+def test_a_part_that_tells_nothing_is_noticed(estimator):
+    x = torch.rand(4, 1, 12, 14)
+    assert not estimator.constant(estimator(x)).any()
+    for part in (estimator.rotation, estimator.translation):
+        dead = copy.deepcopy(part.state_dict())
+        for parameter in part.parameters():
+            parameter.data.zero_()
+        assert estimator.constant(estimator(x)).all()
+        part.load_state_dict(dead)

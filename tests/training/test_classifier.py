@@ -1,4 +1,5 @@
 import re
+import sys
 
 import lightning
 import pytest
@@ -83,7 +84,11 @@ def test_rejections(name, value, limit):
     ("source", "error", "message"),
     [
         ("none.ckpt", FileNotFoundError, "Expected a checkpoint, but found none at none.ckpt"),
-        ("resnet", ValueError, "to end in .ckpt or to be package.module:name, but got 'resnet'"),
+        (
+            "resnet",
+            ValueError,
+            "`source` to end in .ckpt or to be package.module:name, but got 'resnet'",
+        ),
         ("no_such_module:x", ImportError, "No module named 'no_such_module'"),
         ("math:nothing", ImportError, "Expected a name 'nothing' in math, but found none"),
         ("time:time", TypeError, "Expected time:time to give a torch.nn.Module, but got float"),
@@ -93,6 +98,14 @@ def test_classifiers_that_cannot_be_loaded(source, error, message):
     with pytest.raises(error) as raised:
         load_classifier(source)
     assert message in str(raised.value)
+
+
+def test_modules_of_the_working_directory_are_classifiers(tmp_path, monkeypatch):
+    (tmp_path / "of_mine.py").write_text("import torch\n\nnet = torch.nn.Linear(2, 3)\n")
+    monkeypatch.chdir(tmp_path)
+    before = list(sys.path)
+    assert load_classifier("of_mine:net").out_features == 3
+    assert sys.path == before
 
 
 def test_checkpoints_of_other_modules_are_no_classifiers(tmp_path):

@@ -11,14 +11,17 @@ from torch.utils.data import DataLoader
 
 from eqrestore_lightning import (
     DigitsDataModule,
+    QuarterTurnEstimator,
     RestorerModule,
     RestoreTransform,
+    RotationEstimator,
+    RotoTranslationEstimator,
     TranslationEstimator,
     circular_shift,
     load_estimator,
     zero_fill_shift,
 )
-from eqrestore_lightning.training import RestoredImageGrid, draw_for_batch
+from eqrestore_lightning.training import RestoredImageGrid, draw_for_batch, step_generator
 
 # Lightning and torch warn about workers, forking, and each other's deprecations, not about us.
 pytestmark = pytest.mark.filterwarnings(
@@ -291,3 +294,24 @@ def test_processes_share_what_one_would_draw():
     assert torch.equal(draw_for_batch(draw, 6, trainer=None, seed=5, step=7), whole)
     assert not torch.equal(drawn(1, 0, seed=6), whole)
     assert not torch.equal(drawn(1, 0, step=8), whole)
+
+
+@pytest.mark.parametrize("max_shift", [0, 3])
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        TranslationEstimator(1, (12, 12)),
+        RotationEstimator(1, (12, 12), num_angles=12),
+        QuarterTurnEstimator(1, (12, 12), mirrors=True),
+        RotoTranslationEstimator(1, (12, 12), translation={}, rotation={"num_angles": 12}),
+    ],
+    ids=lambda estimator: type(estimator).__name__,
+)
+def test_the_first_images_draw_the_same_however_many_follow(estimator, max_shift):
+    if isinstance(estimator, RotationEstimator):
+        max_shift = 0
+
+    def draw(count):
+        return estimator.random_element(count, max_shift=max_shift, generator=step_generator(3, 5))
+
+    assert torch.equal(draw(40)[:7], draw(7))

@@ -7,7 +7,7 @@ network of circular convolutions. Writes the animation, and prints parameters, a
 
     lightning run recipes/equivariance.py --data data
 
-With `--epochs 1` it took 15 minutes on 2 busy CPU cores (Intel Xeon), 5 of processor time.
+It took 17 minutes on one core (Intel Xeon).
 """
 
 import itertools

@@ -1,5 +1,6 @@
 """The checks that are no tests of behaviour: one command runs them all with the tests."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -38,3 +39,11 @@ def test_ci_runs_the_commands_of_the_readme():
     assert len(commands) == 2
     for part in commands[1].split(" && "):
         assert part in script
+
+
+@pytest.mark.parametrize("page", ["README.md", "recipes/README.md"])
+def test_what_a_page_links_to_is_there(page):
+    path = ROOT / page
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", path.read_text(encoding="utf-8"))
+    assert len(links) > 5
+    assert [link for link in links if not (path.parent / link).exists()] == []

@@ -39,7 +39,7 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
     Convention:
         `estimate` gives the shift that was applied, positive as in `torch.roll`; the image is moved
         by its negative. For images the order is (down, right). An estimator of rotations gives
-        degrees, counter-clockwise as displayed.
+        degrees, counter-clockwise as displayed, one of both (down, right, angle).
 
     Args:
         source: The name of bundled weights, the path of a `.safetensors` or Lightning `.ckpt` file,
@@ -122,8 +122,10 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
             x: Shape `(..., C, *spatial)`, any real dtype.
 
         Returns:
-            Pixels, int64 of shape `(..., num_spatial_dims)`; along an axis of size `n` from
-            `-(n // 2)` to `(n - 1) // 2`. For rotations degrees, float64 of shape `(..., 1)`.
+            One column for each of `estimator.element_names`. Shifts are pixels, int64 of shape
+            `(..., num_spatial_dims)`; along an axis of size `n` from `-(n // 2)` to `(n - 1) // 2`.
+            Where an angle is among them all are float64: degrees of shape `(..., 1)`, or pixels
+            down, pixels right and degrees of shape `(..., 3)`.
 
         Raises:
             TypeError: If `x` is complex.
@@ -133,9 +135,10 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
         return element.reshape(*self._batch_shape(x), *element.shape[1:])
 
     def margin(self, x: Tensor) -> Tensor:
-        """Say how far the best place is ahead of the second: log-odds, 0 where they tie.
+        """Say how far the best place is ahead of its rival: log-odds, 0 where they tie.
 
-        For angles: ahead of the best one 30° or more away.
+        The rival of a shift is the second best, that of an angle the best one 30° or more away; see
+        the `margin` of `RotoTranslationEstimator` for both together.
 
         Args:
             x: Shape `(..., C, *spatial)`, any real dtype.

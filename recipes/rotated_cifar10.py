@@ -34,7 +34,7 @@ from eqrestore_lightning.functional import angle_error
 NETWORK: dict[str, Any] = {
     "num_radii": 16,
     "num_angles": 72,
-    "hidden_channels": [32] * 6,
+    "hidden_channels": [96] * 6,
     "kernel_size": [9] * 6 + [1],
     "dilation": [1, 1, 2, 2, 4, 4, 1],
     "bias": True,
@@ -48,7 +48,7 @@ def main(
     download: bool = False,
     output: Path = Path("outputs/rotated_cifar10"),
     classifier_epochs: int = 5,
-    restorer_epochs: int = 6,
+    restorer_epochs: int = 20,
     images: int = 2_000,
     seed: int = 0,
 ) -> None:

@@ -5,7 +5,7 @@ Checks that MNIST's 60,000 training images are aperiodic, computes the estimator
 
     python recipes/constructed.py --data data
 
-Takes 1.5 seconds of processor time (Intel Xeon) for the 1,024 shifts of an image.
+Takes 26 minutes on one core (Intel Xeon).
 """
 
 import time

@@ -1,11 +1,14 @@
 """By how much an operator fails to follow its input."""
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+
+from eqrestore_lightning.functional import rotate
 
 Operator = Callable[[Tensor], Tensor]
 
@@ -16,7 +19,7 @@ def equivariance_error(
     x: Tensor,
     *,
     shift: Sequence[int] | None = None,
-    quarter_turns: int | None = None,
+    angle: float | None = None,
     transform: Operator | None = None,
     stride: int | None = None,
     ignored_border: int = 0,
@@ -29,16 +32,17 @@ def equivariance_error(
     is `F(x)`: invariance is measured.
 
     Convention:
-        Shifts are circular, positive as in `torch.roll`; quarter turns are counter-clockwise as
-        displayed, as `torch.rot90(x, quarter_turns, (-2, -1))`.
+        Shifts are circular, positive as in `torch.roll`; angles are counter-clockwise as displayed,
+        in the plane of the last two axes.
 
     Args:
         operator: From `(batch, channels, *spatial)` to a tensor, such as a network in eval mode.
         x: What it is tried on, of that shape, floating.
         shift: Pixels along each axis; 1 on every axis if no motion is given.
-        quarter_turns: Turns by 90° instead, in the plane of the last two axes.
-        transform: Any other motion instead, applied to input and output alike, such as a rotation
-            by a resampling function. Resampling errs itself, which is measured too.
+        angle: Degrees to turn by instead. Multiples of 90° move pixels exactly, whatever the size;
+            others interpolate (`rotate`, with 2 spatial axes), which errs itself and is measured
+            too.
+        transform: Any other motion instead, applied to input and output alike.
         stride: By how many pixels the input moves for one of the output; by default the ratio of
             their sizes, rounded.
         ignored_border: Pixels at every border of the output that are not compared, for operators
@@ -61,14 +65,10 @@ def equivariance_error(
     >>> equivariance_error(lambda x: x[:, :, ::2, ::2], x, shift=(1, 0)) > 0.4
     True
     """
-    if sum(motion is not None for motion in (shift, quarter_turns, transform)) > 1:
-        raise ValueError("Expected one of `shift`, `quarter_turns` and `transform`, but got more.")
-    if quarter_turns is not None:
-        turns = quarter_turns
-
-        def transform(images: Tensor) -> Tensor:
-            return images.rot90(turns, (-2, -1))
-
+    if sum(motion is not None for motion in (shift, angle, transform)) > 1:
+        raise ValueError("Expected one of `shift`, `angle` and `transform`, but got more.")
+    if angle is not None:
+        transform = functools.partial(_turn, angle=angle)
     if transform is not None:
         still, moved = operator(x), operator(transform(x))
         expected = transform(still) if still.ndim == x.ndim else still
@@ -87,7 +87,7 @@ def assert_equivariant(
     x: Tensor,
     *,
     shift: Sequence[int] | None = None,
-    quarter_turns: int | None = None,
+    angle: float | None = None,
     transform: Operator | None = None,
     tolerance: float | None = None,
 ) -> None:
@@ -97,7 +97,7 @@ def assert_equivariant(
         operator: As for `equivariance_error`.
         x: What it is tried on, shape `(batch, channels, *spatial)`, floating.
         shift: Pixels along each axis; 1 on every axis if no motion is given.
-        quarter_turns: Turns by 90° instead.
+        angle: Degrees to turn by instead.
         transform: Any other motion instead.
         tolerance: Largest error allowed; by default the square root of the spacing of the dtype of
             `x` at 1 (3.5e-4 for float32).
@@ -108,22 +108,26 @@ def assert_equivariant(
 
     Source: Definition 3.2.
 
-    >>> assert_equivariant(torch.relu, torch.randn(2, 3, 4, 5), quarter_turns=1)
+    >>> assert_equivariant(torch.relu, torch.randn(2, 3, 4, 5), angle=90)
     """
     tolerance = torch.finfo(x.dtype).eps ** 0.5 if tolerance is None else tolerance
-    error = equivariance_error(
-        operator, x, shift=shift, quarter_turns=quarter_turns, transform=transform
-    )
+    error = equivariance_error(operator, x, shift=shift, angle=angle, transform=transform)
     if not error <= tolerance:
         motion = f"a shift of {tuple(shift)}" if shift is not None else "a shift by one pixel"
-        if quarter_turns is not None:
-            motion = f"{quarter_turns} quarter turns"
+        if angle is not None:
+            motion = f"a turn by {angle:g}°"
         elif transform is not None:
             motion = "`transform`"
         raise AssertionError(
             f"Expected `operator` to be equivariant to {motion}, up to {tolerance:.2g}, "
             f"but got an error of {error:.2g}; `eqrestore_lightning.testing.audit` tells where."
         )
+
+
+def _turn(images: Tensor, angle: float) -> Tensor:
+    if angle % 90 == 0:
+        return images.rot90(round(angle / 90), (-2, -1))
+    return rotate(images, torch.full((len(images),), float(angle), device=images.device))
 
 
 def own_stride(x: Tensor, y: Tensor) -> tuple[int, ...]:

@@ -78,11 +78,23 @@ def test_quarter_turns():
     x = torch.randn(2, 1, 5, 7)
     symmetric = torch.tensor([[[[1.0, 2, 1], [2, 3, 2], [1, 2, 1]]]])
     for turns in (1, 2, 3, -1):
-        assert_equivariant(lambda x: circular_conv(x, symmetric), x, quarter_turns=turns)
-        assert equivariance_error(CircularConv2d(1, 1, 3), x, quarter_turns=turns) > 0.05
+        assert_equivariant(lambda x: circular_conv(x, symmetric), x, angle=90 * turns)
+        assert equivariance_error(CircularConv2d(1, 1, 3), x, angle=90 * turns) > 0.05
     one_way = torch.tensor([[[[1.0, 2, 1], [0, 0, 0], [1, 2, 1]]]])
-    assert_equivariant(lambda x: circular_conv(x, one_way), x, quarter_turns=2)
-    assert equivariance_error(lambda x: circular_conv(x, one_way), x, quarter_turns=1) > 0.05
+    assert_equivariant(lambda x: circular_conv(x, one_way), x, angle=180)
+    assert equivariance_error(lambda x: circular_conv(x, one_way), x, angle=90) > 0.05
+
+
+def test_other_angles_up_to_interpolation():
+    place = torch.arange(33) - 16.0
+    row, column = place.reshape(-1, 1), place
+    x = torch.exp(-((row - 3) ** 2 + (column + 2) ** 2) / 40)[None, None]
+    symmetric = torch.tensor([[[[1.0, 2, 1], [2, 4, 2], [1, 2, 1]]]])
+    sideways = torch.tensor([[[[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]]]])
+    for angle in (30, -77.5):
+        assert equivariance_error(lambda x: circular_conv(x, symmetric), x, angle=angle) < 0.01
+        assert equivariance_error(lambda x: circular_conv(x, sideways), x, angle=angle) > 0.4
+    assert_equivariant(lambda x: x.sum((2, 3)), x, angle=30, tolerance=0.01)
 
 
 def test_any_other_motion():
@@ -108,7 +120,7 @@ def test_failures_say_what_was_tried():
     for motion, words in [
         ({}, "a shift by one pixel"),
         ({"shift": (2, 3)}, "a shift of (2, 3)"),
-        ({"quarter_turns": 2}, "2 quarter turns"),
+        ({"angle": 180}, "a turn by 180°"),
         ({"transform": lambda x: x.flip(2)}, "`transform`"),
     ]:
         message = f"to be equivariant to {words}, up to 0.00035, but got an error of "
@@ -119,7 +131,7 @@ def test_failures_say_what_was_tried():
 
 def test_rejections():
     x = torch.randn(1, 1, 6, 7)
-    with pytest.raises(ValueError, match="one of `shift`, `quarter_turns` and `transform`, but"):
-        equivariance_error(torch.relu, x, shift=(1, 1), quarter_turns=1)
+    with pytest.raises(ValueError, match="one of `shift`, `angle` and `transform`, but"):
+        equivariance_error(torch.relu, x, shift=(1, 1), angle=90)
     with pytest.raises(ValueError, match=re.escape("to have 2 entries, but got (1,).")):
         equivariance_error(torch.relu, x, shift=(1,))

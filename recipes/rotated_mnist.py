@@ -234,8 +234,7 @@ def _add_angles(recipe: Recipe, labels: Tensor, moved: str, found: Found) -> Non
                 "share, %": 100 * float(chosen.double().mean()),
                 "median error, degrees": float(error[chosen].median()),
                 "off by over 30°, %": 100 * float((error[chosen] > 30).double().mean()),
-                "shift exact, %": 100 * float((found.off[chosen] == 0).double().mean()),
-                "shift within a pixel, %": 100 * float((found.off[chosen] <= 1).double().mean()),
+                **(_shifts_found(found.off[chosen]) if found.off.any() else {}),
             }
             for name, chosen in groups.items()
             if chosen.any()
@@ -259,6 +258,13 @@ def _add_angles(recipe: Recipe, labels: Tensor, moved: str, found: Found) -> Non
             for digit in sorted(set(labels.tolist()))
         ],
     )
+
+
+def _shifts_found(off: Tensor) -> dict[str, float]:
+    return {
+        "shift exact, %": 100 * float((off == 0).double().mean()),
+        "shift within a pixel, %": 100 * float((off <= 1).double().mean()),
+    }
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ the restorer, beside the ceiling of a restorer that is told the angle: what turn
 loses, no restorer brings back.
 
     lightning run --precision bf16-mixed recipes/rotated_cifar10.py --data data
+
+Takes 12 minutes on 2 cores of an Intel Xeon (AMX).
 """
 
 from pathlib import Path

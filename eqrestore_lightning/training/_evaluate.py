@@ -205,7 +205,7 @@ def _check_finds_shifts(name: str, restorer: RestoreTransform) -> None:
     if not set(found) <= {"deep", "down", "right"}:
         raise ValueError(
             f"Expected the restorer {name!r} to find shifts alone, but it finds "
-            f"({', '.join(found)}); `evaluate_rotations` takes those."
+            f"({', '.join(found)}); `evaluate_rotations` (`--kind rotation`) takes those."
         )
 
 

@@ -85,24 +85,54 @@ def evaluate_shifts(
     """
     if kind not in get_args(ShiftKind):
         raise ValueError(f"Expected `kind` to be one of {get_args(ShiftKind)}, but got {kind!r}.")
-    if NO_RESTORER in restorers:
-        raise ValueError(f"Expected another name for a restorer than {NO_RESTORER!r}.")
-    device = next((tensor.device for tensor in classifier.parameters()), torch.device("cpu"))
-    judge = _Judge(classifier, restorers, kind, max_shifts, seed, device)
-    was_training = classifier.training
-    classifier.eval()
-    try:
-        for images, labels in tqdm(batches, desc="Evaluating", disable=not progress, leave=False):
-            judge.add(images.to(device), labels.to(device))
-    finally:
-        classifier.train(was_training)
-    if judge.total == 0:
-        raise ValueError("Expected `batches` to hold images, but got none.")
+    judge = _Judge(classifier, restorers, kind, max_shifts, seed)
+    total = judge_batches(judge.add, classifier, batches, progress=progress)
     return [
-        ShiftResult(name, kind, max_shift, *(judge.counts[row, column] / judge.total).tolist())
+        ShiftResult(name, kind, max_shift, *(judge.counts[row, column] / total).tolist())
         for row, max_shift in enumerate(max_shifts)
         for column, name in enumerate(judge.estimates)
     ]
+
+
+def device_of(classifier: nn.Module) -> torch.device:
+    """Say where a classifier's parameters are; on the CPU if it has none."""
+    return next((tensor.device for tensor in classifier.parameters()), torch.device("cpu"))
+
+
+def judge_batches(
+    add: Callable[[Tensor, Tensor], None],
+    classifier: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    *,
+    progress: bool,
+) -> int:
+    """Hand batches to `add`, on the device of the classifier, which is in eval mode meanwhile.
+
+    Returns:
+        Number of images.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    device = device_of(classifier)
+    was_training = classifier.training
+    classifier.eval()
+    total = 0
+    try:
+        for images, labels in tqdm(batches, desc="Evaluating", disable=not progress, leave=False):
+            add(images.to(device), labels.to(device))
+            total += len(images)
+    finally:
+        classifier.train(was_training)
+    if total == 0:
+        raise ValueError("Expected `batches` to hold images, but got none.")
+    return total
+
+
+def check_names(restorers: Iterable[str]) -> None:
+    """Refuse a restorer that is called as what stands for none."""
+    if NO_RESTORER in restorers:
+        raise ValueError(f"Expected another name for a restorer than {NO_RESTORER!r}.")
 
 
 def check_labels(labels: Tensor, logits: Tensor) -> None:
@@ -124,8 +154,9 @@ class _Judge:
         kind: ShiftKind,
         max_shifts: Sequence[int],
         seed: int,
-        device: torch.device,
     ) -> None:
+        check_names(restorers)
+        device = device_of(classifier)
         self.classifier = classifier
         self.estimates: dict[str, Callable[[Tensor], Tensor]] = {NO_RESTORER: _no_shift}
         for name, restorer in restorers.items():
@@ -137,7 +168,6 @@ class _Judge:
         self.max_shifts = max_shifts
         self.generators = [torch.Generator().manual_seed(seed) for _ in max_shifts]
         self.counts = torch.zeros(len(max_shifts), len(self.estimates), 3, dtype=torch.float64)
-        self.total = 0
 
     def add(self, images: Tensor, labels: Tensor) -> None:
         """Count one batch, under every size of shift and behind every restorer."""
@@ -170,7 +200,6 @@ class _Judge:
                 exact = self._is_exact(estimated[0], shifts[0], moved[0].shape[2:])
                 right = (classes == labels, classes == others, exact)
                 self.counts[row, column] += torch.stack([each.sum() for each in right]).cpu()
-        self.total += len(images)
 
     def _move(self, images: Tensor, shift: Tensor) -> Tensor:
         shift = shift.to(images.device)

@@ -6,10 +6,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from eqrestore_lightning.functional import Fill, circular_shift, random_shift, rotate
-from eqrestore_lightning.training._evaluate import NO_RESTORER, check_labels
+from eqrestore_lightning.training._evaluate import (
+    NO_RESTORER,
+    check_labels,
+    check_names,
+    device_of,
+    judge_batches,
+)
 
 
 @dataclass(frozen=True)
@@ -67,64 +72,71 @@ def evaluate_rotations(
 
     Source: own.
     """
-    if NO_RESTORER in restorers:
-        raise ValueError(f"Expected another name for a restorer than {NO_RESTORER!r}.")
-    device = next((tensor.device for tensor in classifier.parameters()), torch.device("cpu"))
-    ways = _on_device({NO_RESTORER: nn.Identity(), **restorers}, device)
-    *generators, last = (torch.Generator().manual_seed(seed) for _ in range(len(angles) + 1))
-    counts = torch.zeros(len(angles) + 1, len(ways), 2, dtype=torch.float64)
-    total = 0
-
-    def move(images: Tensor, angle: Tensor, generator: torch.Generator) -> Tensor:
-        turned = rotate(images, angle.to(images.device), fill=fill)
-        if max_shift == 0:
-            return turned
-        shift = random_shift(len(images), max_shift, generator=generator)
-        return circular_shift(turned, shift.to(images.device))
-
-    def classify(images: Tensor, labels: Tensor) -> Tensor:
-        logits = [classifier(way(images)) for way in ways.values()]
-        check_labels(labels, logits[0])
-        return torch.stack([each.argmax(1) for each in logits])
-
-    def count(row: int, right: Tensor, same: Tensor) -> None:
-        counts[row] += torch.stack([right, same], 1).double().cpu()
-
-    was_training = classifier.training
-    classifier.eval()
-    try:
-        for batch in tqdm(batches, desc="Evaluating", disable=not progress, leave=False):
-            images, labels = (tensor.to(device) for tensor in batch)
-            upright = classify(images, labels)
-            for row, angle in enumerate(angles):
-                degrees = torch.full((len(images),), float(angle))
-                found = classify(move(images, degrees, generators[row]), labels)
-                count(row, (found == labels).sum(1), (found == upright).sum(1))
-            one, other = (
-                classify(move(images, 360 * torch.rand(len(images), generator=last), last), labels)
-                for _ in range(2)
-            )
-            right = ((one == labels).sum(1) + (other == labels).sum(1)) / 2
-            count(-1, right, (one == other).sum(1))
-            total += len(images)
-    finally:
-        classifier.train(was_training)
-    if total == 0:
-        raise ValueError("Expected `batches` to hold images, but got none.")
+    judge = _Judge(classifier, restorers, angles, max_shift, fill, seed)
+    total = judge_batches(judge.add, classifier, batches, progress=progress)
     return [
-        RotationResult(name, angle, *(counts[row, column] / total).tolist())
+        RotationResult(name, angle, *(judge.counts[row, column] / total).tolist())
         for row, angle in enumerate([*map(float, angles), None])
-        for column, name in enumerate(ways)
+        for column, name in enumerate(judge.ways)
     ]
 
 
-def _on_device(
-    restorers: Mapping[str, Callable[[Tensor], Tensor]], device: torch.device
-) -> dict[str, Callable[[Tensor], Tensor]]:
-    return {
-        name: copy.deepcopy(restorer).to(device) if isinstance(restorer, nn.Module) else restorer
-        for name, restorer in restorers.items()
-    }
+class _Judge:
+    """Count what becomes of batch after batch."""
+
+    def __init__(
+        self,
+        classifier: nn.Module,
+        restorers: Mapping[str, Callable[[Tensor], Tensor]],
+        angles: Sequence[float],
+        max_shift: int,
+        fill: Fill,
+        seed: int,
+    ) -> None:
+        check_names(restorers)
+        device = device_of(classifier)
+        self.classifier = classifier
+        self.ways: dict[str, Callable[[Tensor], Tensor]] = {NO_RESTORER: nn.Identity()}
+        for name, restorer in restorers.items():
+            if isinstance(restorer, nn.Module):
+                restorer = copy.deepcopy(restorer).to(device)
+            self.ways[name] = restorer
+        self.angles, self.max_shift, self.fill = angles, max_shift, fill
+        self.generators = [torch.Generator().manual_seed(seed) for _ in range(len(angles) + 1)]
+        self.counts = torch.zeros(len(angles) + 1, len(self.ways), 2, dtype=torch.float64)
+
+    def add(self, images: Tensor, labels: Tensor) -> None:
+        """Count one batch, at every angle and behind every restorer."""
+        upright = self._classify(images, labels)
+        for row, angle in enumerate(self.angles):
+            degrees = torch.full((len(images),), float(angle))
+            found = self._classify(self._move(images, degrees, row), labels)
+            self._count(row, (found == labels).sum(1), (found == upright).sum(1))
+        one, other = (
+            self._classify(self._move(images, self._random_angles(len(images)), -1), labels)
+            for _ in range(2)
+        )
+        right = ((one == labels).sum(1) + (other == labels).sum(1)) / 2
+        self._count(-1, right, (one == other).sum(1))
+
+    def _random_angles(self, count: int) -> Tensor:
+        return 360 * torch.rand(count, generator=self.generators[-1])
+
+    def _move(self, images: Tensor, angle: Tensor, row: int) -> Tensor:
+        turned = rotate(images, angle.to(images.device), fill=self.fill)
+        if self.max_shift == 0:
+            return turned
+        shift = random_shift(len(images), self.max_shift, generator=self.generators[row])
+        return circular_shift(turned, shift.to(images.device))
+
+    def _classify(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Give the classes behind every restorer: `(restorers, batch)`."""
+        logits = [self.classifier(way(images)) for way in self.ways.values()]
+        check_labels(labels, logits[0])
+        return torch.stack([each.argmax(1) for each in logits])
+
+    def _count(self, row: int, right: Tensor, same: Tensor) -> None:
+        self.counts[row] += torch.stack([right, same], 1).double().cpu()
 
 
 def rotation_table(results: Sequence[RotationResult]) -> str:

@@ -132,6 +132,8 @@ def _depthwise(x: Tensor, weight: Tensor, dilation: int) -> Tensor:
 
 def _fft(x: Tensor, weight: Tensor, dilation: int) -> Tensor:
     dtype = x.dtype
+    if x.shape[0] == 0:  # some releases of torch (2.14) refuse the transform of nothing
+        return x.new_zeros(0, weight.shape[0], *x.shape[2:])
     if dtype in (torch.float16, torch.bfloat16):  # no spectra in half precision on a CPU
         x, weight = x.float(), weight.float()
     spatial = x.shape[2:]

@@ -1,34 +1,36 @@
-"""Tensor in, tensor out, no state."""
+"""Functions from tensors to tensors, without state."""
 
-from eqrestore_lightning.functional._aperiodic import Translate, find_translates, is_aperiodic
-from eqrestore_lightning.functional._circulant import (
-    ImpulseResponse,
-    circulant_matrix,
-    impulse_response,
-    is_circulant,
-)
 from eqrestore_lightning.functional._circular_conv import (
     CONV_METHODS,
     ConvMethod,
+    binary_unit,
     circular_conv,
+    full_size_filters,
     leading_bits,
 )
-from eqrestore_lightning.functional._consistency import (
-    angle_error,
-    circular_shift_distance,
-    circular_shift_error,
-    same_class,
+from eqrestore_lightning.functional._errors import (
+    circular_error,
+    consistency,
+    motion_accuracy,
+    motion_distance,
+)
+from eqrestore_lightning.functional._exact import (
+    as_float64,
+    best_index,
+    break_ties,
+    content_keys,
 )
 from eqrestore_lightning.functional._rotation import (
     Fill,
     Interpolation,
+    mirror,
     quarter_turn,
     rotate,
     to_polar,
 )
 from eqrestore_lightning.functional._shift import (
-    break_ties,
     circular_shift,
+    index_to_shift,
     random_shift,
     scores_to_margin,
     scores_to_shift,
@@ -40,25 +42,25 @@ __all__ = [
     "CONV_METHODS",
     "ConvMethod",
     "Fill",
-    "ImpulseResponse",
     "Interpolation",
-    "Translate",
-    "angle_error",
+    "as_float64",
+    "best_index",
+    "binary_unit",
     "break_ties",
-    "circulant_matrix",
     "circular_conv",
+    "circular_error",
     "circular_shift",
-    "circular_shift_distance",
-    "circular_shift_error",
-    "find_translates",
-    "impulse_response",
-    "is_aperiodic",
-    "is_circulant",
+    "consistency",
+    "content_keys",
+    "full_size_filters",
+    "index_to_shift",
     "leading_bits",
+    "mirror",
+    "motion_accuracy",
+    "motion_distance",
     "quarter_turn",
     "random_shift",
     "rotate",
-    "same_class",
     "scores_to_margin",
     "scores_to_shift",
     "shift_to_index",

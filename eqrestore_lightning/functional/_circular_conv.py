@@ -139,7 +139,7 @@ def _fft(x: Tensor, weight: Tensor, dilation: int) -> Tensor:
     spatial = x.shape[2:]
     axes = tuple(range(2, x.ndim))
     spectrum = torch.fft.rfftn(x, dim=axes)
-    filters = torch.fft.rfftn(_full_size(weight, spatial, dilation), dim=axes).conj()
+    filters = torch.fft.rfftn(full_size_filters(weight, spatial, dilation), dim=axes).conj()
     if weight.shape[1] == 1:
         product = spectrum * filters.squeeze(1)
     else:  # frequencies first and conjugates written out: twice as fast as `einsum`
@@ -151,7 +151,7 @@ def _fft(x: Tensor, weight: Tensor, dilation: int) -> Tensor:
 
 
 def _exact(x: Tensor, weight: Tensor, dilation: int) -> Tensor:
-    """Compute integer sums in float64, where neither order nor spectra can change the result."""
+    """Compute sums of integers in float64, which neither order nor spectra can change."""
     places = math.prod(x.shape[2:])
     terms = weight[0].numel()
     # Transforms over N places and a sum over C channels, of operands below 2^bits, err by less than
@@ -163,9 +163,9 @@ def _exact(x: Tensor, weight: Tensor, dilation: int) -> Tensor:
     growth = math.log2(12 * math.log2(2 * places) + 2 * channels)
     growth += math.log2(terms * channels * places) / 2
     bits = int((51 - growth) // 2)
-    x_unit = _unit(x.double(), bits)
+    x_unit = binary_unit(x.double(), bits)
     weight = weight.to(x.device, torch.float64)
-    weight_unit = _unit(weight, bits)
+    weight_unit = binary_unit(weight, bits)
     x_integers = (x.double() * x_unit.reciprocal()).round_()  # exact: units are powers of two
     weight_integers = (weight * weight_unit.reciprocal()).round_()
     if math.prod(weight.shape[2:]) == 1:
@@ -185,25 +185,40 @@ def leading_bits(x: Tensor, bits: int) -> Tensor:
     Returns:
         float64 with the shape of `x`; `x` less this is exact.
 
-    Source: own; what `circular_conv` does to its operands for the method `"exact"`.
-
     >>> leading_bits(torch.tensor([[1.0, 0.3]], dtype=torch.float64), 2)
     tensor([[1.0000, 0.5000]], dtype=torch.float64)
     """
-    unit = _unit(x, bits)
+    unit = binary_unit(x, bits)
     return torch.round(x / unit) * unit
 
 
-def _unit(x: Tensor, bits: int) -> Tensor:
-    """Give the power of two, one for each entry of the first axis, with `|x / unit| <= 2^bits`."""
+def binary_unit(x: Tensor, bits: int) -> Tensor:
+    """Return the power of two, one for each entry of the first axis, with `|x / unit| <= 2^bits`.
+
+    Args:
+        x: Shape `(batch, ...)`, float64.
+        bits: Binary places below the largest magnitude of each entry of the first axis.
+
+    Returns:
+        float64 of shape `(batch, 1, ...)`.
+    """
     flat = x.detach().flatten(1)
     largest = torch.maximum(flat.amax(1), -flat.amin(1)).reshape(-1, *[1] * (x.ndim - 1))
     exponent = torch.frexp(largest).exponent.long().clamp(min=-900) - bits
     return ((exponent + 1023) << 52).view(torch.float64)  # a power of two, made of its bits
 
 
-def _full_size(weight: Tensor, spatial: Sequence[int], dilation: int) -> Tensor:
-    """Lay the taps on a lattice of the image's size, the tap that is read at `i` at index 0."""
+def full_size_filters(weight: Tensor, spatial: Sequence[int], dilation: int) -> Tensor:
+    """Lay taps on a lattice as large as the image; the tap that reads place `i` is at index 0.
+
+    Args:
+        weight: Shape `(out_channels, in_channels, *kernel_size)`.
+        spatial: Size of each axis of the image, pixels.
+        dilation: Distance between taps, pixels.
+
+    Returns:
+        Shape `(out_channels, in_channels, *spatial)`, dtype of `weight`.
+    """
     index = torch.zeros((), dtype=torch.int64, device=weight.device)
     for kernel_size, size in zip(weight.shape[2:], spatial, strict=True):
         taps = torch.arange(kernel_size, device=weight.device) * dilation

@@ -100,10 +100,10 @@ def rotate(
 
     Raises:
         TypeError: If `angle` is not floating, or `x` is complex.
-        ValueError: If the shapes do not belong together, or `fill` or `interpolation` is another
+        ValueError: If the shapes do not match, or `fill` or `interpolation` is another
             word.
 
-    Source: own; interpolation by `kornia.geometry.transform.remap`.
+    Source: Interpolation by `kornia.geometry.transform.remap`.
 
     >>> x = torch.arange(9.0).reshape(1, 1, 3, 3)
     >>> rotate(x, torch.tensor([90.0]))[0, 0]
@@ -145,9 +145,7 @@ def quarter_turn(x: Tensor, quarters: Tensor) -> Tensor:
 
     Raises:
         TypeError: If `quarters` is not int64.
-        ValueError: If the images are not square or the shapes do not belong together.
-
-    Source: own.
+        ValueError: If the images are not square or the shapes do not match.
 
     >>> x = torch.arange(4).reshape(1, 1, 2, 2)
     >>> quarter_turn(x, torch.tensor([1]))[0, 0]
@@ -163,6 +161,28 @@ def quarter_turn(x: Tensor, quarters: Tensor) -> Tensor:
     turned = torch.stack([torch.rot90(x, quarter, (2, 3)) for quarter in range(4)], 1)
     index = (quarters % 4).reshape(-1, 1, 1, 1, 1).expand(-1, 1, *x.shape[1:])
     return turned.gather(1, index).squeeze(1)
+
+
+def mirror(x: Tensor, mirrored: Tensor) -> Tensor:
+    """Mirror every image left to right, or not.
+
+    Args:
+        x: Images of shape `(batch, channels, height, width)`, any dtype.
+        mirrored: int64 of shape `(batch,)`; 1 for images to mirror, 0 for the others.
+
+    Returns:
+        A new tensor with the shape and dtype of `x` (exact).
+
+    Raises:
+        ValueError: If the shapes do not match.
+
+    >>> mirror(torch.arange(6).reshape(1, 1, 2, 3), torch.tensor([1]))[0, 0]
+    tensor([[2, 1, 0],
+            [5, 4, 3]])
+    """
+    _check_images(x)
+    _check_one_each("mirrored", mirrored, x)
+    return torch.where((mirrored == 1).reshape(-1, 1, 1, 1), x.flip(3), x)
 
 
 def _sample(
@@ -188,7 +208,7 @@ def _sample(
 
 
 def _precision(x: Tensor) -> torch.dtype:
-    """Give the dtype to interpolate in: double where single would lose something."""
+    """Return the dtype to interpolate in: double where single would lose something."""
     wide = x.dtype in (torch.float64, torch.int32, torch.int64) and x.device.type != "mps"
     return torch.float64 if wide else torch.float32
 

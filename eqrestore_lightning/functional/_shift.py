@@ -1,4 +1,4 @@
-"""Shifts on a lattice that wraps around: apply them, draw them, read them off a map of scores."""
+"""Shifts on a lattice that wraps around: apply them, draw them, read them off scores."""
 
 import math
 from collections.abc import Sequence
@@ -7,23 +7,26 @@ import torch
 from torch import Tensor
 
 
-def circular_shift(x: Tensor, shift: Tensor) -> Tensor:
+def circular_shift(x: Tensor, shift: Tensor, *, axes: Sequence[int] | None = None) -> Tensor:
     r"""Shift every sample by its own amount, wrapping around: `y[b, c, i] = x[b, c, i - shift[b]]`.
 
     Convention:
         Positive moves content towards higher indices, as `torch.roll` does. `shift[:, a]` belongs
-        to the a-th spatial axis, so for images the order is (down, right).
+        to the a-th of `axes`, so for images the order is (down, right).
 
     Args:
         x: Samples of shape `(batch, channels, *spatial)`, any dtype that torch can gather.
-        shift: Pixels, int64 of shape `(batch, num_spatial_dims)`; any value, taken modulo the size.
+        shift: Pixels, int64 of shape `(batch, num_axes)`; any value, taken modulo the size.
+        axes: The spatial axes to shift along, negative as in torch, ascending, such as `(-1,)` for
+            the width; all by default.
 
     Returns:
         A new tensor with the shape and dtype of `x`; every entry is a copy of one of `x` (exact).
 
     Raises:
         TypeError: If `shift` is not int64.
-        ValueError: If the shapes of `x` and `shift` do not belong together.
+        ValueError: If the shapes of `x` and `shift` do not match, or `axes` are not spatial axes
+            of `x`.
 
     Source: Definition 3.1.
 
@@ -33,7 +36,7 @@ def circular_shift(x: Tensor, shift: Tensor) -> Tensor:
             [ 1,  2,  3,  0],
             [ 5,  6,  7,  4]])
     """
-    _check_shift(x, shift)
+    shift = _over_all_axes(x, shift, axes)
     source = _source_positions(shift, x.shape[2:])
     index = torch.zeros((), dtype=torch.int64, device=x.device)
     for position, size in zip(source, x.shape[2:], strict=True):
@@ -42,7 +45,7 @@ def circular_shift(x: Tensor, shift: Tensor) -> Tensor:
     return flat.gather(2, index.flatten(1).unsqueeze(1).expand_as(flat)).reshape(x.shape)
 
 
-def zero_fill_shift(x: Tensor, shift: Tensor) -> Tensor:
+def zero_fill_shift(x: Tensor, shift: Tensor, *, axes: Sequence[int] | None = None) -> Tensor:
     """Shift every sample by its own amount; what leaves is lost, what enters is zero.
 
     Convention:
@@ -50,16 +53,16 @@ def zero_fill_shift(x: Tensor, shift: Tensor) -> Tensor:
 
     Args:
         x: Samples of shape `(batch, channels, *spatial)`, any dtype.
-        shift: Pixels, int64 of shape `(batch, num_spatial_dims)`.
+        shift: Pixels, int64 of shape `(batch, num_axes)`.
+        axes: As for `circular_shift`.
 
     Returns:
         A new tensor with the shape and dtype of `x` (exact).
 
     Raises:
         TypeError: If `shift` is not int64.
-        ValueError: If the shapes of `x` and `shift` do not belong together.
-
-    Source: own.
+        ValueError: If the shapes of `x` and `shift` do not match, or `axes` are not spatial axes
+            of `x`.
 
     >>> x = torch.arange(12).reshape(1, 1, 3, 4)
     >>> zero_fill_shift(x, torch.tensor([[1, -1]]))[0, 0]
@@ -67,7 +70,7 @@ def zero_fill_shift(x: Tensor, shift: Tensor) -> Tensor:
             [1, 2, 3, 0],
             [5, 6, 7, 0]])
     """
-    _check_shift(x, shift)
+    shift = _over_all_axes(x, shift, axes)
     inside = torch.ones((), dtype=torch.bool, device=x.device)
     for position, size in zip(_source_positions(shift, x.shape[2:]), x.shape[2:], strict=True):
         inside = inside.unsqueeze(-1) & (position >= 0) & (position < size)
@@ -77,7 +80,7 @@ def zero_fill_shift(x: Tensor, shift: Tensor) -> Tensor:
 
 def random_shift(
     batch_size: int,
-    max_shift: int,
+    max_shift: int | Sequence[int],
     *,
     num_spatial_dims: int = 2,
     generator: torch.Generator | None = None,
@@ -86,7 +89,7 @@ def random_shift(
 
     Args:
         batch_size: Number of shifts.
-        max_shift: Largest shift along each axis, pixels, not negative.
+        max_shift: Largest shift, pixels, at least 0; one number for all axes, or one for each.
         num_spatial_dims: Number of axes.
         generator: Source of randomness; the shifts lie on its device.
 
@@ -94,31 +97,38 @@ def random_shift(
         Pixels, int64 of shape `(batch_size, num_spatial_dims)`.
 
     Raises:
-        ValueError: If `max_shift` is negative.
+        ValueError: If `max_shift` is negative or has another number of entries.
 
     Source: Section 5.1.
 
     >>> random_shift(3, 4, generator=torch.Generator().manual_seed(0)).shape
     torch.Size([3, 2])
     """
-    if max_shift < 0:
+    sizes = (max_shift,) * num_spatial_dims if isinstance(max_shift, int) else tuple(max_shift)
+    if len(sizes) != num_spatial_dims:
+        raise ValueError(
+            f"Expected `max_shift` to be one number or {num_spatial_dims}, but got {sizes}."
+        )
+    if min(sizes, default=0) < 0:
         raise ValueError(f"Expected `max_shift` to be at least 0, but got {max_shift}.")
-    return torch.randint(
-        -max_shift,
-        max_shift + 1,
-        (batch_size, num_spatial_dims),
-        generator=generator,
-        device=None if generator is None else generator.device,
+    device = None if generator is None else generator.device
+    widths = torch.tensor(sizes, device=device) * 2 + 1
+    if len(set(sizes)) == 1:
+        shape = (batch_size, num_spatial_dims)
+        return torch.randint(-sizes[0], sizes[0] + 1, shape, generator=generator, device=device)
+    uniform = torch.rand(
+        batch_size, num_spatial_dims, dtype=torch.float64, generator=generator, device=device
     )
+    return (uniform * widths).long() - widths // 2
 
 
 def scores_to_shift(scores: Tensor) -> Tensor:
-    """Read the shift off a map of scores: the place of its largest entry.
+    """Return the shift with the largest score.
 
     Convention:
         Each axis of size `n` is given as `-(n // 2) … (n - 1) // 2`, so that small shifts of either
-        sign look small. Ties go to the lowest index in row-major order; `break_ties` comes first
-        where that will not do.
+        sign look small. Ties go to the lowest index in row-major order, which does not follow the
+        image; where that matters, `best_index` decides them by content.
 
     Args:
         scores: Shape `(batch, *spatial)`, floating.
@@ -136,57 +146,43 @@ def scores_to_shift(scores: Tensor) -> Tensor:
     >>> scores_to_shift(scores)
     tensor([[ 1, -1]])
     """
-    _check_scores(scores)
-    index = scores.flatten(1).argmax(1)
+    check_scores(scores)
+    return index_to_shift(scores.flatten(1).argmax(1), scores.shape[1:])
+
+
+def index_to_shift(index: Tensor, spatial_size: Sequence[int]) -> Tensor:
+    """Return the shift whose score stands at a row-major index: the inverse of `shift_to_index`.
+
+    Args:
+        index: int64 of shape `(batch,)`.
+        spatial_size: Size of each shifted axis, pixels.
+
+    Returns:
+        Pixels, int64 of shape `(batch, num_axes)`; on an axis of size `n` from `-(n // 2)` to
+        `(n - 1) // 2`.
+
+    >>> index_to_shift(torch.tensor([7]), (3, 4))
+    tensor([[ 1, -1]])
+    """
     axes = []
-    for size in reversed(scores.shape[1:]):
+    for size in reversed(spatial_size):
         axes.append((index + size // 2) % size - size // 2)
         index = index // size
     return torch.stack(axes[::-1], dim=1)
 
 
-def break_ties(scores: Tensor, key: Tensor) -> Tensor:
-    """Keep the places with the largest score, and score them by `key` instead.
-
-    Args:
-        scores: Shape `(batch, *spatial)`, floating.
-        key: Shape of `scores`, floating; equivariant, so that the choice moves with the image.
-
-    Returns:
-        `key` at the places whose score is the sample's largest, minus infinity elsewhere.
-
-    Raises:
-        ValueError: If `scores` has no spatial axis or an empty one, or `key` another shape.
-
-    Source: own.
-
-    >>> break_ties(torch.tensor([[5.0, 1.0, 5.0]]), torch.tensor([[3.0, 9.0, 4.0]]))
-    tensor([[3., -inf, 4.]])
-    """
-    _check_scores(scores)
-    if key.shape != scores.shape:
-        raise ValueError(
-            f"Expected `key` to have the shape of `scores`, {tuple(scores.shape)}, "
-            f"but got {tuple(key.shape)}."
-        )
-    best = scores.amax(tuple(range(1, scores.ndim)), keepdim=True)
-    return torch.where(scores == best, key, -math.inf)
-
-
 def shift_to_index(shift: Tensor, spatial_size: Sequence[int]) -> Tensor:
-    """Give the row-major index at which an estimator's score for `shift` stands.
+    """Return the row-major index at which an estimator's score for `shift` stands.
 
     Args:
-        shift: Pixels, int64 of shape `(batch, num_spatial_dims)`; any value, taken modulo the size.
-        spatial_size: Size of each axis, pixels.
+        shift: Pixels, int64 of shape `(batch, num_axes)`; any value, taken modulo the size.
+        spatial_size: Size of each shifted axis, pixels.
 
     Returns:
         int64 of shape `(batch,)`, from 0 to the number of positions less one.
 
     Raises:
         ValueError: If `shift` has another number of axes than `spatial_size`.
-
-    Source: own; the inverse of `scores_to_shift`.
 
     >>> shift_to_index(torch.tensor([[1, -1]]), (3, 4))
     tensor([7])
@@ -203,25 +199,23 @@ def shift_to_index(shift: Tensor, spatial_size: Sequence[int]) -> Tensor:
 
 
 def scores_to_margin(scores: Tensor) -> Tensor:
-    """Say how far the best place is ahead of the second, for every sample.
+    """Compute how far the best score is ahead of the second, for every sample.
 
     Args:
         scores: Shape `(batch, *spatial)`, floating.
 
     Returns:
-        Not negative, shape `(batch,)`, dtype of `scores`. Scores trained by cross-entropy are
+        At least 0, shape `(batch,)`, dtype of `scores`. Scores trained by cross-entropy are
         log-probabilities up to a constant, so the margin is the log of the odds between both
         places. Infinite where there is only one place.
 
     Raises:
         ValueError: If `scores` has no spatial axis or an empty one.
 
-    Source: own.
-
     >>> scores_to_margin(torch.tensor([[0.5, 3.0, 1.0]]))
     tensor([2.])
     """
-    _check_scores(scores)
+    check_scores(scores)
     flat = scores.flatten(1)
     if flat.shape[1] == 1:
         return torch.full_like(flat[:, 0], math.inf)
@@ -230,7 +224,7 @@ def scores_to_margin(scores: Tensor) -> Tensor:
 
 
 def _source_positions(shift: Tensor, spatial_size: Sequence[int]) -> list[Tensor]:
-    """Give, for each axis, where each output position is read: `(batch, 1, …, size)`, unwrapped."""
+    """Return, for each axis, where each output position is read: `(batch, 1, …, size)`."""
     positions = []
     for axis, size in enumerate(spatial_size):
         position = torch.arange(size, device=shift.device) - shift[:, axis, None]
@@ -238,21 +232,35 @@ def _source_positions(shift: Tensor, spatial_size: Sequence[int]) -> list[Tensor
     return positions
 
 
-def _check_shift(x: Tensor, shift: Tensor) -> None:
+def _over_all_axes(x: Tensor, shift: Tensor, axes: Sequence[int] | None) -> Tensor:
+    """Check a shift along some axes, and return it for all spatial axes: 0 along the others."""
     if shift.dtype != torch.int64:
         raise TypeError(f"Expected `shift` to have dtype torch.int64, but got {shift.dtype}.")
     if x.ndim < 3:
         raise ValueError(
             f"Expected `x` to have shape (batch, channels, *spatial), but got {tuple(x.shape)}."
         )
-    if shift.shape != (x.shape[0], x.ndim - 2):
+    every = range(2 - x.ndim, 0)
+    chosen = tuple(every) if axes is None else tuple(axes)
+    if chosen != tuple(sorted(set(chosen) & set(every))):
         raise ValueError(
-            f"Expected `shift` to have shape (batch, num_spatial_dims) = "
-            f"{(x.shape[0], x.ndim - 2)}, but got {tuple(shift.shape)}."
+            f"Expected `axes` to be ascending and from {tuple(every)}, but got {chosen}."
         )
+    if shift.shape != (x.shape[0], len(chosen)):
+        raise ValueError(
+            f"Expected `shift` to have shape (batch, num_axes) = {(x.shape[0], len(chosen))}, "
+            f"but got {tuple(shift.shape)}."
+        )
+    if axes is None:
+        return shift
+    still = shift.new_zeros(x.shape[0])
+    return torch.stack(
+        [shift[:, chosen.index(axis)] if axis in chosen else still for axis in every], 1
+    )
 
 
-def _check_scores(scores: Tensor) -> None:
+def check_scores(scores: Tensor) -> None:
+    """Raise `ValueError` unless `scores` has shape `(batch, *spatial)` with at least one place."""
     if scores.ndim < 2 or 0 in scores.shape[1:]:
         raise ValueError(
             f"Expected `scores` to have shape (batch, *spatial) with at least one place, "

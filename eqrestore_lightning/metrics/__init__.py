@@ -1,16 +1,6 @@
-"""Metrics, thin state over `functional`."""
+"""Metrics: thin state over the functions of the same names in `functional`."""
 
-from eqrestore_lightning.metrics._angle import AngleAccuracy, AngleDistance
-from eqrestore_lightning.metrics._shift import (
-    CircularShiftDistance,
-    ShiftAccuracy,
-    ShiftConsistency,
-)
+from eqrestore_lightning.metrics._consistency import Consistency
+from eqrestore_lightning.metrics._motion import MotionAccuracy, MotionDistance, motion_metrics
 
-__all__ = [
-    "AngleAccuracy",
-    "AngleDistance",
-    "CircularShiftDistance",
-    "ShiftAccuracy",
-    "ShiftConsistency",
-]
+__all__ = ["Consistency", "MotionAccuracy", "MotionDistance", "motion_metrics"]

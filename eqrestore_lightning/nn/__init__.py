@@ -1,28 +1,39 @@
-"""Layers and networks."""
+"""Layers and estimators."""
 
-from eqrestore_lightning.nn._base import Estimator, ShiftFunction, TrainableEstimator
-from eqrestore_lightning.nn._binary import BinaryDecomposition
-from eqrestore_lightning.nn._circular_conv import CircularConv1d, CircularConv2d, CircularConv3d
-from eqrestore_lightning.nn._constructive import ConstructedEstimator
-from eqrestore_lightning.nn._estimator import ShiftEstimator, TranslationEstimator
-from eqrestore_lightning.nn._quarter_turn import QuarterTurnEstimator
-from eqrestore_lightning.nn._rotation import RotationEstimator
+from eqrestore_lightning.nn._base import (
+    ESTIMATORS,
+    Estimator,
+    check_spatial_size,
+    register_estimator,
+)
+from eqrestore_lightning.nn._circular_conv import (
+    CircularConv,
+    CircularConv1d,
+    CircularConv2d,
+    CircularConv3d,
+)
+from eqrestore_lightning.nn._copies import QuarterTurnEstimator
+from eqrestore_lightning.nn._polar import RotationEstimator
+from eqrestore_lightning.nn._presets import build_preset, list_presets, register_preset
 from eqrestore_lightning.nn._roto_translation import RotoTranslationEstimator
-from eqrestore_lightning.nn._templates import TemplateEstimator
+from eqrestore_lightning.nn._shift import ShiftEstimator
+from eqrestore_lightning.nn._translation import TranslationEstimator
 
 __all__ = [
-    "BinaryDecomposition",
+    "ESTIMATORS",
+    "CircularConv",
     "CircularConv1d",
     "CircularConv2d",
     "CircularConv3d",
-    "ConstructedEstimator",
     "Estimator",
     "QuarterTurnEstimator",
     "RotationEstimator",
     "RotoTranslationEstimator",
     "ShiftEstimator",
-    "ShiftFunction",
-    "TemplateEstimator",
-    "TrainableEstimator",
     "TranslationEstimator",
+    "build_preset",
+    "check_spatial_size",
+    "list_presets",
+    "register_estimator",
+    "register_preset",
 ]

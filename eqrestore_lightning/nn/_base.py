@@ -1,32 +1,48 @@
-"""What every kind of estimator answers, so that who uses one need not know its kind."""
+"""What every kind of estimator can do, so that code which uses one need not know its kind."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from eqrestore_lightning.functional import circular_shift, scores_to_margin
+from eqrestore_lightning.functional import scores_to_margin
+from eqrestore_lightning.motions import Element, Motion
 
-ShiftFunction: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+ESTIMATORS: dict[str, type["Estimator"]] = {}
+"""The kinds of estimators that can be saved and loaded, by class name."""
+
+EstimatorType = TypeVar("EstimatorType", bound=type["Estimator"])
+
+
+def register_estimator(cls: EstimatorType) -> EstimatorType:
+    """Register a kind of estimator under its class name, so that files can name it.
+
+    Raises:
+        ValueError: If another class has that name already.
+    """
+    if ESTIMATORS.setdefault(cls.__name__, cls) is not cls:
+        raise ValueError(f"Expected a new name for an estimator, but {cls.__name__} is taken.")
+    return cls
 
 
 class Estimator(nn.Module, ABC):
-    """Score the elements of a group for every image: how it was moved, and how to move it back.
+    """A network that scores how each image may have been moved, and the motion that it finds.
 
-    `RestoreTransform` asks `exact_scores`, then `locate`, then `undo`; its gate asks `margin`;
-    saving and loading ask `config`. The element of no motion is zero on every entry.
+    `RestoreTransform` calls `exact_scores`, then `locate`, then `motion.undo`; its gate calls
+    `margin`; `RestorerModule` trains with `loss`; saving and loading use `config`. A new kind of
+    estimator is a subclass with `@register_estimator`.
 
     Attributes:
         in_channels: Channels of the images.
-        spatial_size: Size of each spatial axis of the images, pixels.
+        spatial_size: Size of each spatial axis of the images, pixels; `None` if any size will do.
 
     Source: Definition 4.1, for any group.
     """
 
     in_channels: int
-    spatial_size: tuple[int, ...]
+    spatial_size: tuple[int, ...] | None
 
     @property
     @abstractmethod
@@ -34,152 +50,146 @@ class Estimator(nn.Module, ABC):
         """Arguments that build an estimator of the same shape, in plain JSON types."""
 
     @property
-    def element_names(self) -> tuple[str, ...]:
-        """What the entries of an element are called: by default those of a shift, pixels."""
-        return ("deep", "down", "right")[-len(self.spatial_size) :]
+    @abstractmethod
+    def motion(self) -> Motion:
+        """The motion that is found and undone."""
+
+    @property
+    def training_motion(self) -> Motion:
+        """The motion that training applies by default.
+
+        Parts to which the network is exactly equivariant, such as circular shifts, teach it
+        nothing, so that they stay out.
+        """
+        return self.motion
+
+    @property
+    def num_spatial_dims(self) -> int:
+        """Number of spatial axes of the images."""
+        return 2 if self.spatial_size is None else len(self.spatial_size)
 
     @abstractmethod
-    def exact_scores(self, x: Tensor) -> Tensor:
-        """Score every element, bitwise equivariantly.
+    def score(self, x: Tensor, *, exact: bool) -> Tensor:
+        """Score every element; `forward` and `exact_scores` check `x` and call it.
 
         Args:
-            x: Shape `(batch, in_channels, *spatial_size)`, any real dtype; uint8 as it is.
-
-        Returns:
-            float64 of shape `(batch, *elements)`.
+            x: Shape `(batch, in_channels, *spatial_size)`, floating; any real dtype if `exact`.
+            exact: Whether scores must follow the image bit for bit, and be float64, rather than be
+                differentiable.
         """
 
     @abstractmethod
-    def locate(self, scores: Tensor, x: Tensor) -> Tensor:
-        """Read off the element with the largest score; equal ones are decided by content.
+    def locate(self, scores: Tensor, x: Tensor) -> Element:
+        """Return the element with the largest score; equal scores are decided by content.
 
         Args:
-            scores: What `exact_scores(x)` gave.
+            scores: What `exact_scores(x)` returned.
             x: The images scored.
 
         Returns:
-            Shape `(batch, num_parameters)`, on the device of `x`.
+            The element, on the device of `x`; no motion for images that are not finite.
+
+        Raises:
+            ValueError: If `scores` and `x` do not match.
         """
 
     @abstractmethod
-    def undo(self, x: Tensor, element: Tensor) -> Tensor:
-        """Move images back.
+    def loss(self, scores: Tensor, element: Element) -> Tensor:
+        """Compute the cross-entropy of scores, taken as log-probabilities up to a constant.
 
         Args:
-            x: Images of shape `(batch, channels, *spatial)`, any dtype.
-            element: What `locate` found.
+            scores: What `forward` returned for images moved by `element`.
+            element: How they were moved.
 
         Returns:
-            A new tensor with the shape and dtype of `x`.
+            Mean over the batch, floating, without axes.
         """
-
-    def undo_mask(self, mask: Tensor, element: Tensor) -> Tensor:
-        """Move masks of labels back, as `undo` moves images, without mixing labels."""
-        return self.undo(mask, element)
-
-    def margin(self, scores: Tensor) -> Tensor:
-        """Say how far the best element is ahead of its best rival: log-odds.
-
-        Args:
-            scores: What `exact_scores` gave.
-
-        Returns:
-            Not negative, shape `(batch,)`; the same however an image was moved.
-        """
-        return scores_to_margin(scores)
 
     @abstractmethod
     def scale_scores(self, factor: float) -> None:
-        """Multiply all scores by a factor above 0, in place: no estimate changes, margins do."""
+        """Multiply all scores by a factor above 0, in place: no estimate changes, margins do.
 
+        Raises:
+            ValueError: If `factor` is not finite or not above 0.
+        """
 
-def fork(generator: torch.Generator | None) -> torch.Generator:
-    """Give a generator of its own for a further entry of an element, drawn from another one.
-
-    Entries drawn one after the other from one generator would depend on how many images there are.
-    """
-    device = torch.device("cpu") if generator is None else generator.device
-    seed = torch.randint(2**31, (1,), generator=generator, device=device)
-    return torch.Generator(device).manual_seed(int(seed))
-
-
-class TrainableEstimator(Estimator):
-    """What `RestorerModule` asks besides: how to move images, and how wrong an answer is."""
-
-    @property
-    @abstractmethod
-    def periods(self) -> tuple[int, ...]:
-        """After how much each entry of an element is as good as 0."""
-
-    @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
-        """Score every element, differentiably.
+        """Score every element, differentiably; equivariant up to rounding.
 
         Args:
             x: Shape `(batch, in_channels, *spatial_size)`, floating.
 
         Returns:
             Shape `(batch, *elements)`, dtype of `x`.
-        """
-
-    @abstractmethod
-    def random_element(
-        self,
-        batch_size: int,
-        *,
-        max_shift: int | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """Draw elements, uniformly; the first ones are the same however many follow.
-
-        Args:
-            batch_size: How many.
-            max_shift: Largest shift along each axis, pixels; half the image by default. 0 for those
-                that do not shift.
-            generator: Source of randomness.
-
-        Returns:
-            Shape `(batch_size, num_parameters)`.
 
         Raises:
-            ValueError: If `max_shift` is negative, or not 0 where nothing is shifted.
+            TypeError: If `x` is not floating.
+            ValueError: If `x` has another shape.
         """
+        if not x.is_floating_point():
+            raise TypeError(f"Expected `x` to be floating, but got {x.dtype}.")
+        self.check_input(x)
+        return self.score(x, exact=False)
 
-    @abstractmethod
-    def apply_element(
-        self, x: Tensor, element: Tensor, *, shift: ShiftFunction = circular_shift
-    ) -> Tensor:
-        """Move images: what `undo` undoes.
+    @torch.no_grad()
+    def exact_scores(self, x: Tensor) -> Tensor:
+        """Score every element, bitwise equivariantly: a moved image gives equal scores, moved.
 
         Args:
-            x: Images of shape `(batch, channels, *spatial)`, any dtype.
-            element: Shape `(batch, num_parameters)`.
-            shift: How to shift, for those that do: `circular_shift` or `zero_fill_shift`.
+            x: Shape `(batch, in_channels, *spatial_size)`, any real dtype; uint8 is read as 0…255.
 
         Returns:
-            A new tensor with the shape and dtype of `x`.
-        """
+            float64 of shape `(batch, *elements)`, exact; on the device of `x`, or on the CPU where
+            that device (Apple's MPS) has no float64.
 
-    @abstractmethod
-    def loss(self, scores: Tensor, element: Tensor) -> Tensor:
-        """Give the cross-entropy of scores, taken as log-probabilities up to a constant.
+        Raises:
+            ValueError: If `x` has another shape.
+        """
+        self.check_input(x)
+        return self.score(x, exact=True)
+
+    def margin(self, scores: Tensor) -> Tensor:
+        """Compute how far the best element is ahead of its best rival: log-odds.
 
         Args:
-            scores: What `forward` gave for images moved by `element`.
-            element: Shape `(batch, num_parameters)`.
+            scores: What `exact_scores` returned.
 
         Returns:
-            Mean over the batch, floating, no axes.
+            At least 0, shape `(batch,)`; the same however an image was moved.
         """
+        return scores_to_margin(scores)
 
     def constant(self, scores: Tensor) -> Tensor:
-        """Tell which images have equal scores everywhere, up to rounding: nothing was found.
+        """Check which images have equal scores everywhere, up to rounding: nothing was found.
 
         Args:
-            scores: What `forward` gave.
+            scores: What `forward` returned.
 
         Returns:
             bool of shape `(batch,)`.
         """
         flat = scores.flatten(1)
         return flat.amax(1) - flat.amin(1) <= 1e-5 * flat.abs().amax(1)
+
+    def check_input(self, x: Tensor) -> None:
+        """Raise `ValueError` unless `x` has the shape that the estimator was built for."""
+        if self.spatial_size is None:
+            matches = x.ndim == self.num_spatial_dims + 2 and x.shape[1] == self.in_channels
+            expected = "height, width"
+        else:
+            matches = tuple(x.shape[1:]) == (self.in_channels, *self.spatial_size)
+            expected = ", ".join(map(str, self.spatial_size))
+        if not matches:
+            raise ValueError(
+                f"Expected `x` to have shape (batch, {self.in_channels}, {expected}), "
+                f"but got {tuple(x.shape)}."
+            )
+
+
+def check_spatial_size(spatial_size: Sequence[int], *, num_axes: Sequence[int] = (1, 2, 3)) -> None:
+    """Raise `ValueError` unless there is an allowed number of sizes, each at least 1."""
+    if len(spatial_size) not in num_axes or min(spatial_size) < 1:
+        numbers = {(1, 2, 3): "one to three sizes", (2,): "two sizes"}[tuple(num_axes)]
+        raise ValueError(
+            f"Expected `spatial_size` to be {numbers} of at least 1, but got {tuple(spatial_size)}."
+        )

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,10 +10,12 @@ from torch import Tensor, nn
 from eqrestore_lightning.functional import CONV_METHODS, ConvMethod, circular_conv
 
 
-class _CircularConv(nn.Module):
-    """Add up one circular convolution for each input channel, and a constant.
+class CircularConv(nn.Module):
+    """Sum one circular convolution for each input channel, and a constant.
 
     Args:
+        num_spatial_dims: Number of spatial axes, 1 to 3; `CircularConv1d` to `CircularConv3d` have
+            it built in.
         in_channels: Channels of the input.
         out_channels: Channels of the output.
         kernel_size: Taps on each axis, or one number for all; up to the size of the image.
@@ -26,16 +29,18 @@ class _CircularConv(nn.Module):
         Input `(batch, in_channels, *spatial)`, output `(batch, out_channels, *spatial)`.
 
     Raises:
-        ValueError: If a number is below 1, `kernel_size` has the wrong length or `method` is
+        ValueError: If a number is out of range, `kernel_size` has the wrong length or `method` is
             unknown.
 
     Source: Definition 3.5; the affine layer of Equation (3).
-    """
 
-    num_spatial_dims: int
+    >>> CircularConv(2, 2, 3, (5, 6))(torch.zeros(7, 2, 11, 13)).shape
+    torch.Size([7, 3, 11, 13])
+    """
 
     def __init__(
         self,
+        num_spatial_dims: int,
         in_channels: int,
         out_channels: int,
         kernel_size: int | Sequence[int],
@@ -46,11 +51,16 @@ class _CircularConv(nn.Module):
         method: ConvMethod = "auto",
     ) -> None:
         super().__init__()
-        if isinstance(kernel_size, int):
-            kernel_size = (kernel_size,) * self.num_spatial_dims
-        if len(kernel_size) != self.num_spatial_dims:
+        if not 1 <= num_spatial_dims <= 3:
             raise ValueError(
-                f"Expected `kernel_size` to be one number or {self.num_spatial_dims}, "
+                f"Expected `num_spatial_dims` to be from 1 to 3, but got {num_spatial_dims}."
+            )
+        self.num_spatial_dims = num_spatial_dims
+        if isinstance(kernel_size, int):
+            kernel_size = (kernel_size,) * num_spatial_dims
+        if len(kernel_size) != num_spatial_dims:
+            raise ValueError(
+                f"Expected `kernel_size` to be one number or {num_spatial_dims}, "
                 f"but got {tuple(kernel_size)}."
             )
         for name, value in (
@@ -86,11 +96,11 @@ class _CircularConv(nn.Module):
                 self.bias.uniform_(-(fan_in**-0.5), fan_in**-0.5)
 
     def factors(self) -> list[Tensor]:
-        """List what the filters are made of: `weight`, or `weight_0`, … for each axis of it."""
+        """List the parameters of the filters: `weight`, or `weight_0`, … for each axis of it."""
         return [getattr(self, name) for name in self._shapes()]
 
     def filters(self) -> Tensor:
-        """Give the filters, of shape `(out_channels, in_channels, *kernel_size)`."""
+        """Return the filters, of shape `(out_channels, in_channels, *kernel_size)`."""
         product, *others = self.factors()
         for factor in others:
             view = factor.reshape(*factor.shape[:2], *[1] * (product.ndim - 2), -1)
@@ -98,7 +108,7 @@ class _CircularConv(nn.Module):
         return product
 
     def forward(self, x: Tensor, *, method: ConvMethod | None = None) -> Tensor:
-        """Convolve `x`; `method` takes the place of the layer's own for this call."""
+        """Convolve `x`; `method` replaces that of the layer for this call."""
         if x.ndim != self.num_spatial_dims + 2:
             raise ValueError(
                 f"Expected `x` to have shape (batch, channels, *spatial) with "
@@ -118,7 +128,7 @@ class _CircularConv(nn.Module):
         return {f"weight_{axis}": (size,) for axis, size in enumerate(self.kernel_size)}
 
     def extra_repr(self) -> str:
-        """Show what a printed network should tell."""
+        """Describe the layer where a network is printed."""
         return (
             f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, "
             f"dilation={self.dilation}, bias={self.bias is not None}, separable={self.separable}, "
@@ -126,34 +136,52 @@ class _CircularConv(nn.Module):
         )
 
 
-class CircularConv1d(_CircularConv):
-    """Convolve signals that wrap around.
+class CircularConv1d(CircularConv):
+    """Convolve signals that wrap around: a `CircularConv` with 1 spatial axis.
 
     >>> CircularConv1d(2, 3, 5)(torch.zeros(7, 2, 11)).shape
     torch.Size([7, 3, 11])
     """
 
-    __doc__ = f"{__doc__}\n{_CircularConv.__doc__}"
-    num_spatial_dims = 1
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Sequence[int],
+        **options: Any,
+    ) -> None:
+        super().__init__(1, in_channels, out_channels, kernel_size, **options)
 
 
-class CircularConv2d(_CircularConv):
-    """Convolve images that wrap around.
+class CircularConv2d(CircularConv):
+    """Convolve images that wrap around: a `CircularConv` with 2 spatial axes.
 
     >>> CircularConv2d(2, 3, (5, 6))(torch.zeros(7, 2, 11, 13)).shape
     torch.Size([7, 3, 11, 13])
     """
 
-    __doc__ = f"{__doc__}\n{_CircularConv.__doc__}"
-    num_spatial_dims = 2
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Sequence[int],
+        **options: Any,
+    ) -> None:
+        super().__init__(2, in_channels, out_channels, kernel_size, **options)
 
 
-class CircularConv3d(_CircularConv):
-    """Convolve volumes that wrap around.
+class CircularConv3d(CircularConv):
+    """Convolve volumes that wrap around: a `CircularConv` with 3 spatial axes.
 
     >>> CircularConv3d(2, 3, 5)(torch.zeros(7, 2, 5, 6, 7)).shape
     torch.Size([7, 3, 5, 6, 7])
     """
 
-    __doc__ = f"{__doc__}\n{_CircularConv.__doc__}"
-    num_spatial_dims = 3
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Sequence[int],
+        **options: Any,
+    ) -> None:
+        super().__init__(3, in_channels, out_channels, kernel_size, **options)

@@ -9,7 +9,8 @@ from lightning.pytorch.utilities.combined_loader import CombinedLoader
 from torch import Tensor
 from torchvision.utils import make_grid, save_image
 
-from eqrestore_lightning.nn import TrainableEstimator
+from eqrestore_lightning.motions import Motion
+from eqrestore_lightning.nn import Estimator
 
 
 class RestoredImageGrid(lightning.Callback):
@@ -20,24 +21,24 @@ class RestoredImageGrid(lightning.Callback):
 
     Args:
         num_images: How many images of the first validation batch, or else training batch.
-        max_shift: Largest circular shift along each axis, pixels; half the image by default.
-        seed: Decides the shifts or angles.
+        motion: How to move them; by default any motion that the estimator finds.
+        seed: Decides the motions.
 
     Source: Figure 3 of the paper.
     """
 
-    def __init__(self, *, num_images: int = 8, max_shift: int | None = None, seed: int = 0) -> None:
+    def __init__(self, *, num_images: int = 8, motion: Motion | None = None, seed: int = 0) -> None:
         if num_images < 1:
             raise ValueError(f"Expected `num_images` to be at least 1, but got {num_images}.")
         self.num_images = num_images
-        self.max_shift = max_shift
+        self.motion = motion
         self.seed = seed
 
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
         """Draw, save and log the picture."""
         folder = Path(trainer.log_dir or trainer.default_root_dir)  # every process must ask
         estimator = pl_module.estimator
-        drawable = len(estimator.spatial_size) == 2 and estimator.in_channels in (1, 3)
+        drawable = estimator.num_spatial_dims == 2 and estimator.in_channels in (1, 3)
         if not drawable or not trainer.is_global_zero or trainer.fast_dev_run:
             return
         loaders = CombinedLoader(trainer.val_dataloaders or trainer.train_dataloader).flattened
@@ -46,7 +47,7 @@ class RestoredImageGrid(lightning.Callback):
         grid = restored_image_grid(
             estimator,
             images[: self.num_images].to(pl_module.device),
-            max_shift=self.max_shift,
+            motion=self.motion,
             seed=self.seed,
         )
         folder.mkdir(parents=True, exist_ok=True)
@@ -59,23 +60,25 @@ class RestoredImageGrid(lightning.Callback):
 
 @torch.no_grad()
 def restored_image_grid(
-    estimator: TrainableEstimator, images: Tensor, *, max_shift: int | None = None, seed: int = 0
+    estimator: Estimator, images: Tensor, *, motion: Motion | None = None, seed: int = 0
 ) -> Tensor:
-    """Lay images as they are, shifted or turned, and restored into three rows.
+    """Lay images as they are, moved, and restored into three rows.
 
     Args:
-        estimator: Finds the shifts or angles.
+        estimator: Finds the motions.
         images: Floating from 0 to 1, of shape `(batch, channels, height, width)`.
-        max_shift: Largest circular shift along each axis, pixels; half the image by default.
-        seed: Decides the shifts or angles.
+        motion: How to move them; by default any motion that the estimator finds.
+        seed: Decides the motions.
 
     Returns:
         One image on the CPU, floating of shape `(3, height, width)`.
     """
     generator = torch.Generator().manual_seed(seed)
-    element = estimator.random_element(len(images), max_shift=max_shift, generator=generator)
-    moved = estimator.apply_element(images, element.to(images.device))
-    restored = estimator.undo(moved, estimator.locate(estimator.exact_scores(moved), moved))
+    motion = estimator.motion if motion is None else motion
+    element = motion.draw(len(images), tuple(images.shape[2:]), generator=generator)
+    moved = motion.apply(images, {name: v.to(images.device) for name, v in element.items()})
+    found = estimator.locate(estimator.exact_scores(moved), moved)
+    restored = estimator.motion.undo(moved, found)
     rows = torch.cat([images, moved, restored]).float().cpu()
     grid: Tensor = make_grid(rows, nrow=len(images), pad_value=0.5)
     return grid

@@ -1,6 +1,7 @@
 """Train a classifier, to have something to stand in front of."""
 
 import sys
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
 from eqrestore_lightning.classifiers import Architecture, Stem, build_classifier
-from eqrestore_lightning.functional import circular_shift, random_shift
-from eqrestore_lightning.training._draw import draw_for_batch
+from eqrestore_lightning.motions import Motion, Shift
+from eqrestore_lightning.training._draw import draw_for_batch, motion_argument
+
+_STILL = Shift(max_shift=0)
 
 
 class ClassifierModule(lightning.LightningModule):
-    """Train a classifier by cross-entropy, on images as they come or, if asked to, shifted.
+    """Train a classifier by cross-entropy, on images as they come or moved at random.
 
     Logs `train/loss`, and for `val` and `test` `loss` and `accuracy`.
 
@@ -29,14 +32,16 @@ class ClassifierModule(lightning.LightningModule):
         width: Factor on its channels, where it has one.
         learning_rate: Peak of AdamW's one-cycle schedule.
         weight_decay: Of AdamW.
-        max_shift: Largest circular shift along each axis applied to training images, pixels.
-        seed: Decides these shifts; together with the step, so that they do not depend on the number
-            of processes.
+        motion: Applied to training images, such as `Shift(max_shift=4)`, or its configuration;
+            none by default.
+        seed: Decides these motions; together with the step, so that they depend neither on the
+            number of processes nor on where training was resumed.
+        older: `max_shift`, from checkpoints written before there was `motion`.
 
     Raises:
         ValueError: If a number is out of range or a word unknown.
 
-    Source: own; the augmentation is that of Figure 4 of the paper.
+    Source: The augmentation is that of Figure 4 of the paper.
 
     >>> ClassifierModule(1, 10)(torch.zeros(2, 1, 32, 32)).shape
     torch.Size([2, 10])
@@ -52,16 +57,29 @@ class ClassifierModule(lightning.LightningModule):
         width: float = 1.0,
         learning_rate: float = 4e-3,
         weight_decay: float = 0.01,
-        max_shift: int = 0,
+        motion: Motion | Mapping[str, Any] | None = None,
         seed: int = 0,
+        **older: Any,
     ) -> None:
         super().__init__()
         if not learning_rate > 0:
             raise ValueError(f"Expected `learning_rate` to be above 0, but got {learning_rate}.")
-        for name, value in (("weight_decay", weight_decay), ("max_shift", max_shift)):
-            if not value >= 0:
-                raise ValueError(f"Expected `{name}` to be at least 0, but got {value}.")
-        self.save_hyperparameters()
+        if not weight_decay >= 0:
+            raise ValueError(f"Expected `weight_decay` to be at least 0, but got {weight_decay}.")
+        self.motion = motion_argument(motion, _STILL, older)
+        self.save_hyperparameters(
+            {
+                "in_channels": in_channels,
+                "num_classes": num_classes,
+                "architecture": architecture,
+                "stem": stem,
+                "width": width,
+                "learning_rate": learning_rate,
+                "weight_decay": weight_decay,
+                "motion": self.motion.config,
+                "seed": seed,
+            }
+        )
         self.seed = seed
         self.classifier = build_classifier(
             architecture, in_channels, num_classes, stem=stem, width=width
@@ -70,11 +88,11 @@ class ClassifierModule(lightning.LightningModule):
         self.test_accuracy = MulticlassAccuracy(num_classes, average="micro")
 
     def forward(self, x: Tensor) -> Tensor:
-        """Give logits: `(batch, in_channels, height, width)` to `(batch, num_classes)`."""
+        """Return logits: `(batch, in_channels, height, width)` to `(batch, num_classes)`."""
         return self.classifier(x)  # type: ignore[no-any-return]
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Give the cross-entropy of one batch."""
+        """Compute the cross-entropy of one batch."""
         del batch_idx
         images, labels = batch
         loss = F.cross_entropy(self(self._augmented(images)), labels)
@@ -93,7 +111,7 @@ class ClassifierModule(lightning.LightningModule):
         self._evaluation_step(batch, "test", self.test_accuracy)
 
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Give the classes of one batch, int64 of shape `(batch,)`."""
+        """Return the classes of one batch, int64 of shape `(batch,)`."""
         del batch_idx
         images = batch if isinstance(batch, Tensor) else batch[0]
         return self(images).argmax(1)  # type: ignore[no-any-return]
@@ -112,18 +130,14 @@ class ClassifierModule(lightning.LightningModule):
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
     def _augmented(self, images: Tensor) -> Tensor:
-        """Shift images by what neither the number of processes nor resuming changes."""
-        max_shift = int(self.hparams["max_shift"])
-        if max_shift == 0:
+        """Move images by what depends neither on the number of processes nor on resuming."""
+        if self.motion == _STILL:
             return images
-
-        def draw(count: int, generator: torch.Generator) -> Tensor:
-            dims = images.ndim - 2
-            return random_shift(count, max_shift, num_spatial_dims=dims, generator=generator)
-
         step = 0 if self._trainer is None else self.trainer.fit_loop.total_batch_idx
-        shift = draw_for_batch(draw, len(images), trainer=self._trainer, seed=self.seed, step=step)
-        return circular_shift(images, shift.to(images.device))
+        element = draw_for_batch(
+            self.motion, images, trainer=self._trainer, seed=self.seed, step=step
+        )
+        return self.motion.apply(images, element)
 
     def _evaluation_step(
         self, batch: tuple[Tensor, Tensor], stage: str, accuracy: MulticlassAccuracy
@@ -141,15 +155,13 @@ def load_classifier(source: str) -> nn.Module:
 
     Args:
         source: Path ending in .ckpt, or `package.module:name` of a network or of a function that
-            takes nothing and gives one; modules of the working directory are found too.
+            takes no arguments and returns one; modules of the working directory are found too.
 
     Raises:
         FileNotFoundError: If there is no such checkpoint.
         ImportError: If there is no such module or name in it.
-        TypeError: If what was found is no `torch.nn.Module`.
+        TypeError: If what was found is not a `torch.nn.Module`.
         ValueError: If `source` is neither, or the checkpoint is of another kind.
-
-    Source: own.
 
     >>> type(load_classifier("torchvision.models:squeezenet1_0")).__name__
     'SqueezeNet'
@@ -182,6 +194,6 @@ def load_classifier(source: str) -> nn.Module:
     built = found if isinstance(found, nn.Module) else found()
     if not isinstance(built, nn.Module):
         raise TypeError(
-            f"Expected {source} to give a torch.nn.Module, but got {type(built).__name__}."
+            f"Expected {source} to return a torch.nn.Module, but got {type(built).__name__}."
         )
     return built

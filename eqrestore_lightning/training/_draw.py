@@ -1,21 +1,24 @@
 """Random draws that depend neither on the number of processes nor on where training resumed."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
 
 import lightning
 import torch
 from torch import Tensor
 
+from eqrestore_lightning.motions import Element, Motion, build_motion, replace_shift
+
 
 def step_generator(seed: int, step: int) -> torch.Generator:
-    """Give a generator on the CPU that seed and step decide, each seed with draws of its own.
+    """Return a generator on the CPU that is decided by seed and step.
 
     Args:
         seed: Any whole number.
         step: Number of the batch.
 
-    Source: own; torch's generator on the CPU looks at 32 bits of its seed only, over which an odd
-    multiplier spreads the seeds.
+    torch's generator on the CPU looks at 32 bits of its seed only, over which an odd multiplier
+    spreads the seeds.
 
     >>> step_generator(0, 7).initial_seed(), step_generator(1, 7).initial_seed()
     (7, 2654435776)
@@ -24,33 +27,57 @@ def step_generator(seed: int, step: int) -> torch.Generator:
 
 
 def draw_for_batch(
-    draw: Callable[[int, torch.Generator], Tensor],
-    batch_size: int,
-    *,
-    trainer: lightning.Trainer | None,
-    seed: int,
-    step: int,
-) -> Tensor:
-    """Draw for each image of this process's batch, as one process would for the whole batch.
+    motion: Motion, x: Tensor, *, trainer: lightning.Trainer | None, seed: int, step: int
+) -> Element:
+    """Draw a motion for each image of this process's batch, as one process would for the whole one.
 
     Args:
-        draw: From a number of images and a generator to one row for each.
-        batch_size: Images of this process's batch.
+        motion: What to draw from.
+        x: Images of this process's batch, shape `(batch, channels, *spatial)`.
         trainer: Knows how many processes there are and which of them this is; `None` for one.
         seed: Together with the step, decides what is drawn.
         step: Number of the batch.
 
     Returns:
-        `batch_size` rows, interleaved over processes as a `DistributedSampler` deals out samples.
+        An element on the device of `x`, interleaved over processes as a `DistributedSampler` deals
+        out samples.
 
-    Source: own.
-
-    >>> def draw(count, generator):
-    ...     return torch.rand(count, generator=generator)
-    >>> draw_for_batch(draw, 3, trainer=None, seed=0, step=0)
-    tensor([0.4963, 0.7682, 0.0885])
+    >>> from eqrestore_lightning.motions import Turn
+    >>> draw_for_batch(Turn(), torch.zeros(3, 1, 8, 8), trainer=None, seed=0, step=0)
+    {'angle': tensor([178.6528, 276.5600,  31.8482])}
     """
-    processes, rank = 1, 0
-    if trainer is not None:
-        processes, rank = trainer.world_size, trainer.global_rank
-    return draw(batch_size * processes, step_generator(seed, step))[rank::processes]
+    processes, rank = (1, 0) if trainer is None else (trainer.world_size, trainer.global_rank)
+    element = motion.draw(
+        len(x) * processes, tuple(x.shape[2:]), generator=step_generator(seed, step)
+    )
+    return {name: value[rank::processes].to(x.device) for name, value in element.items()}
+
+
+def motion_argument(
+    motion: Motion | Mapping[str, Any] | None, default: Motion, older: Mapping[str, Any]
+) -> Motion:
+    """Return the motion that a module was given: itself, its configuration, or `None`.
+
+    Args:
+        motion: The argument.
+        default: Stands for `None`.
+        older: Further hyper-parameters of a checkpoint, written before there was `motion`:
+            `max_shift` and `fill` of the shift.
+
+    Raises:
+        TypeError: If `motion` is of another type, or `older` has other names.
+        ValueError: If a configuration does not describe a motion.
+    """
+    unknown = sorted(set(older) - {"max_shift", "fill"})
+    if unknown:
+        raise TypeError(f"Expected no further arguments, but got {', '.join(unknown)}.")
+    if isinstance(motion, Mapping):
+        return build_motion(motion)
+    if motion is not None and not isinstance(motion, Motion):
+        raise TypeError(
+            f"Expected `motion` to be a motion, its configuration or None, "
+            f"but got {type(motion).__name__}."
+        )
+    if motion is not None:
+        return motion
+    return replace_shift(default, **older) if older else default

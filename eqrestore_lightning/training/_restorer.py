@@ -1,70 +1,64 @@
-"""Train an estimator to know where images belong."""
+"""Train an estimator to find where images belong."""
 
 import math
 import warnings
 from collections.abc import Mapping
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast
 
 import lightning
 import torch
 from torch import Tensor, nn
-from torchmetrics import Metric, MetricCollection
+from torchmetrics import MetricCollection
 
-from eqrestore_lightning.functional import circular_shift, zero_fill_shift
-from eqrestore_lightning.metrics import (
-    AngleAccuracy,
-    AngleDistance,
-    CircularShiftDistance,
-    ShiftAccuracy,
-)
-from eqrestore_lightning.nn import TrainableEstimator
+from eqrestore_lightning.metrics import motion_metrics
+from eqrestore_lightning.motions import Element, Motion
+from eqrestore_lightning.nn import Estimator
 from eqrestore_lightning.training._callbacks import RestoredImageGrid
-from eqrestore_lightning.training._draw import draw_for_batch
+from eqrestore_lightning.training._draw import draw_for_batch, motion_argument
 from eqrestore_lightning.weights import build_estimator, estimator_config
 
-ShiftFill = Literal["circular", "zeros"]
 _WARMUP_STEPS = 500
-_SHIFTS = {"circular": circular_shift, "zeros": zero_fill_shift}
 
 
 class RestorerModule(lightning.LightningModule):
-    r"""Train an estimator by cross-entropy over positions: the right shift shall score highest.
+    r"""Train an estimator by cross-entropy: the motion that was applied shall score highest.
 
     Batches are images, or tuples whose first entry is the images; labels are not needed. Images are
-    floating, of shape `(batch, channels, *spatial)`, and stand where they belong. As a
-    `TranslationEstimator` is equivariant, circular shifts teach it nothing new; shifts with zero
+    floating, of shape `(batch, channels, *spatial)`, and are where they belong. To circular shifts
+    a `TranslationEstimator` is equivariant, so that they teach it nothing new; shifts with zero
     fill teach it to find images that have lost some of their content. A `RotationEstimator` or
-    `RotoTranslationEstimator` sees every image turned by a random angle: pixels do not turn without
-    a trace.
+    `RotoTranslationEstimator` sees every image turned by a random angle, because turning pixels
+    leaves traces.
 
-    Logs `train/loss` and `train/constant_scores` (images whose scores were all equal, of a dead
-    network), and for `val` and `test` `loss`, and for shifts `shift_accuracy` (exact),
-    `shift_accuracy_1px` and `shift_distance` (pixels), for rotations `angle_accuracy_10deg` (within
-    10°) and `angle_distance` (degrees), each an epoch's. At the end a picture shows images as they
-    are, moved, and restored (`RestoredImageGrid`, for 2-D images of one or three channels).
+    Logs `train/loss` and `train/constant_scores` (images whose scores were all equal, as those of a
+    dead network are), and for `val` and `test` `loss` and the metrics of every field of the motion:
+    for shifts `shift_accuracy` (exact), `shift_accuracy_1px` and `shift_distance` (pixels), for
+    rotations `angle_accuracy_10deg` (within 10°) and `angle_distance` (degrees), once an epoch. At
+    the end a picture shows images as they are, moved, and restored (`RestoredImageGrid`, for 2-D
+    images of one or three channels).
 
     The loss sees the scores times a learnt factor, which becomes part of the estimator's last layer
     at the end of training: scores are log-probabilities up to a constant.
 
     Args:
-        estimator: A `TranslationEstimator`, `RotationEstimator` or other `TrainableEstimator`, or
-            the configuration of one.
+        estimator: What to train, or its configuration.
+        motion: What is applied to images in training and evaluation, such as
+            `Shift(max_shift=4, fill="zeros")`, or its configuration; it must have the fields that
+            the estimator finds. By default `estimator.training_motion`.
         learning_rate: Of AdamW; it rises over the first steps, stays for a quarter of training and
             then falls exponentially by a factor of 1,000.
         weight_decay: Of AdamW.
-        max_shift: Largest shift along each axis applied to training and evaluation images, pixels;
-            0 for rotations alone.
-        fill: What enters where a shifted image leaves: `"circular"` or `"zeros"`. The corners of a
-            turned image are filled as its estimator says.
-        gradient_clip_norm: Largest norm of the gradient, unless the `Trainer` says otherwise.
-        seed: Decides the shifts or angles; together with the step, so that they depend neither on
-            the number of processes nor on where training was resumed.
+        gradient_clip_norm: Largest norm of the gradient, unless the `Trainer` has its own.
+        seed: Decides the motions; together with the step, so that they depend neither on the number
+            of processes nor on where training was resumed.
+        older: `max_shift` and `fill`, from checkpoints written before there was `motion`.
 
     Raises:
-        TypeError: If `estimator` is of another type.
-        ValueError: If a number is out of range or `fill` is another word.
+        TypeError: If `estimator` or `motion` is of another type.
+        ValueError: If a number is out of range, the estimator has nothing to train, or `motion` has
+            other fields than the estimator finds, or cannot move images of its size.
 
-    Source: Section 5 and Appendix D; Cross-entropy with target 0 is the paper's objective (maximise
+    Source: Section 5 and Appendix D; cross-entropy with target 0 is the paper's objective (maximise
     entry 0), normalised.
 
     >>> from eqrestore_lightning import TranslationEstimator
@@ -75,33 +69,19 @@ class RestorerModule(lightning.LightningModule):
 
     def __init__(
         self,
-        estimator: TrainableEstimator | Mapping[str, Any],
+        estimator: Estimator | Mapping[str, Any],
         *,
+        motion: Motion | Mapping[str, Any] | None = None,
         learning_rate: float = 1e-2,
         weight_decay: float = 0.0,
-        max_shift: int = 0,
-        fill: ShiftFill = "circular",
         gradient_clip_norm: float = 1.0,
         seed: int = 0,
+        **older: Any,
     ) -> None:
         super().__init__()
-        given = build_estimator(estimator) if isinstance(estimator, Mapping) else estimator
-        if not isinstance(given, TrainableEstimator):
-            raise TypeError(
-                f"Expected `estimator` to be a TrainableEstimator or its configuration, "
-                f"but got {type(given).__name__}."
-            )
-        estimator = given
-        if fill not in get_args(ShiftFill):
-            raise ValueError(
-                f"Expected `fill` to be one of {get_args(ShiftFill)}, but got {fill!r}."
-            )
-        if not 0 <= max_shift <= min(estimator.spatial_size):
-            raise ValueError(
-                f"Expected `max_shift` to be from 0 to the size of the image, "
-                f"{min(estimator.spatial_size)}, but got {max_shift}."
-            )
-        estimator.random_element(0, max_shift=max_shift)  # tells if it does not shift
+        self.estimator = _estimator(estimator)
+        self.motion = motion_argument(motion, self.estimator.training_motion, older)
+        _check_motion(self.motion, self.estimator)
         for name, value in (
             ("learning_rate", learning_rate),
             ("gradient_clip_norm", gradient_clip_norm),
@@ -112,26 +92,24 @@ class RestorerModule(lightning.LightningModule):
             raise ValueError(f"Expected `weight_decay` to be at least 0, but got {weight_decay}.")
         self.save_hyperparameters(
             {
-                "estimator": estimator_config(estimator),
+                "estimator": estimator_config(self.estimator),
+                "motion": self.motion.config,
                 "learning_rate": learning_rate,
                 "weight_decay": weight_decay,
-                "max_shift": max_shift,
-                "fill": fill,
                 "gradient_clip_norm": gradient_clip_norm,
                 "seed": seed,
             }
         )
-        self.estimator = estimator
         self.log_scale = nn.Parameter(torch.zeros(()))
-        self.val_metrics = _metrics(estimator, "val/")
-        self.test_metrics = _metrics(estimator, "test/")
+        self.val_metrics = _metrics(self.motion, "val/")
+        self.test_metrics = _metrics(self.motion, "test/")
 
     def forward(self, x: Tensor) -> Tensor:
         """Score every element: `(batch, channels, *spatial)` to `(batch, *elements)`."""
         return self.log_scale.exp() * self.estimator(x)  # type: ignore[no-any-return]
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """Give the cross-entropy of one batch."""
+        """Compute the cross-entropy of one batch."""
         del batch_idx
         attached = self._trainer is not None
         x, element = self._moved(batch, self.trainer.fit_loop.total_batch_idx if attached else 0)
@@ -159,17 +137,17 @@ class RestorerModule(lightning.LightningModule):
         self._evaluation_step(batch, batch_idx, "test", self.test_metrics)
 
     def predict_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
-        """Give `shift`, pixels, `angle`, degrees, and `margin` of images as they come."""
+        """Return the element found, by field, and the `margin` of images as they come."""
         del batch_idx
         scores = self.estimator.exact_scores(_images(batch))
-        found = self._parts(self.estimator.locate(scores, _images(batch)))
+        found = self.estimator.locate(scores, _images(batch))
         return {**found, "margin": self.estimator.margin(scores)}
 
     def configure_optimizers(self) -> Any:
         """Build AdamW with its warm-up, plateau and exponential fall.
 
         Raises:
-            ValueError: If the trainer does not say when it will end.
+            ValueError: If the trainer has no end from which the learning rate could fall.
         """
         parameters = self.hparams
         rate = float(parameters["learning_rate"])
@@ -204,7 +182,7 @@ class RestorerModule(lightning.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip to the norm given here, unless the `Trainer` has its own."""
+        """Clip to `gradient_clip_norm`, unless the `Trainer` has its own norm."""
         if gradient_clip_val is None:
             gradient_clip_val = float(self.hparams["gradient_clip_norm"])
         self.clip_gradients(
@@ -220,7 +198,7 @@ class RestorerModule(lightning.LightningModule):
         return [RestoredImageGrid()]
 
     def on_train_end(self) -> None:
-        """Make the factor of the loss part of the estimator, and say if the network is dead."""
+        """Make the factor of the loss part of the estimator, and warn if the network is dead."""
         self.estimator.scale_scores(float(self.log_scale.detach().exp()))
         self.log_scale.detach().zero_()
         dead = self.trainer.callback_metrics.get("train/constant_scores", torch.zeros(()))
@@ -241,68 +219,60 @@ class RestorerModule(lightning.LightningModule):
     ) -> None:
         x, element = self._moved(batch, batch_idx)
         scores = self(x)
-        found, moved = self._parts(self.estimator.locate(scores, x)), self._parts(element)
-        for part in metrics:
-            collection = cast(MetricCollection, metrics[part])
-            collection.update(found[part], moved[part])
+        found = self.estimator.locate(scores, x)
+        for name, period in self.motion.periods(tuple(x.shape[2:])).items():
+            collection = cast(MetricCollection, metrics[name])
+            collection.update(found[name], element[name].to(found[name]), period)
             self.log_dict(collection)
         loss = self.estimator.loss(scores, element)
         self.log(f"{stage}/loss", loss, batch_size=len(x), sync_dist=True, on_epoch=True)
 
-    def _parts(self, element: Tensor) -> dict[str, Tensor]:
-        """Split elements into `shift`, whole numbers, and `angle`, as far as there are both."""
-        columns = _columns(self.estimator)
-        parts = {part: element[:, entries] for part, entries in columns.items()}
-        if "shift" in parts:
-            parts["shift"] = parts["shift"].long()
-        return parts
-
-    def _moved(self, batch: Any, step: int) -> tuple[Tensor, Tensor]:
-        """Move images by elements that neither the number of processes nor resuming changes."""
+    def _moved(self, batch: Any, step: int) -> tuple[Tensor, Element]:
+        """Move images by what depends neither on the number of processes nor on resuming."""
         x = _images(batch)
-        parameters = self.hparams
-
-        def draw(count: int, generator: torch.Generator) -> Tensor:
-            return self.estimator.random_element(
-                count, max_shift=int(parameters["max_shift"]), generator=generator
-            )
-
         element = draw_for_batch(
-            draw, len(x), trainer=self._trainer, seed=int(parameters["seed"]), step=step
-        ).to(x.device)
-        shift = _SHIFTS[parameters["fill"]]
-        return self.estimator.apply_element(x, element, shift=shift), element
+            self.motion, x, trainer=self._trainer, seed=int(self.hparams["seed"]), step=step
+        )
+        return self.motion.apply(x, element), element
 
 
-def _columns(estimator: TrainableEstimator) -> dict[str, list[int]]:
-    """Say which entries of an element are counted in whole steps, and which is an angle."""
-    columns: dict[str, list[int]] = {}
-    for entry, name in enumerate(estimator.element_names):
-        columns.setdefault("angle" if name == "angle" else "shift", []).append(entry)
-    return columns
+def _estimator(given: Estimator | Mapping[str, Any]) -> Estimator:
+    estimator = build_estimator(given) if isinstance(given, Mapping) else given
+    if not isinstance(estimator, Estimator):
+        raise TypeError(
+            f"Expected `estimator` to be an Estimator or its configuration, "
+            f"but got {type(estimator).__name__}."
+        )
+    if not any(parameter.requires_grad for parameter in estimator.parameters()):
+        raise ValueError(
+            f"Expected `estimator` to have weights to train, but a {type(estimator).__name__} "
+            f"has none."
+        )
+    return estimator
 
 
-def _metrics(estimator: TrainableEstimator, prefix: str) -> nn.ModuleDict:
-    """Give the metrics of `shift` and of `angle`, whichever the estimator finds."""
-    columns = _columns(estimator)
-    metrics: dict[str, dict[str, Metric | MetricCollection]] = {}
-    if "shift" in columns:
-        periods = [estimator.periods[entry] for entry in columns["shift"]]
-        metrics["shift"] = {
-            "shift_accuracy": ShiftAccuracy(periods),
-            "shift_accuracy_1px": ShiftAccuracy(periods, tolerance=1),
-            "shift_distance": CircularShiftDistance(periods),
-        }
-    if "angle" in columns:
-        metrics["angle"] = {
-            "angle_accuracy_10deg": AngleAccuracy(tolerance=10),
-            "angle_distance": AngleDistance(),
-        }
+def _check_motion(motion: Motion, estimator: Estimator) -> None:
+    names, found = (
+        sorted(field.name for field in each.fields) for each in (motion, estimator.motion)
+    )
+    if names != found:
+        raise ValueError(
+            f"Expected `motion` to have the fields that the estimator finds, {found}, "
+            f"but got {names}."
+        )
+    if estimator.spatial_size is not None:
+        motion.check(estimator.spatial_size)
+
+
+def _metrics(motion: Motion, prefix: str) -> nn.ModuleDict:
+    """Return the metrics of every field of a motion."""
     # equal counts in a first batch do not make metrics the same
     return nn.ModuleDict(
         {
-            part: MetricCollection(some, prefix=prefix, compute_groups=False)
-            for part, some in metrics.items()
+            field.name: MetricCollection(
+                dict(motion_metrics(field)), prefix=prefix, compute_groups=False
+            )
+            for field in motion.fields
         }
     )
 

@@ -1,5 +1,6 @@
 """Transforms for images, in the manner of `torchvision.transforms.v2`."""
 
-from eqrestore_lightning.transforms._restore import RestoreTransform
+from eqrestore_lightning.transforms._random import RandomMotion
+from eqrestore_lightning.transforms._restore import Found, RestoreTransform
 
-__all__ = ["RestoreTransform"]
+__all__ = ["Found", "RandomMotion", "RestoreTransform"]

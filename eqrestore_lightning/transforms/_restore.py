@@ -3,6 +3,7 @@
 import copy
 import math
 import os
+from dataclasses import dataclass
 from typing import Any
 
 import PIL.Image
@@ -11,49 +12,69 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
+from eqrestore_lightning.functional import Interpolation
+from eqrestore_lightning.motions import Element, Motion
 from eqrestore_lightning.nn import Estimator
 from eqrestore_lightning.weights import load_estimator
 
 
+@dataclass(frozen=True)
+class Found:
+    """How each image of a batch was moved, as `RestoreTransform.find` returns it.
+
+    Attributes:
+        motion: What `undo` undoes, by field: `shift`, pixels, int64 of shape `(..., num_axes)`;
+            `angle`, degrees, float64 of shape `(...)`; `quarters` and `mirrored`, int64 of shape
+            `(...)`; whichever the estimator finds. Zero for images that are left as they are.
+        margin: How far the best element is ahead of its best rival: log-odds, float64 of shape
+            `(...)`; the same however an image was moved, NaN for images that are not finite.
+        trusted: Whether `margin` reaches `min_margin`, bool of shape `(...)`.
+        scores: float64 of shape `(..., *elements)`, bitwise equivariant; `None` unless asked for.
+    """
+
+    motion: Element
+    margin: Tensor
+    trusted: Tensor
+    scores: Tensor | None = None
+
+
 class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is untyped
-    """Estimate by how much each image was shifted or turned, and move it back.
+    """Estimate how each image was shifted or turned, and move it back.
 
     Stands in front of any trained classifier: `nn.Sequential(RestoreTransform("mnist"),
-    classifier)`. The estimator decides what is undone; what follows is said for shifts, and for
-    rotations in `RotationEstimator`.
+    classifier)`. The estimator decides what is undone; the following is about shifts, see
+    `RotationEstimator` for rotations.
 
     Restoring is invariant: every circular shift of an image is restored to the same
     image, **bit for bit**. The scores are computed in float64 arithmetic whose result does not
     depend on where things lie, whatever the surrounding autocast, and equal scores are decided by
-    content (`TranslationEstimator.exact_scores`, `locate`). This holds for finite images whose
-    entries are multiples of 2^-40 of their largest magnitude: all images of up to 32 bits, and
-    those of 8 or 16 bits scaled to 0…1. Images that are not finite are left as they are.
+    content. This holds for finite images whose entries are multiples of 2^-40 of their largest
+    magnitude: all images of up to 32 bits, and those of 8 or 16 bits scaled to 0…1. Images that are
+    not finite are left as they are.
 
     Its place is **before** `Normalize`: the estimator was trained on images whose empty border is
     zero, and after `Normalize` it is not.
 
     Move it to the images' device with `.to(device)`, as any module. The weights are buffers: always
-    in eval mode, in no optimiser, unchanged by training. Gradients
-    flow through to the image.
+    in eval mode, in no optimizer, unchanged by training. Gradients flow through to the image.
 
     Convention:
-        `estimate` gives the shift that was applied, positive as in `torch.roll`; the image is moved
-        by its negative. For images the order is (down, right). An estimator of rotations gives
-        degrees, counter-clockwise as displayed, one of both (down, right, angle).
+        `find` returns the motion that was applied: shifts are positive as in `torch.roll`, for
+        images (down, right); angles are degrees, counter-clockwise as displayed.
 
     Args:
         source: The name of bundled weights, the path of a `.safetensors` or Lightning `.ckpt` file,
             or an estimator (copied).
-        min_margin: Images whose `margin` is below it are left as they are; 0 restores all. The
+        min_margin: Images whose margin is below it are left as they are; 0 restores all. The
             margin of an image is the same for every shift, so an image is restored for all shifts
-            or for none; `trusted` tells which.
+            or for none.
 
     Shapes:
         `(C, *spatial)` or `(..., C, *spatial)` with the channels and size of the estimator, of any
-        dtype; uint8 is read as 0…255. Shape, dtype, device and type (`tv_tensors.Image`) are kept:
-        the original is moved, never a copy in another dtype. In a sample such as `(image, label)`
-        what follows the image passes; a `tv_tensors.Mask` moves along with the one image. The
-        frames of a `tv_tensors.Video` are restored one by one.
+        real dtype; uint8 is read as 0…255. Shape, dtype, device and type (`tv_tensors.Image`) are
+        kept: the original is moved, never a copy in another dtype. In a sample such as
+        `(image, label)` the label passes through; a `tv_tensors.Mask` moves along with the one
+        image. The frames of a `tv_tensors.Video` are restored one by one.
 
     Raises:
         FileNotFoundError: If `source` is a path that leads to no file.
@@ -62,7 +83,7 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
         ValueError: If `source` is malformed or `min_margin` is below 0; in `forward`
             for another size or number of channels.
 
-    Source: Section 4.1 of the paper; the exact arithmetic is our own.
+    Source: Section 4.1 of the paper.
 
     >>> import torch
     >>> restore = RestoreTransform("digits")
@@ -71,7 +92,7 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
     >>> moved = image.roll((5, -3), dims=(1, 2))
     >>> bool((restore(moved) == restore(image)).all())
     True
-    >>> (restore.estimate(moved) - restore.estimate(image)) % 32
+    >>> (restore.find(moved).motion["shift"] - restore.find(image).motion["shift"]) % 32
     tensor([ 5, 29])
     """
 
@@ -95,82 +116,87 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
         self.train(False)
 
     def train(self, mode: bool = True) -> "RestoreTransform":
-        """Stay in eval mode, whatever `mode` says."""
+        """Stay in eval mode, whatever `mode` is."""
         del mode
         return super().train(False)  # type: ignore[no-any-return]
 
-    def scores(self, x: Tensor) -> Tensor:
-        """Score every element of every image: every shift, or every angle of the grid.
+    def find(self, x: Tensor, *, scores: bool = False) -> Found:
+        """Estimate how every image was moved: what `forward` undoes.
 
         Args:
-            x: Shape `(..., C, *spatial)`, any real dtype.
+            x: Images of shape `(..., C, *spatial)`, any real dtype.
+            scores: Whether to return the scores of all elements as well.
 
         Returns:
-            float64 of shape `(..., *elements)`, for shifts `(..., *spatial)`; bitwise equivariant.
+            Motion and margin of every image, see `Found`.
 
         Raises:
             TypeError: If `x` is complex.
             ValueError: If `x` has another size or number of channels.
         """
-        scores = self.estimator.exact_scores(self._flatten(x))
-        return scores.reshape(*self._batch_shape(x), *scores.shape[1:])
+        flat = self._flatten(x)
+        every = self.estimator.exact_scores(flat)
+        margin = self.estimator.margin(every)
+        trusted = margin >= self.min_margin
+        element = _masked(self.estimator.locate(every, flat), trusted)
+        batch = self._batch_shape(x)
 
-    def estimate(self, x: Tensor) -> Tensor:
-        """Estimate how every image was moved: what `forward` undoes, 0 below `min_margin`.
+        def unflatten(value: Tensor) -> Tensor:
+            return value.reshape(*batch, *value.shape[1:])
 
-        Args:
-            x: Shape `(..., C, *spatial)`, any real dtype.
+        return Found(
+            motion={name: unflatten(value) for name, value in element.items()},
+            margin=unflatten(margin),
+            trusted=unflatten(trusted),
+            scores=unflatten(every) if scores else None,
+        )
 
-        Returns:
-            One column for each of `estimator.element_names`. Shifts are pixels, int64 of shape
-            `(..., num_spatial_dims)`; along an axis of size `n` from `-(n // 2)` to `(n - 1) // 2`.
-            Where an angle is among them all are float64: degrees of shape `(..., 1)`, or pixels
-            down, pixels right and degrees of shape `(..., 3)`.
+    def undo(
+        self, y: Tensor, found: Found, *, interpolation: Interpolation | None = None
+    ) -> Tensor:
+        """Move back images, or maps that belong to them, by what was found.
 
-        Raises:
-            TypeError: If `x` is complex.
-            ValueError: If `x` has another size or number of channels.
-        """
-        element = self._locate(self._flatten(x))
-        return element.reshape(*self._batch_shape(x), *element.shape[1:])
-
-    def margin(self, x: Tensor) -> Tensor:
-        """Say how far the best place is ahead of its rival: log-odds, 0 where they tie.
-
-        The rival of a shift is the second best, that of an angle the best one 30° or more away; see
-        the `margin` of `RotoTranslationEstimator` for both together.
+        `undo(x, find(x))` is `forward(x)`.
 
         Args:
-            x: Shape `(..., C, *spatial)`, any real dtype.
+            y: Shape `(..., *maps, *spatial)`: the batch axes and the spatial size of the images in
+                which the motion was found, with any number of axes in between.
+            found: What `find` returned.
+            interpolation: `"bilinear"`, or `"nearest"` for maps whose labels must not be mixed. By
+                default `"nearest"` for `tv_tensors.Mask`, bool and int64, which hold labels. Shifts
+                and quarter turns are exact with either.
 
         Returns:
-            float64 of shape `(...)`; the same however an image was moved, NaN where it is not
-            finite.
+            A new tensor with the shape, dtype and type of `y`.
 
         Raises:
-            TypeError: If `x` is complex.
-            ValueError: If `x` has another size or number of channels.
+            ValueError: If the shape of `y` does not match that of the images.
         """
-        scores = self.estimator.exact_scores(self._flatten(x))
-        return self.estimator.margin(scores).reshape(self._batch_shape(x))
+        return self._move(y, found.motion, interpolation, back=True)
 
-    def trusted(self, x: Tensor) -> Tensor:
-        """Say which images `forward` restores: those with a `margin` of at least `min_margin`.
+    def redo(
+        self, y: Tensor, found: Found, *, interpolation: Interpolation | None = None
+    ) -> Tensor:
+        """Move what belongs to the restored images to where the images were: the inverse of `undo`.
+
+        For dense prediction: restore, segment, and put the prediction where the image was. Equal
+        to the original, bit for bit, for shifts and quarter turns; one interpolation for others.
 
         Args:
-            x: Shape `(..., C, *spatial)`, any real dtype.
+            y: As for `undo`.
+            found: What `find` returned.
+            interpolation: As for `undo`.
 
         Returns:
-            bool of shape `(...)`; False for images that are not finite.
+            A new tensor with the shape, dtype and type of `y`.
 
         Raises:
-            TypeError: If `x` is complex.
-            ValueError: If `x` has another size or number of channels.
+            ValueError: If the shape of `y` does not match that of the images.
         """
-        return self.margin(x) >= self.min_margin
+        return self._move(y, found.motion, interpolation, back=False)
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Estimate the shift of the one image of the sample."""
+        """Estimate the motion of the one image of the sample."""
         for leaf in flat_inputs:
             if isinstance(leaf, PIL.Image.Image):
                 raise TypeError(
@@ -187,59 +213,90 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
         images = [leaf for leaf in flat_inputs if not isinstance(leaf, tv_tensors.Mask)]
         if len(images) != 1:
             raise ValueError(f"Expected one image in a sample, but got {len(images)}.")
-        return {"element": self._locate(self._flatten(images[0]))}
+        flat = self._flatten(images[0])
+        scores = self.estimator.exact_scores(flat)
+        element = self.estimator.locate(scores, flat)
+        if self.min_margin > 0:
+            element = _masked(element, self.estimator.margin(scores) >= self.min_margin)
+        batch = self._batch_shape(images[0])
+        return {"motion": {name: v.reshape(*batch, *v.shape[1:]) for name, v in element.items()}}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Move one image, or the mask that belongs to it, back."""
-        element = params["element"]
-        plain = _plain(inpt)
-        if isinstance(inpt, tv_tensors.Mask):
-            flat = self._flatten_mask(plain, len(element))
-            restored = self.estimator.undo_mask(flat, element).reshape(plain.shape)
-        else:
-            flat = plain.reshape(-1, self.estimator.in_channels, *self.estimator.spatial_size)
-            restored = self.estimator.undo(flat, element).reshape(plain.shape)
-        return tv_tensors.wrap(restored, like=inpt) if plain is not inpt else restored
+        nearest = isinstance(inpt, tv_tensors.Mask)
+        return self._move(inpt, params["motion"], "nearest" if nearest else "bilinear", back=True)
 
-    def _locate(self, flat: Tensor) -> Tensor:
-        scores = self.estimator.exact_scores(flat)
-        element = self.estimator.locate(scores, flat)
-        if self.min_margin == 0:
-            return element
-        trusted = (self.estimator.margin(scores) >= self.min_margin).to(element.device)
-        return torch.where(trusted[:, None], element, 0)
+    def _move(
+        self, y: Tensor, element: Element, interpolation: Interpolation | None, *, back: bool
+    ) -> Tensor:
+        if interpolation is None:
+            labels = isinstance(y, tv_tensors.Mask) or y.dtype in (torch.bool, torch.int64)
+            interpolation = "nearest" if labels else "bilinear"
+        motion: Motion = self.estimator.motion
+        if interpolation == "nearest":
+            motion = motion.for_labels()
+        plain = _plain(y)
+        flat = self._flatten_maps(plain, element)
+        element = {
+            field.name: element[field.name].reshape(len(flat), *field.columns and [-1])
+            for field in motion.fields
+        }
+        moved = (motion.undo if back else motion.apply)(flat, element).reshape(plain.shape)
+        return tv_tensors.wrap(moved, like=y) if plain is not y else moved
 
     def _batch_shape(self, x: Tensor) -> tuple[int, ...]:
-        return tuple(x.shape[: -1 - len(self.estimator.spatial_size)])
+        return tuple(x.shape[: -1 - self.estimator.num_spatial_dims])
 
     def _flatten(self, x: Tensor) -> Tensor:
-        expected = (self.estimator.in_channels, *self.estimator.spatial_size)
-        if tuple(x.shape[-len(expected) :]) != expected:
+        """Return images as `(batch, C, *spatial)`, plain and without gradient."""
+        dims = self.estimator.num_spatial_dims
+        size = self.estimator.spatial_size
+        expected = (self.estimator.in_channels, *(size or x.shape[-dims:]))
+        if x.ndim < dims + 1 or tuple(x.shape[-dims - 1 :]) != expected:
+            told = ", ".join(map(str, expected)) if size else f"{expected[0]}, height, width"
             raise ValueError(
-                f"Expected images of shape (..., {', '.join(map(str, expected))}), which the "
-                f"estimator was made for, but got {tuple(x.shape)}."
+                f"Expected images of shape (..., {told}), which the estimator was made for, "
+                f"but got {tuple(x.shape)}."
             )
         if x.is_complex():
             raise TypeError(f"Expected images of a real dtype, but got {x.dtype}.")
         return _plain(x.detach()).reshape(-1, *expected)
 
-    def _flatten_mask(self, mask: Tensor, num_images: int) -> Tensor:
-        spatial = self.estimator.spatial_size
-        maps = mask.numel() // math.prod(spatial)
-        if mask.shape[-len(spatial) :] != spatial or maps % max(num_images, 1):
+    def _flatten_maps(self, y: Tensor, element: Element) -> Tensor:
+        """Return maps as `(batch, maps, *spatial)`."""
+        (first, *_) = self.estimator.motion.fields
+        batch = tuple(element[first.name].shape)
+        batch = batch[:-1] if first.columns else batch
+        dims = self.estimator.num_spatial_dims
+        spatial = self.estimator.spatial_size or tuple(y.shape[-dims:])
+        if (
+            y.ndim < len(batch) + dims
+            or tuple(y.shape[: len(batch)]) != batch
+            or tuple(y.shape[-dims:]) != spatial
+        ):
             raise ValueError(
-                f"Expected a mask of shape (..., {', '.join(map(str, spatial))}) for "
-                f"{num_images} images, but got {tuple(mask.shape)}."
+                f"Expected `y` to have shape ({', '.join(map(str, [*batch, '...', *spatial]))}), "
+                f"as the images had, but got {tuple(y.shape)}."
             )
-        return mask.reshape(num_images, maps // max(num_images, 1), *spatial)
+        maps = math.prod(y.shape[len(batch) : y.ndim - dims])
+        return y.reshape(math.prod(batch), maps, *spatial)
 
 
 def _plain(x: Tensor) -> Tensor:
     return x.as_subclass(Tensor) if isinstance(x, tv_tensors.TVTensor) else x
 
 
+def _masked(element: Element, trusted: Tensor) -> Element:
+    """Return an element that is zero where images are not to be moved."""
+    masked = {}
+    for name, value in element.items():
+        keep = trusted.to(value.device).reshape(-1, *[1] * (value.ndim - 1))
+        masked[name] = torch.where(keep, value, 0)
+    return masked
+
+
 def _freeze(estimator: Estimator) -> Estimator:
-    """Turn every parameter into a buffer: it moves with `.to()`, and no optimiser sees it."""
+    """Turn every parameter into a buffer: it moves with `.to()`, and no optimizer sees it."""
     for module in list(estimator.modules()):
         for name, parameter in list(module.named_parameters(recurse=False)):
             delattr(module, name)

@@ -13,7 +13,7 @@ _FOLDER = Path(str(resources.files("eqrestore_lightning.weights")))
 
 
 def bundled_weights() -> dict[str, dict[str, Any]]:
-    """List the bundled weights: name to recipe, seed, metrics, command, hardware and licence.
+    """Return the bundled weights: name to recipe, command, seed, metrics, hardware and versions.
 
     >>> bundled_weights()["digits"]["recipe"]
     'recipes/digits.py'

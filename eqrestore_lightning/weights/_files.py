@@ -13,47 +13,33 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from eqrestore_lightning.nn import (
-    ConstructedEstimator,
-    Estimator,
-    QuarterTurnEstimator,
-    RotationEstimator,
-    RotoTranslationEstimator,
-    TemplateEstimator,
-    TranslationEstimator,
-)
+from eqrestore_lightning import theory  # noqa: F401  # registers its estimators
+from eqrestore_lightning.nn import ESTIMATORS, Estimator
 
-ESTIMATOR_KINDS: dict[str, type[Estimator]] = {
-    "QuarterTurnEstimator": QuarterTurnEstimator,
-    "RotationEstimator": RotationEstimator,
-    "RotoTranslationEstimator": RotoTranslationEstimator,
-    "ConstructedEstimator": ConstructedEstimator,
-    "TemplateEstimator": TemplateEstimator,
-    "TranslationEstimator": TranslationEstimator,
-}
 _FORMAT = "eqrestore-estimator"
 
 
 def estimator_config(estimator: Estimator) -> dict[str, Any]:
-    """Give what `build_estimator` needs, in plain JSON types.
+    """Return what `build_estimator` needs, in plain JSON types.
 
     Raises:
-        TypeError: If `estimator` is of no kind that can be stored.
+        TypeError: If the kind of `estimator` is not registered.
 
+    >>> from eqrestore_lightning import TranslationEstimator
     >>> estimator_config(TranslationEstimator(1, (8, 9), kernel_size=3))["kind"]
     'TranslationEstimator'
     """
     kind = type(estimator).__name__
-    if ESTIMATOR_KINDS.get(kind) is not type(estimator):
+    if ESTIMATORS.get(kind) is not type(estimator):
         raise TypeError(
-            f"Expected `estimator` to be one of {sorted(ESTIMATOR_KINDS)}, "
-            f"but got {type(estimator).__name__}."
+            f"Expected `estimator` to be one of {sorted(ESTIMATORS)}, or of a class with "
+            f"`@register_estimator`, but got {kind}."
         )
     return {"kind": kind, **estimator.config}
 
 
 def build_estimator(config: Mapping[str, Any]) -> Estimator:
-    """Build an estimator with fresh weights from what `estimator_config` gave.
+    """Build an estimator with fresh weights from what `estimator_config` returned.
 
     Raises:
         ValueError: If `config` names no known kind or its arguments do not build one.
@@ -64,12 +50,12 @@ def build_estimator(config: Mapping[str, Any]) -> Estimator:
     """
     arguments = dict(config)
     kind = arguments.pop("kind", None)
-    if not isinstance(kind, str) or kind not in ESTIMATOR_KINDS:
+    if not isinstance(kind, str) or kind not in ESTIMATORS:
         raise ValueError(
-            f"Expected `config['kind']` to be one of {sorted(ESTIMATOR_KINDS)}, but got {kind!r}."
+            f"Expected `config['kind']` to be one of {sorted(ESTIMATORS)}, but got {kind!r}."
         )
     try:
-        return ESTIMATOR_KINDS[kind](**arguments)
+        return ESTIMATORS[kind](**arguments)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ValueError(f"Expected `config` to describe a {kind}, but got: {error}") from error
 
@@ -129,7 +115,7 @@ def read_estimator(path: str | os.PathLike[str]) -> Estimator:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is malformed, of another kind, or its tensors do not belong to the
+        ValueError: If the file is malformed, of another kind, or its tensors do not fit the
             network it describes.
     """
     path = Path(path)

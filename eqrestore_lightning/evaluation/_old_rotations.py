@@ -5,9 +5,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
-
-from eqrestore_lightning.functional import Fill, circular_shift, random_shift, rotate
 from eqrestore_lightning.training._evaluate import (
     NO_RESTORER,
     check_labels,
@@ -15,6 +12,9 @@ from eqrestore_lightning.training._evaluate import (
     device_of,
     judge_batches,
 )
+from torch import Tensor, nn
+
+from eqrestore_lightning.functional import Fill, circular_shift, random_shift, rotate
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ def find_translates(images: Tensor) -> list[Translate]:
         TypeError: If `images` is not of integers.
         ValueError: If `images` has no spatial axis or an empty one.
 
-    Source: Definition 4.2; the key is our own.
+    Source: Definition 4.2.
 
     >>> image = torch.tensor([[[0, 1, 2, 0, 0, 0]]])
     >>> for found in find_translates(torch.cat([image, image.roll(-2, 2), image % 1])):

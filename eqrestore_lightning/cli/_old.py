@@ -16,10 +16,9 @@ if TYPE_CHECKING:
 
 def eqrestore(args: Sequence[str] | None = None) -> None:
     """Run one of the commands below; user errors end with one line and exit status 2."""
-    from jsonargparse import auto_cli
-
     from eqrestore_lightning._cli_fit import fit
     from eqrestore_lightning._cli_inspect import audit, inspect
+    from jsonargparse import auto_cli
 
     commands: dict[str, Any] = {
         "fit": fit,

@@ -6,11 +6,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from eqrestore_lightning.nn._binary import BinaryDecomposition
-from eqrestore_lightning.nn._estimator import ShiftEstimator
-from eqrestore_lightning.nn._templates import _BATCH, TemplateEstimator, _finite, _read
+from eqrestore_lightning.nn import ShiftEstimator, check_spatial_size, register_estimator
+from eqrestore_lightning.theory._binary import BinaryDecomposition
+from eqrestore_lightning.theory._templates import (
+    BATCH,
+    TemplateEstimator,
+    finite_images,
+    read_integers,
+)
 
 
+@register_estimator
 class ConstructedEstimator(ShiftEstimator):
     r"""Find every one of a set of integer images, however shifted: `2 Q + 2` layers, no training.
 
@@ -43,6 +49,8 @@ class ConstructedEstimator(ShiftEstimator):
     tensor([3, 3])
     """
 
+    spatial_size: tuple[int, ...]
+
     def __init__(
         self,
         in_channels: int,
@@ -52,8 +60,10 @@ class ConstructedEstimator(ShiftEstimator):
         num_bits: int = 8,
     ) -> None:
         super().__init__()
+        check_spatial_size(spatial_size)
         self.in_channels = in_channels
         self.spatial_size = tuple(spatial_size)
+        self.axes = tuple(range(-len(spatial_size), 0))
         self.num_bits = num_bits
         self.decomposition = BinaryDecomposition(
             in_channels, num_bits, num_spatial_dims=len(spatial_size)
@@ -95,7 +105,7 @@ class ConstructedEstimator(ShiftEstimator):
             )
         estimator = cls(images.shape[1], images.shape[2:], num_templates=1, num_bits=num_bits)
         estimator.to(images.device)
-        bits = [estimator.decomposition(part.double()) for part in torch.split(images, _BATCH)]
+        bits = [estimator.decomposition(part.double()) for part in torch.split(images, BATCH)]
         estimator.templates = TemplateEstimator.from_images(torch.cat(bits).to(torch.uint8))
         return estimator
 
@@ -129,23 +139,17 @@ class ConstructedEstimator(ShiftEstimator):
         Raises:
             ValueError: If `x` has another shape.
         """
-        bits = self.decomposition(_read(x, self, num_bits=self.num_bits))
-        return self.templates.forward(bits)
+        self.check_input(x)
+        return self.score(x, exact=False)
 
-    @torch.no_grad()
-    def exact_scores(self, x: Tensor) -> Tensor:
-        """Score every shift exactly.
-
-        Args:
-            x: Shape `(batch, in_channels, *spatial_size)`, any real dtype.
+    def score(self, x: Tensor, *, exact: bool) -> Tensor:
+        """Score every shift: integers, times the scale.
 
         Returns:
-            float64 of shape `(batch, *spatial_size)`: integers, times the scale; NaN for images
-            that are not finite.
-
-        Raises:
-            ValueError: If `x` has another shape.
+            NaN for images that are not finite if `exact`.
         """
-        values = _read(x, self, num_bits=self.num_bits)
-        bits = torch.cat([self.decomposition(part) for part in torch.split(values, _BATCH)])
-        return self.templates._score_bits(bits, _finite(x))
+        values = read_integers(x, num_bits=self.num_bits)
+        if not exact:
+            return self.templates.score(self.decomposition(values), exact=False)
+        bits = torch.cat([self.decomposition(part) for part in torch.split(values, BATCH)])
+        return self.templates.score_bits(bits, finite_images(x))

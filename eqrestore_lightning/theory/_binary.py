@@ -6,14 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from eqrestore_lightning.functional import circular_conv
-from eqrestore_lightning.nn._circular_conv import (
-    CircularConv1d,
-    CircularConv2d,
-    CircularConv3d,
-    _CircularConv,
-)
-
-_CONVS = (CircularConv1d, CircularConv2d, CircularConv3d)
+from eqrestore_lightning.nn import CircularConv
 
 
 class BinaryDecomposition(nn.Module):
@@ -36,7 +29,7 @@ class BinaryDecomposition(nn.Module):
     Raises:
         ValueError: If a number is out of range; in `forward` for another number of channels.
 
-    Source: Lemma 4.3; the layers are our own.
+    Source: Lemma 4.3.
 
     >>> BinaryDecomposition(1, 3, num_spatial_dims=1)(torch.tensor([[[6.0, 1.0]]]))
     tensor([[[1., 0.],
@@ -59,20 +52,20 @@ class BinaryDecomposition(nn.Module):
         for bit in reversed(range(num_bits)):
             for matrix, constants in _bit_layers(bit, num_bits - 1 - bit):
                 weight = torch.kron(matrix, torch.eye(in_channels))  # each channel by itself
-                layer = _CONVS[num_spatial_dims - 1](weight.shape[1], weight.shape[0], 1)
+                layer = CircularConv(num_spatial_dims, weight.shape[1], weight.shape[0], 1)
                 bias = constants.repeat_interleave(in_channels)
                 layer.load_state_dict({"weight": weight.view_as(layer.filters()), "bias": bias})
                 self.layers.append(layer.requires_grad_(False))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Give the bits, in the dtype of `x`."""
+        """Return the bits, in the dtype of `x`."""
         for layer in self.layers:
-            x = _convolve(layer, x).relu_()
+            x = convolve(layer, x).relu_()
         return x
 
 
 def _bit_layers(bit: int, found: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Give matrix and constants of both layers that find one bit, after `found` higher ones."""
+    """Return matrix and constants of both layers that find one bit, after `found` higher ones."""
     rest = [-1.0, *(2.0 ** (bit + found - place) for place in range(found))]
     constants = torch.zeros(found + 2)
     constants[-1] = 2.0**bit
@@ -83,9 +76,9 @@ def _bit_layers(bit: int, found: int) -> Iterator[tuple[Tensor, Tensor]]:
     yield matrix[first:], constants[first:]
 
 
-def _convolve(layer: nn.Module, x: Tensor) -> Tensor:
+def convolve(layer: nn.Module, x: Tensor) -> Tensor:
     """Apply a layer in the dtype of `x`, which may be finer than that of its weights."""
-    if not isinstance(layer, _CircularConv):
+    if not isinstance(layer, CircularConv):
         raise TypeError(f"Expected `layer` to be circular, but got {type(layer).__name__}.")
     bias = None if layer.bias is None else layer.bias.to(x)
     return circular_conv(x, layer.filters().to(x), bias=bias)

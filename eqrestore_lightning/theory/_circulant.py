@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from eqrestore_lightning.functional._circular_conv import _full_size
+from eqrestore_lightning.functional import full_size_filters
 
 Operator = Callable[[Tensor], Tensor]
 
@@ -81,7 +81,7 @@ def circulant_matrix(weight: Tensor, spatial_size: Sequence[int], *, dilation: i
         offset = (offset[:, None, :, None] * size + step[:, None]).reshape(
             offset.shape[0] * size, offset.shape[1] * size
         )
-    blocks = _full_size(weight, spatial_size, dilation).flatten(2)[:, :, offset]
+    blocks = full_size_filters(weight, spatial_size, dilation).flatten(2)[:, :, offset]
     rows, columns = (channels * math.prod(spatial_size) for channels in weight.shape[:2])
     return blocks.transpose(1, 2).reshape(rows, columns)
 

@@ -7,16 +7,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from eqrestore_lightning.functional import Translate, circular_conv, find_translates
-from eqrestore_lightning.nn._binary import _CONVS, _convolve
-from eqrestore_lightning.nn._estimator import ShiftEstimator, as_float64
+from eqrestore_lightning.functional import as_float64, circular_conv
+from eqrestore_lightning.nn import (
+    CircularConv,
+    ShiftEstimator,
+    check_spatial_size,
+    register_estimator,
+)
+from eqrestore_lightning.theory._aperiodic import Translate, find_translates
+from eqrestore_lightning.theory._binary import convolve
 
 _LARGEST_WEIGHT = 2**24  # up to here float32, in which weights are stored, holds every integer
-_BATCH = 64  # images scored at a time
+BATCH = 64  # images scored at a time
 _ENTRIES = 2**22  # entries of hidden maps held at a time
 _STEPS = (1, 2, 4, 8)  # distances at which pairs of pixels are counted
 
 
+@register_estimator
 class TemplateEstimator(ShiftEstimator):
     r"""Find every one of a set of binary images, however shifted: two layers, no training.
 
@@ -45,7 +52,7 @@ class TemplateEstimator(ShiftEstimator):
     Raises:
         ValueError: If a number is out of range.
 
-    Source: Lemma 4.4; the weights `w_t` are our own.
+    Source: Lemma 4.4; for the weights `w_t` see `from_images`.
 
     >>> images = torch.tensor([[[0, 1, 1, 0, 0]], [[0, 1, 1, 1, 0]]])
     >>> estimator = TemplateEstimator.from_images(images)
@@ -53,20 +60,21 @@ class TemplateEstimator(ShiftEstimator):
     tensor([2, 2])
     """
 
+    spatial_size: tuple[int, ...]
+
     def __init__(
         self, in_channels: int, spatial_size: Sequence[int], *, num_templates: int
     ) -> None:
         super().__init__()
-        if not 1 <= len(spatial_size) <= 3:
-            raise ValueError(
-                f"Expected `spatial_size` to be one to three sizes, but got {tuple(spatial_size)}."
-            )
+        check_spatial_size(spatial_size)
         self.in_channels = in_channels
         self.spatial_size = tuple(spatial_size)
+        self.axes = tuple(range(-len(spatial_size), 0))
         self.num_templates = num_templates
-        conv = _CONVS[len(spatial_size) - 1]
-        self.match = conv(in_channels, num_templates, self.spatial_size).requires_grad_(False)
-        self.vote = conv(num_templates, 1, 1, bias=False).requires_grad_(False)
+        dims = len(spatial_size)
+        self.match = CircularConv(dims, in_channels, num_templates, self.spatial_size)
+        self.vote = CircularConv(dims, num_templates, 1, 1, bias=False)
+        self.requires_grad_(False)
         self.scale: Tensor
         self.register_buffer("scale", torch.ones(()))
         for parameter in self.parameters():
@@ -157,33 +165,28 @@ class TemplateEstimator(ShiftEstimator):
         Raises:
             ValueError: If `x` has another shape.
         """
-        bits = _read(x, self, num_bits=1)
-        hidden = _convolve(self.match, bits).round().relu_()  # what FFT left of integers
-        return _convolve(self.vote, hidden).squeeze(1) * self.scale.to(hidden)
+        self.check_input(x)
+        return self.score(x, exact=False)
 
-    @torch.no_grad()
-    def exact_scores(self, x: Tensor) -> Tensor:
-        """Score every shift exactly; units that cannot fire are left out.
+    def score(self, x: Tensor, *, exact: bool) -> Tensor:
+        """Score every shift; if `exact`, units that cannot fire are left out.
 
         A template inside an image has at most as many ones in every channel, and at most as many
         pairs of ones at any distance. Both can be counted quickly and are the same for all shifts.
 
-        Args:
-            x: Shape `(batch, in_channels, *spatial_size)`, any real dtype.
-
         Returns:
-            float64 of shape `(batch, *spatial_size)`: integers, times the scale; NaN for images
-            that are not finite.
-
-        Raises:
-            ValueError: If `x` has another shape.
+            Integers, times the scale; NaN for images that are not finite if `exact`.
         """
-        bits = _read(x, self, num_bits=1)
-        return self._score_bits(bits, _finite(x))
+        bits = read_integers(x, num_bits=1)
+        if exact:
+            return self.score_bits(bits, finite_images(x))
+        hidden = convolve(self.match, bits).round().relu_()  # what FFT left of integers
+        return convolve(self.vote, hidden).squeeze(1) * self.scale.to(hidden)
 
-    def _score_bits(self, bits: Tensor, finite: Tensor) -> Tensor:
+    def score_bits(self, bits: Tensor, finite: Tensor) -> Tensor:
+        """Score binary images exactly; NaN where `finite` is false."""
         pairs = _count_pairs(self.match.filters())
-        scores = torch.cat([self._score(part, pairs) for part in torch.split(bits, _BATCH)])
+        scores = torch.cat([self._score(part, pairs) for part in torch.split(bits, BATCH)])
         return torch.where(finite, scores * self.scale.to(bits), torch.nan)
 
     def _score(self, bits: Tensor, pairs: Tensor) -> Tensor:
@@ -203,13 +206,8 @@ class TemplateEstimator(ShiftEstimator):
         return scores
 
 
-def _read(x: Tensor, estimator: ShiftEstimator, *, num_bits: int) -> Tensor:
+def read_integers(x: Tensor, *, num_bits: int) -> Tensor:
     """Read images as integers from 0 to `2^num_bits − 1`, in float64."""
-    if x.shape[1:] != (estimator.in_channels, *estimator.spatial_size):
-        raise ValueError(
-            f"Expected `x` to have shape (batch, {estimator.in_channels}, "
-            f"{', '.join(map(str, estimator.spatial_size))}), but got {tuple(x.shape)}."
-        )
     largest = 2**num_bits - 1
     values = as_float64(x)
     if x.is_floating_point():
@@ -217,8 +215,8 @@ def _read(x: Tensor, estimator: ShiftEstimator, *, num_bits: int) -> Tensor:
     return values.clamp(0, largest)
 
 
-def _finite(x: Tensor) -> Tensor:
-    """Say of each image whether it is finite, in a shape that goes with scores."""
+def finite_images(x: Tensor) -> Tensor:
+    """Check which images are finite, in a shape that broadcasts with scores."""
     finite = as_float64(x).isfinite().flatten(1).all(1)
     return finite.reshape(-1, *[1] * (x.ndim - 2))
 
@@ -242,7 +240,7 @@ def _count_pairs(bits: Tensor) -> Tensor:
 
 
 def _duplicates(translates: Sequence[Translate]) -> set[int]:
-    """Give the exact duplicates; refuse images that are shifts of others or of themselves."""
+    """Return the exact duplicates; refuse images that are shifts of others or of themselves."""
     harmful = [found for found in translates if any(found.shift)]
     if harmful:
         named = [f"image {a} shifted by {shift} is image {b}" for a, b, shift in harmful[:3]]

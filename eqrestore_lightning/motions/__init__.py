@@ -1,0 +1,21 @@
+"""Motions of images: what moves them, how to undo it, and how far apart two motions are."""
+
+from eqrestore_lightning.motions._base import Element, Field, Motion, build_motion, fork
+from eqrestore_lightning.motions._product import Product, replace_shift
+from eqrestore_lightning.motions._quarter_turn import QuarterTurn
+from eqrestore_lightning.motions._shift import Shift, ShiftFill
+from eqrestore_lightning.motions._turn import Turn
+
+__all__ = [
+    "Element",
+    "Field",
+    "Motion",
+    "Product",
+    "QuarterTurn",
+    "Shift",
+    "ShiftFill",
+    "Turn",
+    "build_motion",
+    "fork",
+    "replace_shift",
+]

@@ -1,0 +1,193 @@
+"""What every kind of motion can do, so that code which uses one need not know its kind."""
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeAlias
+
+import torch
+from torch import Tensor
+
+from eqrestore_lightning.functional import circular_error
+
+Element: TypeAlias = dict[str, Tensor]
+"""How each image of a batch was moved: name of a field to its values, batch first."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """One part of an element, such as its shift.
+
+    Attributes:
+        name: Its key in an element, such as `"shift"`.
+        unit: Unit of its values, such as `"pixels"`.
+        columns: Names of its columns, such as `("down", "right")`, for values of shape
+            `(batch, num_columns)`; empty for values of shape `(batch,)`.
+        integer: Whether values are int64 rather than floating.
+        tolerances: Errors up to which an estimate counts as right, by the suffix under which that
+            share is logged: `{"": 0, "_1px": 1}`.
+    """
+
+    name: str
+    unit: str
+    columns: tuple[str, ...] = ()
+    integer: bool = True
+    tolerances: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"": 0})
+
+
+class Motion(ABC):
+    """A group of motions of images: draw some, apply them, undo them, compare two.
+
+    An element says how each image of a batch was moved: a dictionary from the names of `fields` to
+    tensors, zero where an image was not moved. Kinds of motions are frozen dataclasses; defining
+    one is enough for `build_motion` to find it by name.
+
+    Source: Section 3 of the paper, for any group.
+    """
+
+    kinds: ClassVar[dict[str, type["Motion"]]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.kinds[cls.__name__] = cls
+
+    @property
+    @abstractmethod
+    def fields(self) -> tuple[Field, ...]:
+        """What elements consist of."""
+
+    @abstractmethod
+    def periods(self, spatial_size: Sequence[int]) -> dict[str, tuple[int, ...]]:
+        """Return after how much each column of each field is the same as 0, in its unit.
+
+        Args:
+            spatial_size: Size of each spatial axis of the images, pixels.
+        """
+
+    @abstractmethod
+    def draw(
+        self,
+        batch_size: int,
+        spatial_size: Sequence[int],
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Element:
+        """Draw elements at random; the first ones are the same however many follow.
+
+        Args:
+            batch_size: Number of images.
+            spatial_size: Size of each spatial axis of the images, pixels.
+            generator: Source of randomness; the element lies on its device.
+        """
+
+    @abstractmethod
+    def apply(self, x: Tensor, element: Element) -> Tensor:
+        """Move images.
+
+        Args:
+            x: Shape `(batch, channels, *spatial)`, any real dtype.
+            element: How to move each.
+
+        Returns:
+            A new tensor with the shape and dtype of `x`.
+        """
+
+    @abstractmethod
+    def undo(self, x: Tensor, element: Element) -> Tensor:
+        """Move images back; takes and returns what `apply` does."""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What `build_motion` needs to build this motion, in plain JSON types."""
+        values = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)  # type: ignore[arg-type]  # subclasses are
+        }
+        return {
+            "kind": type(self).__name__,
+            **{name: list(v) if isinstance(v, tuple) else v for name, v in values.items()},
+        }
+
+    @classmethod
+    def from_arguments(cls, arguments: Mapping[str, Any]) -> "Motion":
+        """Build a motion from the entries of its `config`; lists become tuples."""
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()})
+
+    @property
+    def parts(self) -> tuple["Motion", ...]:
+        """The motions that this one consists of: itself, or those of a product."""
+        return (self,)
+
+    def for_labels(self) -> "Motion":
+        """Return the same motion for masks, in which labels must not be mixed."""
+        return self
+
+    def check(self, spatial_size: Sequence[int]) -> None:
+        """Raise `ValueError` if images of this size cannot be moved so."""
+        self.periods(spatial_size)
+
+    def still(self, batch_size: int, *, device: torch.device | str | None = None) -> Element:
+        """Return the element that moves nothing."""
+        return {
+            field.name: torch.zeros(
+                (batch_size, len(field.columns)) if field.columns else (batch_size,),
+                dtype=torch.int64 if field.integer else torch.get_default_dtype(),
+                device=device,
+            )
+            for field in self.fields
+        }
+
+    def error(self, estimated: Element, target: Element, spatial_size: Sequence[int]) -> Element:
+        """Compute how far apart two elements are, field by field.
+
+        Args:
+            estimated: An element.
+            target: Another one, of as many images.
+            spatial_size: Size of each spatial axis of the images, pixels.
+
+        Returns:
+            Absolute errors by the shorter way around, in the units and shapes of the fields.
+        """
+        periods = self.periods(spatial_size)
+        return {
+            name: circular_error(estimated[name], target[name].to(estimated[name]), periods[name])
+            for name in periods
+        }
+
+
+def build_motion(config: Mapping[str, Any]) -> Motion:
+    """Build a motion from its `config`.
+
+    Args:
+        config: A mapping with the name of the class under `"kind"` and its arguments.
+
+    Returns:
+        The motion.
+
+    Raises:
+        ValueError: If there is no such kind, or its arguments do not build one.
+
+    >>> build_motion({"kind": "Shift", "axes": [-1], "max_shift": 4})
+    Shift(axes=(-1,), max_shift=4, fill='circular')
+    """
+    arguments = dict(config)
+    kind = arguments.pop("kind", None)
+    if kind not in Motion.kinds:
+        raise ValueError(
+            f"Expected `config['kind']` to be one of {sorted(Motion.kinds)}, but got {kind!r}."
+        )
+    try:
+        return Motion.kinds[kind].from_arguments(arguments)
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"Expected `config` to describe a {kind}, but got: {error}") from error
+
+
+def fork(generator: torch.Generator | None) -> torch.Generator:
+    """Return a new generator, seeded by a draw from another one.
+
+    Values drawn one after the other from one generator would depend on how many images there are.
+    """
+    device = torch.device("cpu") if generator is None else generator.device
+    seed = torch.randint(2**31, (1,), generator=generator, device=device)
+    return torch.Generator(device).manual_seed(int(seed))

@@ -1,0 +1,87 @@
+"""Motions that permute the pixels of a square: quarter turns and mirror images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from eqrestore_lightning.functional import mirror, quarter_turn
+from eqrestore_lightning.motions._base import Element, Field, Motion
+
+
+@dataclass(frozen=True)
+class QuarterTurn(Motion):
+    """Turn square images by multiples of 90°, and mirror them if asked to: pixels are moved only.
+
+    Field `quarters`: quarter turns, int64 of shape `(batch,)`, 0 to 3; with `mirrors` also
+    `mirrored`: 1 for images that were mirrored, int64 of shape `(batch,)`.
+
+    Convention:
+        Images are mirrored left to right first, then turned, counter-clockwise as displayed.
+
+    Args:
+        mirrors: Whether images are mirrored as well.
+
+    >>> x = torch.arange(4).reshape(1, 1, 2, 2)
+    >>> QuarterTurn().apply(x, {"quarters": torch.tensor([1])})[0, 0]
+    tensor([[1, 3],
+            [0, 2]])
+    """
+
+    mirrors: bool = False
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """The number of quarters, and whether the image was mirrored."""
+        quarters = Field("quarters", "quarter turns")
+        return (Field("mirrored", "mirror images"), quarters) if self.mirrors else (quarters,)
+
+    @property
+    def num_copies(self) -> int:
+        """Number of elements: 4, with mirror images 8."""
+        return 8 if self.mirrors else 4
+
+    def periods(self, spatial_size: Sequence[int]) -> dict[str, tuple[int, ...]]:
+        """Return 4 quarters, and 2 for mirror images.
+
+        Raises:
+            ValueError: If the images are not square.
+        """
+        if len(spatial_size) != 2 or spatial_size[0] != spatial_size[1]:
+            raise ValueError(f"Expected square images, but got {tuple(spatial_size)}.")
+        return {"mirrored": (2,), "quarters": (4,)} if self.mirrors else {"quarters": (4,)}
+
+    def from_index(self, index: Tensor) -> Element:
+        """Return the element number `4 · mirrored + quarters`; int64 of shape `(batch,)`."""
+        quarters = {"quarters": index % 4}
+        return {"mirrored": index // 4, **quarters} if self.mirrors else quarters
+
+    def to_index(self, element: Element) -> Tensor:
+        """Return the number of an element, as `from_index` counts."""
+        quarters = element["quarters"] % 4
+        return 4 * element["mirrored"] + quarters if self.mirrors else quarters
+
+    def draw(
+        self,
+        batch_size: int,
+        spatial_size: Sequence[int],
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Element:
+        """Draw elements uniformly."""
+        del spatial_size
+        device = None if generator is None else generator.device
+        return self.from_index(
+            torch.randint(self.num_copies, (batch_size,), generator=generator, device=device)
+        )
+
+    def apply(self, x: Tensor, element: Element) -> Tensor:
+        """Mirror and turn images: exact, for any dtype."""
+        mirrored = mirror(x, element["mirrored"]) if self.mirrors else x
+        return quarter_turn(mirrored, element["quarters"])
+
+    def undo(self, x: Tensor, element: Element) -> Tensor:
+        """Turn and mirror images back: exact, for any dtype."""
+        turned = quarter_turn(x, -element["quarters"])
+        return mirror(turned, element["mirrored"]) if self.mirrors else turned

@@ -1,0 +1,96 @@
+"""Rotations by any angle."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import get_args
+
+import torch
+from torch import Tensor
+
+from eqrestore_lightning.functional import Fill, Interpolation, rotate
+from eqrestore_lightning.motions._base import Element, Field, Motion
+
+
+@dataclass(frozen=True)
+class Turn(Motion):
+    """Turn images about their centre, each by its own angle; their size stays.
+
+    Field `angle`: degrees, floating of shape `(batch,)`.
+
+    Convention:
+        Positive is counter-clockwise as displayed.
+
+    Args:
+        degrees: Range from which angles are drawn, uniformly; `(15, 15)` always turns by 15°.
+        fill: What enters at the corners, see `rotate`.
+        interpolation: How pixels are read, see `rotate`.
+
+    Raises:
+        ValueError: If `degrees` is not two ascending numbers, or a word is unknown.
+
+    >>> x = torch.arange(9.0).reshape(1, 1, 3, 3)
+    >>> Turn().apply(x, {"angle": torch.tensor([90.0])})[0, 0]
+    tensor([[2., 5., 8.],
+            [1., 4., 7.],
+            [0., 3., 6.]])
+    """
+
+    degrees: tuple[float, float] = (0.0, 360.0)
+    fill: Fill = "zeros"
+    interpolation: Interpolation = "bilinear"
+
+    def __post_init__(self) -> None:
+        if len(self.degrees) != 2 or not self.degrees[0] <= self.degrees[1]:
+            raise ValueError(
+                f"Expected `degrees` to be two ascending numbers, but got {self.degrees}."
+            )
+        for name, value, known in (
+            ("fill", self.fill, get_args(Fill)),
+            ("interpolation", self.interpolation, get_args(Interpolation)),
+        ):
+            if value not in known:
+                raise ValueError(f"Expected `{name}` to be one of {known}, but got {value!r}.")
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """The angle."""
+        return (Field("angle", "degrees", integer=False, tolerances={"_10deg": 10}),)
+
+    def periods(self, spatial_size: Sequence[int]) -> dict[str, tuple[int, ...]]:
+        """Return 360 degrees.
+
+        Raises:
+            ValueError: If the images do not have two spatial axes.
+        """
+        if len(spatial_size) != 2:
+            raise ValueError(
+                f"Expected images with two spatial axes, but got {tuple(spatial_size)}."
+            )
+        return {"angle": (360,)}
+
+    def for_labels(self) -> Motion:
+        """Return a turn that takes the nearest label, and 0 at the corners."""
+        return replace(self, fill="zeros", interpolation="nearest")
+
+    def draw(
+        self,
+        batch_size: int,
+        spatial_size: Sequence[int],
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Element:
+        """Draw angles uniformly from `degrees`; float32."""
+        del spatial_size
+        device = None if generator is None else generator.device
+        low, high = self.degrees
+        return {
+            "angle": low + (high - low) * torch.rand(batch_size, generator=generator, device=device)
+        }
+
+    def apply(self, x: Tensor, element: Element) -> Tensor:
+        """Turn images: one interpolation, exact for quarter turns of square ones; see `rotate`."""
+        return rotate(x, element["angle"], fill=self.fill, interpolation=self.interpolation)
+
+    def undo(self, x: Tensor, element: Element) -> Tensor:
+        """Turn images back."""
+        return rotate(x, -element["angle"], fill=self.fill, interpolation=self.interpolation)

@@ -1,0 +1,215 @@
+"""An estimator of rotations: in polar coordinates they are translations."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from eqrestore_lightning.functional import (
+    Fill,
+    as_float64,
+    best_index,
+    index_to_shift,
+    to_polar,
+)
+from eqrestore_lightning.motions import Element, Motion, Turn
+from eqrestore_lightning.nn._base import Estimator, check_spatial_size, register_estimator
+from eqrestore_lightning.nn._translation import TranslationEstimator
+
+_RIVAL_DEGREES = 30.0  # places nearer to the best one belong to the same peak
+_STEPS_PER_DEGREE = 1024  # angles are multiples of a power of two: sums of them are exact
+
+
+@register_estimator
+class RotationEstimator(Estimator):
+    r"""Score every angle by which an image may have been turned about its centre.
+
+    The image is sampled on circles (`to_polar`), and a `TranslationEstimator` runs along the angle
+    axis of the polar image, along which a rotation is a circular shift; the radii join its
+    channels. On
+    the polar grid it is strictly equivariant: the scores of a polar image rolled along its angles
+    are rolled as far, bit for bit. Turning pixels interpolates, so that other angles are estimated
+    up to what interpolation changes; quarter turns of square images move pixels exactly, and if
+    `num_angles` is a multiple of 4, all four are restored to the same image, **bit for bit**.
+
+    Convention:
+        `scores[b, j]` is high where image `b` looks as if turned by `360° · j / num_angles`,
+        counter-clockwise as displayed.
+
+    Args:
+        in_channels: Channels of the images.
+        spatial_size: Height and width of the images, pixels.
+        num_radii: Number of circles.
+        num_angles: Number of places on each; the scores have as many.
+        max_radius: Outer edge of the outermost ring, pixels; by default it reaches the border.
+        sub_grid: Whether `locate` interpolates between grid angles, by the parabola through the
+            best score and its neighbours.
+        fill: What enters at the corners of a restored image, see `rotate`. It may be set later: it
+            has no part in the scores.
+        options: Further arguments of the `TranslationEstimator`, such as
+            `hidden_channels`.
+
+    Shapes:
+        Input `(batch, in_channels, height, width)`, floating; output `(batch, num_angles)`.
+
+    Attributes:
+        network: The `TranslationEstimator` along the angle axis.
+
+    Raises:
+        ValueError: If `spatial_size` is not two sizes, or a number is out of range.
+
+    Source: Section 5.2.
+
+    >>> estimator = RotationEstimator(1, (32, 32), num_radii=16, num_angles=72, kernel_size=5)
+    >>> estimator(torch.zeros(2, 1, 32, 32)).shape
+    torch.Size([2, 72])
+    """
+
+    spatial_size: tuple[int, ...]
+
+    def __init__(
+        self,
+        in_channels: int,
+        spatial_size: Sequence[int],
+        *,
+        num_radii: int = 16,
+        num_angles: int = 72,
+        max_radius: float | None = None,
+        sub_grid: bool = True,
+        fill: Fill = "zeros",
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        check_spatial_size(spatial_size, num_axes=(2,))
+        for name, value in (("num_radii", num_radii), ("num_angles", num_angles)):
+            if value < 1:
+                raise ValueError(f"Expected `{name}` to be at least 1, but got {value}.")
+        if max_radius is not None and not 0 <= max_radius < math.inf:
+            raise ValueError(
+                f"Expected `max_radius` to be finite and at least 0, but got {max_radius}."
+            )
+        Turn(fill=fill)  # checks it
+        self.in_channels = in_channels
+        self.spatial_size = tuple(spatial_size)
+        self.num_radii = num_radii
+        self.num_angles = num_angles
+        self.max_radius = max_radius
+        self.sub_grid = sub_grid
+        self.fill: Fill = fill
+        self.network = TranslationEstimator(
+            in_channels, (num_radii, num_angles), axes=(-1,), **options
+        )
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Arguments that build an estimator of the same shape, in plain JSON types."""
+        options = self.network.config
+        del options["axes"]
+        return {
+            **options,
+            "in_channels": self.in_channels,
+            "spatial_size": list(self.spatial_size),
+            "num_radii": self.num_radii,
+            "num_angles": self.num_angles,
+            "max_radius": self.max_radius,
+            "sub_grid": self.sub_grid,
+            "fill": self.fill,
+        }
+
+    @property
+    def motion(self) -> Motion:
+        """Turns by any angle; corners are filled with `fill`."""
+        return Turn(fill=self.fill)
+
+    def score(self, x: Tensor, *, exact: bool) -> Tensor:
+        """Score every angle of the grid; equal polar images, rolled, give equal scores, rolled."""
+        return self.network.score(self._polar(as_float64(x) if exact else x), exact=exact)
+
+    @torch.no_grad()
+    def locate(self, scores: Tensor, x: Tensor) -> Element:
+        """Return the angle with the largest score; equal scores are decided by content.
+
+        Args:
+            scores: What `exact_scores(x)` returned.
+            x: The images scored.
+
+        Returns:
+            `angle`, degrees, float64 of shape `(batch,)`, from −180 to below 180, a multiple of
+            1/1024; on the device of `x` (float32 on Apple's MPS). 0 for images with entries that
+            are not finite.
+
+        Raises:
+            ValueError: If `scores` and `x` do not match.
+        """
+        index = best_index(scores, lambda: self.network.keys(self._polar(as_float64(x))))
+        place = index_to_shift(index, scores.shape[1:])
+        angle = _to_steps(place * (360 / self.num_angles))
+        if self.sub_grid and self.num_angles > 2:
+            left, middle, right = (
+                scores.gather(1, (place + offset) % self.num_angles) for offset in (-1, 0, 1)
+            )
+            curvature = left - 2 * middle + right  # below 0, unless all three tie or are not finite
+            offset = torch.where(curvature < 0, (left - right) / (2 * curvature), 0)
+            angle = angle + _to_steps(offset * (360 / self.num_angles))
+        angle = ((angle + 180) % 360 - 180).squeeze(1)
+        dtype = torch.float32 if x.device.type == "mps" else torch.float64
+        return {"angle": angle.to(x.device, dtype)}
+
+    def margin(self, scores: Tensor) -> Tensor:
+        """Compute how far the best angle is ahead of the best one that lies 30° or more away.
+
+        Neighbouring angles always score much the same; what makes an estimate doubtful is another
+        peak.
+
+        Args:
+            scores: What `exact_scores` returned.
+
+        Returns:
+            Log-odds, at least 0, shape `(batch,)`, dtype of `scores`; infinite where no angle of
+            the grid lies so far away.
+        """
+        best, place = scores.max(1, keepdim=True)
+        steps = torch.arange(self.num_angles, device=scores.device)
+        distance = (steps - place) % self.num_angles
+        distance = torch.minimum(distance, self.num_angles - distance)
+        rivals = scores.masked_fill(distance * 360 < _RIVAL_DEGREES * self.num_angles, -torch.inf)
+        return best.squeeze(1) - rivals.amax(1)
+
+    def scale_scores(self, factor: float) -> None:
+        """Multiply all scores by a factor above 0, in place: no estimate changes, margins do."""
+        self.network.scale_scores(factor)
+
+    def loss(self, scores: Tensor, element: Element) -> Tensor:
+        """Compute the cross-entropy over the grid angles, with the targets of `target`."""
+        return F.cross_entropy(scores, self.target(element["angle"]))
+
+    def target(self, angle: Tensor) -> Tensor:
+        """Share each angle between the two grid angles beside it, in proportion.
+
+        Trained on grid angles alone, it would learn the pattern that resampling leaves instead.
+
+        Args:
+            angle: Degrees, floating of shape `(batch,)`.
+
+        Returns:
+            Probabilities, dtype of `angle`, of shape `(batch, num_angles)`.
+        """
+        place = angle.unsqueeze(1) * (self.num_angles / 360)
+        steps = torch.arange(self.num_angles, device=angle.device)
+        distance = (steps - place) % self.num_angles
+        return (1 - torch.minimum(distance, self.num_angles - distance)).clamp(min=0)
+
+    def _polar(self, x: Tensor) -> Tensor:
+        return to_polar(
+            x,
+            num_radii=self.num_radii,
+            num_angles=self.num_angles,
+            max_radius=self.max_radius,
+        )
+
+
+def _to_steps(angle: Tensor) -> Tensor:
+    return torch.round(angle.double() * _STEPS_PER_DEGREE) / _STEPS_PER_DEGREE

@@ -1,0 +1,99 @@
+"""What all estimators of shifts share."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from eqrestore_lightning.functional import (
+    as_float64,
+    best_index,
+    content_keys,
+    index_to_shift,
+    shift_to_index,
+)
+from eqrestore_lightning.motions import Element, Motion, Shift
+from eqrestore_lightning.nn._base import Estimator
+
+
+class ShiftEstimator(Estimator):
+    """Find circular shifts: scores have one entry for each of them.
+
+    Attributes:
+        axes: The axes along which images are shifted, negative as in torch.
+    """
+
+    axes: tuple[int, ...]
+
+    @property
+    def motion(self) -> Motion:
+        """Circular shifts along `axes`."""
+        return Shift(self.axes)
+
+    @property
+    def training_motion(self) -> Motion:
+        """No motion: a shifted image teaches an equivariant network nothing new."""
+        return Shift(self.axes, max_shift=0)
+
+    @torch.no_grad()
+    def locate(self, scores: Tensor, x: Tensor) -> Element:
+        """Return the shift with the largest score; equal scores are decided by content.
+
+        Among shifts with exactly equal scores the one is chosen after whose undoing the image
+        correlates most with fixed pseudo-random patterns (`content_keys`), so that the choice
+        follows the image bit for bit.
+
+        Args:
+            scores: What `exact_scores(x)` returned.
+            x: The images scored.
+
+        Returns:
+            `shift`, pixels, int64 of shape `(batch, num_axes)`, on the device of `x`; 0 for images
+            with entries that are not finite.
+
+        Raises:
+            ValueError: If `scores` and `x` do not match.
+        """
+        index = best_index(scores, lambda: self.keys(x))
+        return {"shift": index_to_shift(index, scores.shape[1:]).to(x.device)}
+
+    def keys(self, x: Tensor) -> Iterator[Tensor]:
+        """Return keys with the shape of the scores, which decide between equal ones."""
+        return content_keys(join_axes(as_float64(x), self.axes))
+
+    def loss(self, scores: Tensor, element: Element) -> Tensor:
+        """Compute the cross-entropy over all shifts."""
+        target = shift_to_index(element["shift"], scores.shape[1:])
+        return F.cross_entropy(scores.flatten(1), target)
+
+
+def join_axes(x: Tensor, axes: Sequence[int]) -> Tensor:
+    """Let the spatial axes that are not among `axes` join the channels.
+
+    Args:
+        x: Shape `(batch, channels, *spatial)`.
+        axes: The axes that stay spatial, negative, ascending.
+
+    Returns:
+        Shape `(batch, channels · still sizes, *sizes of axes)`; the channel counts slowest.
+    """
+    if len(axes) == x.ndim - 2:
+        return x
+    still = [axis for axis in range(2 - x.ndim, 0) if axis not in axes]
+    order = [0, 1, *(axis + x.ndim for axis in [*still, *axes])]
+    return x.permute(order).flatten(1, 1 + len(still))
+
+
+def check_axes(axes: Sequence[int] | None, num_spatial_dims: int) -> tuple[int, ...]:
+    """Return `axes`, or all of them, as a tuple.
+
+    Raises:
+        ValueError: If they are not ascending, negative spatial axes.
+    """
+    every = tuple(range(-num_spatial_dims, 0))
+    if axes is None:
+        return every
+    if not axes or tuple(axes) != tuple(sorted(set(axes) & set(every))):
+        raise ValueError(f"Expected `axes` to be ascending and from {every}, but got {axes}.")
+    return tuple(axes)

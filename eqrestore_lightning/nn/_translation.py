@@ -1,0 +1,217 @@
+"""The canonical network of the paper: an estimator of shifts for images of one size."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from eqrestore_lightning.functional import ConvMethod, as_float64
+from eqrestore_lightning.nn._base import check_spatial_size, register_estimator
+from eqrestore_lightning.nn._circular_conv import CircularConv
+from eqrestore_lightning.nn._shift import ShiftEstimator, check_axes, join_axes
+
+KernelSize: TypeAlias = int | Literal["full"]
+
+
+@register_estimator
+class TranslationEstimator(ShiftEstimator):
+    r"""Score every circular shift of an image: the canonical network of the paper.
+
+    `F = F_L ∘ … ∘ F_1`, `F_l(x)_o = relu(Σ_i w[o, i] ⊛ x_i + b_o)`, one output map, no striding, no
+    pooling, no zero padding. The last layer is affine: a ReLU there would change no positive
+    maximum, but could turn a whole map into zeros. The default is the paper's network: six layers,
+    kernel 9, one channel, no bias, `in_channels · 81 + 5 · 81` weights.
+
+    Each sample is divided by its largest magnitude first, so that the estimate does not depend on
+    whether pixels are given as 0…1 or 0…255. Axes along which images are not shifted join the
+    channels: `TranslationEstimator(3, (64, 256), axes=(-1,))` finds by how much a panorama was
+    shifted along its width.
+
+    Convention:
+        `scores[b, i]` is high where sample `b` looks as if shifted by `i`; index 0 on every axis
+        means not shifted. Shifts are positive as in `torch.roll`.
+
+    Args:
+        in_channels: Channels of the images.
+        spatial_size: Size of each spatial axis, pixels; one to three of them. An estimator knows
+            where images of this size belong; it refuses others.
+        axes: The axes along which images may have been shifted, negative as in torch, ascending;
+            all by default. Kernels lie along these axes.
+        hidden_channels: Channels between the layers; one layer more than entries.
+        kernel_size: Taps on each axis, or `"full"` for filters as large as the image; one for all
+            layers, or a list with one for each.
+        dilation: Distance between taps, pixels; one for all layers, or a list with one for each.
+        bias: Whether to add a constant to each hidden channel (to the scores it would do nothing).
+        skip: Whether a layer, except the last, adds its input to its output where the channels
+            agree.
+        separable: Whether filters are outer products of 1-D filters; one for all layers, or a list
+            with one for each.
+
+    Shapes:
+        Input `(batch, in_channels, *spatial_size)`, floating; output `(batch, *sizes of axes)`.
+
+    Raises:
+        ValueError: If a number is out of range, a list has the wrong length, a kernel does not fit
+            into the image, or `axes` are not spatial axes.
+
+    Source: Equations (2) and (3), Definition 4.1, Appendix D.
+
+    >>> estimator = TranslationEstimator(1, (32, 32))
+    >>> sum(parameter.numel() for parameter in estimator.parameters())
+    486
+    >>> estimator(torch.zeros(2, 1, 32, 32)).shape
+    torch.Size([2, 32, 32])
+    """
+
+    spatial_size: tuple[int, ...]
+
+    def __init__(
+        self,
+        in_channels: int,
+        spatial_size: Sequence[int],
+        *,
+        axes: Sequence[int] | None = None,
+        hidden_channels: Sequence[int] = (1, 1, 1, 1, 1),
+        kernel_size: KernelSize | Sequence[KernelSize] = 9,
+        dilation: int | Sequence[int] = 1,
+        bias: bool = False,
+        skip: bool = False,
+        separable: bool | Sequence[bool] = False,
+    ) -> None:
+        super().__init__()
+        check_spatial_size(spatial_size)
+        if in_channels < 1:
+            raise ValueError(f"Expected `in_channels` to be at least 1, but got {in_channels}.")
+        self.in_channels = in_channels
+        self.spatial_size = tuple(spatial_size)
+        self.axes = check_axes(axes, len(spatial_size))
+        self.skip = skip
+        joined = in_channels * math.prod(spatial_size) // math.prod(self.shifted_size)
+        channels = [joined, *hidden_channels, 1]
+        num_layers = len(channels) - 1
+        kernels = _one_per_layer("kernel_size", kernel_size, num_layers)
+        dilations = _one_per_layer("dilation", dilation, num_layers)
+        separables = _one_per_layer("separable", separable, num_layers)
+        self._config: dict[str, Any] = {
+            "in_channels": in_channels,
+            "spatial_size": list(spatial_size),
+            "axes": list(self.axes),
+            "hidden_channels": list(hidden_channels),
+            "kernel_size": kernels,
+            "dilation": dilations,
+            "bias": bias,
+            "skip": skip,
+            "separable": separables,
+        }
+        self.layers = nn.ModuleList()
+        for layer in range(num_layers):
+            size = self._kernel_size(kernels[layer], dilations[layer])
+            self.layers.append(
+                CircularConv(
+                    len(self.axes),
+                    channels[layer],
+                    channels[layer + 1],
+                    size,
+                    dilation=dilations[layer],
+                    bias=bias and layer < num_layers - 1,
+                    separable=separables[layer] and max(size) > 1,
+                )
+            )
+        self.reset_parameters()
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Arguments that build an estimator of the same shape, in plain JSON types."""
+        return dict(self._config)
+
+    @property
+    def shifted_size(self) -> tuple[int, ...]:
+        """Size of each axis along which images may have been shifted, pixels."""
+        return tuple(self.spatial_size[axis] for axis in self.axes)
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw the weights so that no image dies on its way through the ReLUs.
+
+        Every filter is small noise without mean, which a uniform image does not feel; the first
+        layer also passes on the mean of the image's channels, and every other layer the first
+        channel before it. What reaches the scores is then constant only if the image is.
+
+        (`torch.nn.Conv2d` draws biases that often leave nothing for a ReLU to pass on.)
+        """
+        for number, layer in enumerate(self._convs()):
+            layer.reset_parameters()
+            if layer.bias is not None:
+                layer.bias.zero_()
+            passed = layer.in_channels if number == 0 else 1
+            factors = layer.factors()
+            for factor in factors:
+                taps = factor.flatten(2)
+                if taps.shape[2] > 1:
+                    taps -= taps.mean(2, keepdim=True)
+                centre = 0
+                for size in factor.shape[2:]:
+                    centre = centre * size + (size - 1) // 2
+                taps[0, :passed, centre] += passed ** (-1 / len(factors))
+
+    @torch.no_grad()
+    def scale_scores(self, factor: float) -> None:
+        """Multiply all scores by a factor above 0, in place: no estimate changes, margins do.
+
+        Raises:
+            ValueError: If `factor` is not finite or not above 0.
+        """
+        if not 0 < factor < math.inf:
+            raise ValueError(f"Expected `factor` to be finite and above 0, but got {factor}.")
+        self._convs()[-1].factors()[0].mul_(factor)
+
+    def score(self, x: Tensor, *, exact: bool) -> Tensor:
+        """Score every shift.
+
+        If `exact`, every convolution is evaluated by the method `"exact"` of `circular_conv`; what
+        lies between works on single entries or takes a maximum. None of it depends on where an
+        entry lies.
+        """
+        method: ConvMethod | None = "exact" if exact else None
+        x = join_axes(_normalise(as_float64(x) if exact else x), self.axes)
+        for number, layer in enumerate(self.layers):
+            y = layer(x, method=method)
+            last = number == len(self.layers) - 1
+            if not last:
+                y = y.relu_()
+            x = x + y if self.skip and not last and x.shape == y.shape else y
+        return x.squeeze(1)
+
+    def _convs(self) -> list[CircularConv]:
+        return [layer for layer in self.layers if isinstance(layer, CircularConv)]
+
+    def _kernel_size(self, taps: KernelSize, dilation: int) -> tuple[int, ...]:
+        if taps == "full":
+            return self.shifted_size
+        if not isinstance(taps, int):
+            raise ValueError(f"Expected `kernel_size` to be a number or 'full', but got {taps!r}.")
+        if dilation * (taps - 1) + 1 > min(self.shifted_size):
+            raise ValueError(
+                f"Expected the kernel to span at most the image, {min(self.shifted_size)} pixels, "
+                f"but got {taps} taps at dilation {dilation}."
+            )
+        return (taps,) * len(self.axes)
+
+
+def _one_per_layer(name: str, value: Any, num_layers: int) -> list[Any]:
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        return [value] * num_layers
+    if len(value) != num_layers:
+        raise ValueError(
+            f"Expected `{name}` to be one value or {num_layers}, one for each layer, "
+            f"but got {list(value)}."
+        )
+    return list(value)
+
+
+def _normalise(x: Tensor) -> Tensor:
+    """Divide each sample by its largest magnitude: a maximum depends on no order of summation."""
+    largest = x.abs().amax(tuple(range(1, x.ndim)), keepdim=True)
+    return x / largest.clamp(min=torch.finfo(x.dtype).tiny)

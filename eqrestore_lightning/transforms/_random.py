@@ -1,0 +1,80 @@
+"""Move images at random."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+
+from eqrestore_lightning.motions import Motion
+
+
+class RandomMotion(v2.Transform):  # type: ignore[misc]  # torchvision is untyped
+    """Move every image by a motion of its own, drawn at random: what `RestoreTransform` undoes.
+
+    Args:
+        motion: What to draw from, such as `Shift(max_shift=4)` or `Product(Turn(), Shift())`.
+        num_spatial_dims: Number of spatial axes: 1 for signals, 2 for images, 3 for volumes.
+        generator: Source of randomness; the global generator of torch by default.
+
+    Shapes:
+        `(..., C, *spatial)`, any real dtype; shape, dtype and type are kept. In a sample such as
+        `(image, label)` the label passes through; a `tv_tensors.Mask` of shape
+        `(..., *maps, *spatial)` moves along.
+
+    Raises:
+        ValueError: In `forward`, if there is not exactly one image, or images of its size cannot be
+            moved so.
+
+    >>> from eqrestore_lightning.motions import Shift
+    >>> image = torch.arange(12).reshape(1, 3, 4)
+    >>> RandomMotion(Shift(max_shift=1))(image).sort().values.shape
+    torch.Size([1, 3, 4])
+    """
+
+    def __init__(
+        self,
+        motion: Motion,
+        *,
+        num_spatial_dims: int = 2,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        if not 1 <= num_spatial_dims <= 3:
+            raise ValueError(
+                f"Expected `num_spatial_dims` to be from 1 to 3, but got {num_spatial_dims}."
+            )
+        self.motion = motion
+        self.num_spatial_dims = num_spatial_dims
+        self.generator = generator
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draw a motion for each image."""
+        images = [leaf for leaf in flat_inputs if not isinstance(leaf, tv_tensors.Mask)]
+        if len(images) != 1:
+            raise ValueError(f"Expected one image in a sample, but got {len(images)}.")
+        (image,) = images
+        if image.ndim <= self.num_spatial_dims:
+            raise ValueError(
+                f"Expected images of shape (..., channels, *spatial) with "
+                f"{self.num_spatial_dims} spatial axes, but got {tuple(image.shape)}."
+            )
+        spatial = tuple(image.shape[-self.num_spatial_dims :])
+        self.motion.check(spatial)
+        count = math.prod(image.shape[: -1 - self.num_spatial_dims])
+        element = self.motion.draw(count, spatial, generator=self.generator)
+        return {
+            "element": {name: value.to(image.device) for name, value in element.items()},
+            "shape": (count, -1, *spatial),
+        }
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Move one image, or the mask that belongs to it."""
+        plain: Tensor = inpt.as_subclass(Tensor)
+        labels = isinstance(inpt, tv_tensors.Mask)
+        motion = self.motion.for_labels() if labels else self.motion
+        moved = motion.apply(plain.reshape(params["shape"]), params["element"])
+        moved = moved.reshape(plain.shape)
+        return tv_tensors.wrap(moved, like=inpt) if isinstance(inpt, tv_tensors.TVTensor) else moved

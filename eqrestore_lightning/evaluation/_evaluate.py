@@ -246,6 +246,7 @@ def _check_crop(crop: int, motions: Iterable[Motion]) -> None:
     for part in (part for motion in motions for part in motion.parts):
         if crop and isinstance(part, Shift) and (part.max_shift is None or part.max_shift > crop):
             raise ValueError(
-                f"Expected `crop` to be at least the largest shift, {part.max_shift or 'any'}, "
+                f"Expected `crop` to be at least the largest shift, "
+                f"{'half of each axis' if part.max_shift is None else part.max_shift}, "
                 f"so that nothing wraps around, but got {crop}."
             )

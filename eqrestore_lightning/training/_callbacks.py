@@ -1,4 +1,4 @@
-"""Pictures of what training came to."""
+"""Pictures of what an estimator learned."""
 
 from pathlib import Path
 from typing import Any

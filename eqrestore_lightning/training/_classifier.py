@@ -1,5 +1,6 @@
-"""Train a classifier, to have something to stand in front of."""
+"""Train a classifier."""
 
+import math
 import sys
 from collections.abc import Mapping
 from importlib import import_module
@@ -117,7 +118,16 @@ class ClassifierModule(lightning.LightningModule):
         return self(images).argmax(1)  # type: ignore[no-any-return]
 
     def configure_optimizers(self) -> Any:
-        """Build AdamW with a one-cycle schedule."""
+        """Build AdamW with a one-cycle schedule.
+
+        Raises:
+            ValueError: If the trainer has neither `max_epochs` nor `max_steps`.
+        """
+        if math.isinf(self.trainer.estimated_stepping_batches):
+            raise ValueError(
+                "Expected the `Trainer` to have `max_epochs` or `max_steps`, over which the "
+                "learning rate rises and falls, but got neither."
+            )
         rate = float(self.hparams["learning_rate"])
         optimizer = torch.optim.AdamW(
             self.parameters(), lr=rate, weight_decay=float(self.hparams["weight_decay"])

@@ -43,8 +43,8 @@ def draw_for_batch(
         out samples.
 
     >>> from eqrestore_lightning.motions import Turn
-    >>> draw_for_batch(Turn(), torch.zeros(3, 1, 8, 8), trainer=None, seed=0, step=0)
-    {'angle': tensor([178.6528, 276.5600,  31.8482])}
+    >>> draw_for_batch(Turn((15, 15)), torch.zeros(3, 1, 8, 8), trainer=None, seed=0, step=0)
+    {'angle': tensor([15., 15., 15.])}
     """
     processes, rank = (1, 0) if trainer is None else (trainer.world_size, trainer.global_rank)
     element = motion.draw(

@@ -30,7 +30,7 @@ class ClassifierModule(lightning.LightningModule):
         num_classes: Number of classes.
         architecture: Which network, see `classifiers.build_classifier`.
         stem: Its first layers, for small images or as torchvision has them.
-        width: Factor on its channels, where it has one.
+        width: Factor on the number of its channels, for architectures that have one.
         learning_rate: Peak of AdamW's one-cycle schedule.
         weight_decay: Of AdamW.
         motion: Applied to training images, such as `Shift(max_shift=4)`, or its configuration;

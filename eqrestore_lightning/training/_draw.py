@@ -17,8 +17,8 @@ def step_generator(seed: int, step: int) -> torch.Generator:
         seed: Any whole number.
         step: Number of the batch.
 
-    torch's generator on the CPU looks at 32 bits of its seed only, over which an odd multiplier
-    spreads the seeds.
+    The generator of torch on the CPU uses only 32 bits of its seed; an odd multiplier spreads the
+    seeds over them.
 
     >>> step_generator(0, 7).initial_seed(), step_generator(1, 7).initial_seed()
     (7, 2654435776)

@@ -25,11 +25,11 @@ class RestorerModule(lightning.LightningModule):
     """Train an estimator by cross-entropy, so that the motion that was applied scores highest.
 
     Batches are images, or tuples whose first entry is the images; labels are not needed. Images are
-    floating, of shape `(batch, channels, *spatial)`, and are where they belong. To circular shifts
-    a `TranslationEstimator` is equivariant, so that they teach it nothing new; shifts with zero
-    fill teach it to find images that have lost some of their content. A `RotationEstimator` or
-    `RotoTranslationEstimator` sees every image turned by a random angle, because turning pixels
-    leaves traces.
+    floating, of shape `(batch, channels, *spatial)`, and are where they belong. A
+    `TranslationEstimator` is equivariant to circular shifts, which therefore teach it nothing new;
+    shifts with zero fill teach it to find images that have lost some of their content. A
+    `RotationEstimator` or `RotoTranslationEstimator` sees every image turned by a random angle,
+    because turning pixels leaves traces.
 
     Logs `train/loss` and `train/constant_scores` (images whose scores were all equal, as those of a
     dead network are), and for `val` and `test` `loss` and the metrics of every field of the motion:

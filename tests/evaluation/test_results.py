@@ -87,7 +87,7 @@ def test_rejections(tmp_path):
         evaluation.draw(tmp_path / "a.png", measure="f1")
     with pytest.raises(ValueError, match="but got 'none' and '4'"):
         evaluation.get("none", "4")
-    with pytest.raises(ValueError, match=re.escape("the x axis, but got ['any'].")):
+    with pytest.raises(ValueError, match=re.escape("for the x axis, but got ['any'].")):
         _evaluation(["any"]).draw(tmp_path / "a.png")
 
 

@@ -99,6 +99,20 @@ def test_classifiers_that_cannot_be_loaded(source, error, message):
     assert message in str(raised.value)
 
 
+def test_the_schedule_needs_an_end(tmp_path):
+    trainer = lightning.Trainer(
+        max_time={"seconds": 1},
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+        enable_checkpointing=False,
+    )
+    images, labels = _spots()
+    with pytest.raises(ValueError, match="Expected the `Trainer` to have `max_epochs` or `max_s"):
+        trainer.fit(ClassifierModule(1, 2), DataLoader(TensorDataset(images, labels)))
+
+
 def test_modules_of_the_working_directory_are_classifiers(tmp_path, monkeypatch):
     (tmp_path / "of_mine.py").write_text("import torch\n\nnet = torch.nn.Linear(2, 3)\n")
     monkeypatch.chdir(tmp_path)

@@ -1,6 +1,7 @@
 import copy
 import json
 import re
+from pathlib import Path
 
 import lightning
 import pytest
@@ -154,6 +155,28 @@ def test_the_learning_rate_falls_towards_the_end_of_max_time(tmp_path):
     assert rates[: peak + 1] == sorted(rates[: peak + 1])
     assert rates[peak:] == sorted(rates[peak:], reverse=True)
     assert rates[-1] < 3e-5
+
+
+class _WriteRates(lightning.Callback):
+    def on_train_batch_end(self, trainer, *args):
+        path = Path(trainer.default_root_dir) / f"rates-{trainer.global_rank}.txt"
+        with path.open("a") as file:
+            file.write(f"{trainer.optimizers[0].param_groups[0]['lr']}\n")
+
+
+def test_processes_agree_how_much_time_has_passed(tmp_path):
+    trainer = _trainer(
+        tmp_path,
+        devices=2,
+        strategy="ddp_fork",
+        max_epochs=None,
+        max_time={"seconds": 1},
+        callbacks=[_WriteRates()],
+    )
+    trainer.fit(RestorerModule(_estimator()), DataLoader(_blobs(), batch_size=8))
+    first, second = ((tmp_path / f"rates-{rank}.txt").read_text().splitlines() for rank in range(2))
+    assert first == second
+    assert len(set(first)) > 10
 
 
 def test_the_end_that_comes_first_decides_the_learning_rate(tmp_path):

@@ -91,7 +91,7 @@ class _Shift(torch.nn.Module):
 def test_circular_shift_rejects_shifts_of_another_shape(shape):
     x = torch.rand(2, 1, 3, 4)
     circular_shift(x, torch.zeros(2, 2, dtype=torch.int64))
-    message = f"Expected `shift` to have shape (batch, num_spatial_dims) = (2, 2), but got {shape}."
+    message = f"Expected `shift` to have shape (batch, num_axes) = (2, 2), but got {shape}."
     with pytest.raises(ValueError, match=re.escape(message)):
         circular_shift(x, torch.zeros(shape, dtype=torch.int64))
 

@@ -70,7 +70,10 @@ def test_every_integer_of_16_bits_is_decomposed():
 def test_the_decomposition_has_the_depth_and_width_of_the_lemma():
     decompose = BinaryDecomposition(3, 5)
     assert len(decompose.layers) == 10
-    assert all(isinstance(layer, CircularConv) and layer.num_spatial_dims == 2 for layer in decompose.layers)
+    assert all(
+        isinstance(layer, CircularConv) and layer.num_spatial_dims == 2
+        for layer in decompose.layers
+    )
     assert max(layer.out_channels for layer in decompose.layers) == 3 * (5 + 1)
     assert {layer.kernel_size for layer in decompose.layers} == {(1, 1)}
 

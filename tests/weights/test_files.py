@@ -128,8 +128,9 @@ def test_only_known_kinds_are_saved(tmp_path):
         pass
 
     with pytest.raises(
-        TypeError, match=re.escape(f"one of {sorted(ESTIMATORS)}, or of a class with `@register_estimator`, ")
-        + "but got Other"
+        TypeError,
+        match=re.escape(f"one of {sorted(ESTIMATORS)}, or of a class with `@register_estimator`, ")
+        + "but got Other",
     ):
         save_estimator(Other(1, (9, 9)), tmp_path / "e.safetensors")
     assert list(tmp_path.iterdir()) == []

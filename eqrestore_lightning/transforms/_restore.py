@@ -232,7 +232,7 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
         return shape[:-1] if field.columns else shape
 
     def _flatten(self, x: Tensor) -> tuple[tuple[int, ...], Tensor]:
-        """Return the shape of a batch, and its images as `(batch, C, *spatial)` without gradient."""
+        """Return the batch shape, and the images as `(batch, C, *spatial)` without gradient."""
         dims = self.estimator.num_spatial_dims
         size = self.estimator.spatial_size
         expected = (self.estimator.in_channels, *(size or x.shape[-dims:]))

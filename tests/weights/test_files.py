@@ -94,6 +94,10 @@ def test_round_trip_of_other_kinds(kind, tmp_path):
         ("quarter turns", {"mirrors": 1, "more": 2}),
         ("both", {"translation": None}),
         ("both", {"rotation": {"in_channels": 2}}),
+        ("rotation", {"axes": [-1]}),
+        ("quarter turns", {"axes": [-1]}),
+        ("both", {"translation": {**NETWORK, "axes": [-1]}}),
+        ("both", {"rotation": {**ROTATION, "axes": [-1]}}),
         ("both", {"rotation": "RotationEstimator"}),
     ],
 )
@@ -105,6 +109,41 @@ def test_malformed_configurations_of_other_kinds_are_refused(kind, change, tmp_p
     _write(path, estimator, config={**estimator_config(estimator), **change})
     with pytest.raises(ValueError, match="to hold an estimator, but got: "):
         load_estimator(path)
+
+
+def test_files_from_before_there_were_axes_load(estimator, tmp_path):
+    path = tmp_path / "e.safetensors"
+    config = estimator_config(estimator)
+    del config["axes"]
+    _write(path, estimator, config=config)
+    loaded = load_estimator(path)
+    assert loaded.config == estimator.config
+    x = torch.rand(3, 1, 6, 7)
+    assert torch.equal(loaded.exact_scores(x), estimator.exact_scores(x))
+    content = {
+        "hyper_parameters": {"estimator": config, "max_shift": 4, "fill": "zeros", "seed": 0},
+        "state_dict": {
+            "log_scale": torch.tensor(0.0),
+            **{f"estimator.{name}": value for name, value in estimator.state_dict().items()},
+        },
+    }
+    torch.save(content, tmp_path / "e.ckpt")
+    loaded = load_estimator(tmp_path / "e.ckpt")
+    assert torch.equal(loaded.exact_scores(x), estimator.exact_scores(x))
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_other_kinds_do_not_name_axes(kind):
+    assert "axes" not in json.dumps(estimator_config(OTHERS[kind]()))
+
+
+def test_files_keep_the_axes(tmp_path):
+    estimator = TranslationEstimator(1, (6, 7), axes=(-1,), **NETWORK)
+    save_estimator(estimator, tmp_path / "e.safetensors")
+    loaded = load_estimator(tmp_path / "e.safetensors")
+    assert loaded.axes == (-1,)
+    x = torch.rand(3, 1, 6, 7)
+    assert torch.equal(loaded.exact_scores(x), estimator.exact_scores(x))
 
 
 def test_the_factor_of_the_loss_becomes_part_of_the_estimator(tmp_path, estimator):
@@ -196,12 +235,13 @@ def test_nothing_in_a_checkpoint_is_executed(tmp_path, monkeypatch):
         ),
         (
             {"hyper_parameters": {"estimator": {"kind": "Other"}}, "state_dict": {}},
-            f"Expected `config['kind']` to be one of {sorted(ESTIMATORS)}, but got 'Other'",
+            "Expected `config['kind']` to be one of {kinds}, but got 'Other'",
         ),
     ],
 )
 def test_other_checkpoints_are_refused(content, message, tmp_path):
     torch.save(content, tmp_path / "e.ckpt")
+    message = message.format(kinds=sorted(ESTIMATORS))
     with pytest.raises(ValueError, match=re.escape(message)):
         load_estimator(tmp_path / "e.ckpt")
 

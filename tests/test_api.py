@@ -38,7 +38,7 @@ def _names_of_the_stub():
 def test_public_names_are_those_of_the_stub():
     assert sorted(eqrestore_lightning.__all__) == sorted(_names_of_the_stub())
     assert set(eqrestore_lightning.__all__) <= set(dir(eqrestore_lightning))
-    with pytest.raises(AttributeError, match="attribute '?Nothing"):
+    with pytest.raises(AttributeError, match=r"attribute '?Nothing"):
         _ = eqrestore_lightning.Nothing
 
 

@@ -35,7 +35,7 @@ SOURCES = sorted(
 
 
 def _imports(path):
-    """Return what a file imports: module, name, and whether the module is its own room's."""
+    """Return what a file imports: modules, and names of them."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):
             for alias in node.names:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -31,6 +32,7 @@ def run(
     grayscale: bool = False,
     sources: Sources = "auto",
     epochs: int = 20,
+    minutes: float | None = None,
     batch_size: int = 64,
     max_shift: int = 0,
     fill: Fill = "zeros",
@@ -67,6 +69,7 @@ def run(
             (file names that differ only in the numbers at their end), "file" (each image is its own
             source) or "auto" (folder or prefix, whichever fits).
         epochs: How many times training goes through the images; for crops, through 200 batches.
+        minutes: Train for this long instead of a number of epochs.
         batch_size: Number of images in a training step, over all processes; fewer if there are not
             enough images.
         max_shift: Train on images shifted by up to this many pixels, which then lack what has left
@@ -83,11 +86,11 @@ def run(
     from eqrestore_lightning.weights import save_estimator
 
     _check_arguments(output, network, image_size, crop_sizes)
-    trainer = _trainer(output, epochs, seed)
+    trainer = _trainer(output, epochs, minutes, seed)
     images = _open_data(
         data,
         image_size=image_size,
-        crop_sizes=crop_sizes or _crop_sizes(network, data),
+        crop_sizes=crop_sizes or (None if image_size else _crop_sizes(network, data)),
         grayscale=grayscale,
         sources=sources,
         batch_size=batch_size,
@@ -133,7 +136,7 @@ def _check_arguments(
         )
 
 
-def _trainer(output: Path, epochs: int, seed: int) -> "pl.Trainer":
+def _trainer(output: Path, epochs: int, minutes: float | None, seed: int) -> "pl.Trainer":
     import lightning as pl
     from lightning.pytorch.callbacks import ModelCheckpoint
 
@@ -145,7 +148,8 @@ def _trainer(output: Path, epochs: int, seed: int) -> "pl.Trainer":
         output.parent, filename=_checkpoint_name(output), enable_version_counter=False
     )
     return pl.Trainer(
-        max_epochs=epochs,
+        max_epochs=epochs if minutes is None else -1,
+        max_time=None if minutes is None else timedelta(minutes=minutes),
         default_root_dir=output.parent,
         logger=False,
         callbacks=[checkpoint],

@@ -45,12 +45,15 @@ def test_restores_what_the_transform_finds(digits, tmp_path, run):
         (lambda: TranslationEstimator(1, (32, 32), axes=(-1,), kernel_size=3), ["right"]),
         (lambda: RotationEstimator(1, (32, 32), num_angles=24, kernel_size=3), ["angle"]),
         (
-            lambda: QuarterTurnEstimator(1, (32, 32), mirrors=True),
+            lambda: QuarterTurnEstimator(1, (32, 32), mirrors=True, shifts=False),
             ["mirrored", "quarters"],
         ),
         (
             lambda: RotoTranslationEstimator(
-                1, (32, 32), rotation={"num_angles": 24, "kernel_size": 3}
+                1,
+                (32, 32),
+                translation={"kernel_size": 3},
+                rotation={"num_angles": 24, "kernel_size": 3},
             ),
             ["down", "right", "angle"],
         ),
@@ -68,7 +71,9 @@ def test_columns_are_those_of_the_motion(estimator, columns, digits, tmp_path, r
         image = read_image(digits / "3" / row["file"], grayscale=True)
         element = restore.find(image).motion
         names = [
-            name for field in restore.estimator.motion.fields for name in field.columns or [field.name]
+            name
+            for field in restore.estimator.motion.fields
+            for name in field.columns or [field.name]
         ]
         values = torch.cat(
             [element[field.name].reshape(-1).double() for field in restore.estimator.motion.fields]

@@ -53,8 +53,8 @@ def evaluate(
             number is a place on the x axis.
         axis: What the labels count, with its unit.
         crop: After images are moved, this many pixels are cut from each side, so that what lies
-            there enters where content leaves, as for a camera that moves; a restorer should then find
-            no motion.
+            there enters where content leaves, as for a camera that moves; a restorer should then
+            find no motion.
         seed: Decides the draws, which are the same for every restorer.
         progress: Whether to show a progress bar.
 

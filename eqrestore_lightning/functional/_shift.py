@@ -151,7 +151,7 @@ def scores_to_shift(scores: Tensor) -> Tensor:
 
 
 def index_to_shift(index: Tensor, spatial_size: Sequence[int]) -> Tensor:
-    """Return the shift whose score stands at a row-major index: the inverse of `shift_to_index`.
+    """Return the shift at a row-major index of scores: the inverse of `shift_to_index`.
 
     Args:
         index: int64 of shape `(batch,)`.
@@ -172,7 +172,7 @@ def index_to_shift(index: Tensor, spatial_size: Sequence[int]) -> Tensor:
 
 
 def shift_to_index(shift: Tensor, spatial_size: Sequence[int]) -> Tensor:
-    """Return the row-major index at which an estimator's score for `shift` stands.
+    """Return the row-major index of the score of `shift`: the inverse of `index_to_shift`.
 
     Args:
         shift: Pixels, int64 of shape `(batch, num_axes)`; any value, taken modulo the size.

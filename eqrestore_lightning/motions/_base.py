@@ -51,6 +51,27 @@ class Motion(ABC):
         ValueError: If a class is defined whose name another kind has.
 
     Source: Section 3 of the paper, for any group.
+
+    >>> @dataclass(frozen=True)
+    ... class FlipRows(Motion):
+    ...     @property
+    ...     def fields(self):
+    ...         return (Field("flipped", "flips"),)
+    ...
+    ...     def periods(self, spatial_size):
+    ...         return {"flipped": (2,)}
+    ...
+    ...     def draw(self, batch_size, spatial_size, *, generator=None):
+    ...         return {"flipped": torch.randint(2, (batch_size,), generator=generator)}
+    ...
+    ...     def apply(self, x, element):
+    ...         return torch.where((element["flipped"] == 1).reshape(-1, 1, 1, 1), x.flip(2), x)
+    ...
+    ...     undo = apply
+    >>> x = torch.arange(6).reshape(1, 1, 2, 3)
+    >>> build_motion({"kind": "FlipRows"}).apply(x, {"flipped": torch.tensor([1])})[0, 0]
+    tensor([[3, 4, 5],
+            [0, 1, 2]])
     """
 
     kinds: ClassVar[dict[str, type["Motion"]]] = {}
@@ -131,7 +152,7 @@ class Motion(ABC):
         return self
 
     def check(self, spatial_size: Sequence[int]) -> None:
-        """Raise `ValueError` if images of this size cannot be moved so."""
+        """Raise `ValueError` if this motion cannot move images of this size."""
         self.periods(spatial_size)
 
     def still(self, batch_size: int, *, device: torch.device | str | None = None) -> Element:

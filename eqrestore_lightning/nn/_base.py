@@ -38,7 +38,7 @@ class Estimator(nn.Module, ABC):
 
     Attributes:
         in_channels: Channels of the images.
-        spatial_size: Size of each spatial axis of the images, pixels; `None` if any size will do.
+        spatial_size: Size of each spatial axis of the images, pixels; `None` for any size.
 
     Source: Definition 4.1, for any group.
     """
@@ -61,7 +61,7 @@ class Estimator(nn.Module, ABC):
         """The motion that training applies by default.
 
         Parts to which the network is exactly equivariant, such as circular shifts, teach it
-        nothing, so that they stay out.
+        nothing, so they are left out.
         """
         return self.motion
 
@@ -132,7 +132,7 @@ class Estimator(nn.Module, ABC):
 
     @torch.no_grad()
     def exact_scores(self, x: Tensor) -> Tensor:
-        """Score every element, bitwise equivariantly: a moved image gives equal scores, moved.
+        """Score every element, bitwise equivariantly: the scores of an image move as it does.
 
         Args:
             x: Shape `(batch, in_channels, *spatial_size)`, any real dtype; uint8 is read as 0…255.

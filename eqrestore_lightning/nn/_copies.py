@@ -99,7 +99,7 @@ class QuarterTurnEstimator(Estimator):
         return self._motion(Shift(max_shift=0))
 
     def score(self, x: Tensor, *, exact: bool) -> Tensor:
-        """Score every copy and shift; moved images give equal scores, moved."""
+        """Score every copy and shift; the scores of moved images are equal, but permuted."""
         return self._gather(self.network.score(self._copies(x), exact=exact))
 
     @torch.no_grad()
@@ -126,7 +126,7 @@ class QuarterTurnEstimator(Estimator):
         return F.cross_entropy(scores.flatten(1), self.target(element))
 
     def target(self, element: Element) -> Tensor:
-        """Return the index at which the score for an element stands, int64 of shape `(batch,)`."""
+        """Return the index of the score of an element, int64 of shape `(batch,)`."""
         copy = self._turn.to_index(element)
         if not self.shifts:
             return copy

@@ -40,8 +40,8 @@ class ShiftEstimator(Estimator):
     def locate(self, scores: Tensor, x: Tensor) -> Element:
         """Return the shift with the largest score; equal scores are decided by content.
 
-        Among shifts with exactly equal scores the one is chosen after whose undoing the image
-        correlates most with fixed pseudo-random patterns (`content_keys`), so that the choice
+        Among shifts with exactly equal scores, the one is chosen whose undoing makes the image
+        correlate most with fixed pseudo-random patterns (`content_keys`), so that the choice
         follows the image bit for bit.
 
         Args:

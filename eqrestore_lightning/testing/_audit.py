@@ -50,12 +50,12 @@ def audit(model: nn.Module, x: Tensor, *, tolerance: float = 1e-4) -> list[Layer
 
     The input is moved by one pixel along every axis, around the border. Each feature map should
     then have moved by one pixel as well, or its share of one where it is smaller. Every layer is
-    also tried alone, on its input moved by one pixel, and by as many as its stride, which no stride
-    minds, so that what is left is due to the border.
+    also tried alone, on its input moved by one pixel, and by as many as its stride, which a stride
+    follows exactly, so that what is left is due to the border.
 
     Layers are the modules without modules inside, in the order in which they are called, in eval
-    mode. What a network does between them, in functions, is seen by what comes of it: a change of
-    size, or an error where there was none.
+    mode. What a network does between them, in functions, shows in its effect: a change of size, or
+    an error where there was none.
 
     Args:
         model: From `(batch, channels, *spatial)` to anything; between, such maps, or tensors
@@ -68,7 +68,7 @@ def audit(model: nn.Module, x: Tensor, *, tolerance: float = 1e-4) -> list[Layer
         equivariance is lost first.
 
     Raises:
-        TypeError: If a layer takes or gives something else than one tensor.
+        TypeError: If the input or the output of a layer is not one tensor.
         RuntimeError: If the moved input takes another way through the network.
 
     Source: Definition 3.2; Theorem 3.4 says that a linear layer keeps it only as a circular filter.
@@ -187,7 +187,7 @@ def _record(model: nn.Module, x: Tensor) -> list[_Call]:
         del args
         if not isinstance(output, Tensor):
             raise TypeError(
-                f"Expected {names[layer]} to give one tensor, but got {type(output).__name__}."
+                f"Expected {names[layer]} to return one tensor, but got {type(output).__name__}."
             )
         number = 1 + sum(call.layer is layer for call in calls)
         name = names[layer] if number == 1 else f"{names[layer]}#{number}"

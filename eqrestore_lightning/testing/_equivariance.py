@@ -26,7 +26,7 @@ def equivariance_error(
 ) -> float:
     """Measure `‖F(T x) − T F(x)‖ / ‖F(x)‖` for one motion `T`: 0 if `F` is equivariant to it.
 
-    Two unrelated outputs without mean differ by about 1.4. Where the output is smaller than the
+    Two unrelated outputs of mean zero differ by about 1.4. Where the output is smaller than the
     input by a stride, it has to move by as much less; where that is no whole number of pixels, the
     whole number with the smaller error counts. Where the output has no spatial axes left, `T F(x)`
     is `F(x)`: invariance is measured.
@@ -103,7 +103,7 @@ def assert_equivariant(
             `x` at 1 (3.5e-4 for float32).
 
     Raises:
-        AssertionError: If it is not; `audit` tells which layer of a network is to blame.
+        AssertionError: If it is not; `audit` shows which layer of a network is responsible.
         ValueError: If `equivariance_error` raises it.
 
     Source: Definition 3.2.

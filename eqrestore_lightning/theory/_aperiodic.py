@@ -34,8 +34,8 @@ def is_aperiodic(images: Tensor) -> bool:
         images: Shape `(num_images, channels, *spatial)`, integers or bool.
 
     Returns:
-        Whether `T^M x ≠ x'` for all `x`, `x'` and every `M ≠ 0`; exact. `find_translates` tells
-        which images are in the way.
+        Whether `T^M x ≠ x'` for all `x`, `x'` and every `M ≠ 0`; exact. `find_translates` lists
+        the images that are in the way.
 
     Raises:
         TypeError: If `images` is not of integers.

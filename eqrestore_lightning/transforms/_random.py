@@ -34,7 +34,7 @@ class RandomMotion(v2.Transform):  # type: ignore[misc]  # torchvision is untype
         TypeError: In `forward`, for PIL images (use `v2.ToImage()` first), bounding boxes or key
             points.
         ValueError: If `num_spatial_dims` is out of range; in `forward`, if there is not exactly one
-            image, images of its size cannot be moved so, or a mask has another shape.
+            image, the motion cannot move images of its size, or a mask has another shape.
 
     >>> from eqrestore_lightning.motions import Shift
     >>> image = torch.arange(12).reshape(1, 3, 4)

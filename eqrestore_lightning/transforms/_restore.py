@@ -49,12 +49,12 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
     classifier)`. The estimator decides what is undone; the following is about shifts, see
     `RotationEstimator` for rotations.
 
-    Restoring is invariant: every circular shift of an image is restored to the same
-    image, **bit for bit**. The scores are computed in float64 arithmetic whose result does not
-    depend on where things lie, whatever the surrounding autocast, and equal scores are decided by
-    content. This holds for finite images whose entries are multiples of 2^-40 of their largest
-    magnitude: all images of up to 32 bits, and those of 8 or 16 bits scaled to 0…1. Images that are
-    not finite are left as they are.
+    Restoring is invariant: every circular shift of an image is restored to the same image, **bit
+    for bit**. The scores are computed in float64 arithmetic whose result does not depend on where
+    things lie, whatever the surrounding autocast, and equal scores are decided by content. This
+    holds for finite images whose entries are multiples of 2^-40 of their largest magnitude: all
+    images of up to 32 bits, and those of 8 or 16 bits scaled to 0…1. Images that are not finite are
+    left as they are.
 
     Its place is **before** `Normalize`: the estimator was trained on images whose empty border is
     zero, and after `Normalize` it is not.
@@ -184,7 +184,7 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
         """Move what belongs to the restored images to where the images were: the inverse of `undo`.
 
         For dense prediction: restore, segment, and put the prediction where the image was. Equal
-        to the original, bit for bit, for shifts and quarter turns; one interpolation for others.
+        to the original, bit for bit, for shifts and quarter turns; interpolated once for others.
 
         Args:
             y: As for `undo`.
@@ -196,6 +196,13 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
 
         Raises:
             ValueError: If the shape of `y` does not match that of the images.
+
+        >>> restore = RestoreTransform("digits")
+        >>> images = torch.rand(5, 1, 32, 32)
+        >>> found = restore.find(images)
+        >>> bright = restore.undo(images, found)[:, 0] > 0.5  # a prediction for every pixel
+        >>> torch.equal(restore.redo(bright, found), images[:, 0] > 0.5)
+        True
         """
         return self._move(y, found.motion, interpolation, back=False)
 

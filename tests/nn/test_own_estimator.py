@@ -18,8 +18,8 @@ from eqrestore_lightning.weights import estimator_config, load_estimator, save_e
 
 
 @dataclass(frozen=True)
-class UpsideDown(Motion):
-    """Turn images upside down, or not."""
+class ReversedRows(Motion):
+    """Reverse the order of rows, or not."""
 
     @property
     def fields(self):
@@ -38,7 +38,7 @@ class UpsideDown(Motion):
 
 
 @register_estimator
-class UpsideDownEstimator(Estimator):
+class ReversedRowsEstimator(Estimator):
     """Score both ways up by one linear layer; images of any size."""
 
     def __init__(self, in_channels, rows):
@@ -53,7 +53,7 @@ class UpsideDownEstimator(Estimator):
 
     @property
     def motion(self):
-        return UpsideDown()
+        return ReversedRows()
 
     def score(self, x, *, exact):
         if exact:
@@ -76,7 +76,7 @@ class UpsideDownEstimator(Estimator):
 
 @pytest.fixture
 def estimator():
-    return UpsideDownEstimator(3, 4)
+    return ReversedRowsEstimator(3, 4)
 
 
 @pytest.mark.parametrize("size", [(8, 5), (12, 12)])
@@ -89,16 +89,16 @@ def test_both_ways_up_are_restored_to_the_same_image(estimator, size, dtype):
     assert found.scores.shape == (20, 2)
     assert torch.equal(restore(x.flip(2)), restore(x))
     assert torch.equal(restore.redo(restore(x), found), x)
-    assert torch.equal(RandomMotion(UpsideDown())(restore(x)).amax(), x.amax())
+    assert torch.equal(RandomMotion(ReversedRows())(restore(x)).amax(), x.amax())
 
 
 def test_it_is_saved_and_loaded_by_its_name(estimator, tmp_path):
-    assert ESTIMATORS["UpsideDownEstimator"] is UpsideDownEstimator
+    assert ESTIMATORS["ReversedRowsEstimator"] is ReversedRowsEstimator
     config = json.loads(json.dumps(estimator_config(estimator)))
-    assert config == {"kind": "UpsideDownEstimator", "in_channels": 3, "rows": 4}
+    assert config == {"kind": "ReversedRowsEstimator", "in_channels": 3, "rows": 4}
     save_estimator(estimator, tmp_path / "e.safetensors")
     loaded = load_estimator(tmp_path / "e.safetensors")
-    assert isinstance(loaded, UpsideDownEstimator)
+    assert isinstance(loaded, ReversedRowsEstimator)
     x = torch.rand(5, 3, 8, 9)
     assert torch.equal(loaded.exact_scores(x), estimator.exact_scores(x))
     restore = RestoreTransform(tmp_path / "e.safetensors")
@@ -132,7 +132,7 @@ def test_images_of_any_size_still_have_channels_and_two_axes(estimator):
 def test_the_name_of_another_estimator_is_refused():
     message = "Expected a new name for an estimator, but TranslationEstimator is taken."
     with pytest.raises(ValueError, match=re.escape(message)):
-        register_estimator(type("TranslationEstimator", (UpsideDownEstimator,), {}))
+        register_estimator(type("TranslationEstimator", (ReversedRowsEstimator,), {}))
 
 
 def test_a_kind_may_be_registered_again():
@@ -143,7 +143,7 @@ def test_a_kind_may_be_registered_again():
 
 def _define():
     @register_estimator
-    class Again(UpsideDownEstimator):
+    class Again(ReversedRowsEstimator):
         pass
 
     return Again

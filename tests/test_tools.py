@@ -1,5 +1,6 @@
 """The checks that are no tests of behaviour: one command runs them all with the tests."""
 
+import ast
 import re
 import runpy
 import shutil
@@ -26,6 +27,45 @@ def test_check(name):
     assert found, f"{program} is not installed: pip install -e '.[dev]'"
     done = subprocess.run([found, *arguments], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+SOURCES = sorted(
+    path for room in ("eqrestore_lightning", "recipes") for path in (ROOT / room).rglob("*.py")
+)
+
+
+def _imports(path):
+    """Return what a file imports: modules, and names of them."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                yield node.module or "", alias.name
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, ""
+
+
+def _private(name):
+    return name.startswith("_") and not name.startswith("__")
+
+
+def _ours(module):
+    first = module.split(".")[0]
+    return first in ("", "eqrestore_lightning") or (ROOT / "recipes" / f"{first}.py").is_file()
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_private_name_crosses_a_file(path):
+    for module, name in _imports(path):
+        assert not (_ours(module) and _private(name)), f"{name} of {module}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_room_is_entered_by_its_door(path):
+    room = ".".join(path.parent.relative_to(ROOT).parts)
+    for module, _ in _imports(path):
+        outside, _, file = module.rpartition(".")
+        assert not _private(file) or outside in ("", room), f"{module} is a file of another room"
 
 
 def test_pre_commit_runs_the_same_checks():

@@ -201,6 +201,10 @@ def binary_unit(x: Tensor, bits: int) -> Tensor:
 
     Returns:
         float64 of shape `(batch, 1, ...)`.
+
+    >>> binary_unit(torch.tensor([[3.0, -5.0], [0.5, 0.0]], dtype=torch.float64), 2)
+    tensor([[2.0000],
+            [0.2500]], dtype=torch.float64)
     """
     flat = x.detach().flatten(1)
     largest = torch.maximum(flat.amax(1), -flat.amin(1)).reshape(-1, *[1] * (x.ndim - 1))
@@ -218,6 +222,9 @@ def full_size_filters(weight: Tensor, spatial: Sequence[int], dilation: int) -> 
 
     Returns:
         Shape `(out_channels, in_channels, *spatial)`, dtype of `weight`.
+
+    >>> full_size_filters(torch.tensor([[[1, 2, 3]]]), (5,), 1)
+    tensor([[[2, 3, 0, 0, 1]]])
     """
     index = torch.zeros((), dtype=torch.int64, device=weight.device)
     for kernel_size, size in zip(weight.shape[2:], spatial, strict=True):

@@ -22,8 +22,10 @@ def register_estimator(cls: EstimatorType) -> EstimatorType:
     Raises:
         ValueError: If another class has that name already.
     """
-    if ESTIMATORS.setdefault(cls.__name__, cls) is not cls:
+    other = ESTIMATORS.get(cls.__name__, cls)
+    if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
         raise ValueError(f"Expected a new name for an estimator, but {cls.__name__} is taken.")
+    ESTIMATORS[cls.__name__] = cls  # defined again, as in a notebook
     return cls
 
 
@@ -88,9 +90,6 @@ class Estimator(nn.Module, ABC):
 
         Returns:
             The element, on the device of `x`; no motion for images that are not finite.
-
-        Raises:
-            ValueError: If `scores` and `x` do not match.
         """
 
     @abstractmethod
@@ -186,10 +185,10 @@ class Estimator(nn.Module, ABC):
             )
 
 
-def check_spatial_size(spatial_size: Sequence[int], *, num_axes: Sequence[int] = (1, 2, 3)) -> None:
-    """Raise `ValueError` unless there is an allowed number of sizes, each at least 1."""
-    if len(spatial_size) not in num_axes or min(spatial_size) < 1:
-        numbers = {(1, 2, 3): "one to three sizes", (2,): "two sizes"}[tuple(num_axes)]
+def check_spatial_size(spatial_size: Sequence[int]) -> None:
+    """Raise `ValueError` unless there are one to three sizes, each at least 1."""
+    if not 1 <= len(spatial_size) <= 3 or min(spatial_size) < 1:
         raise ValueError(
-            f"Expected `spatial_size` to be {numbers} of at least 1, but got {tuple(spatial_size)}."
+            f"Expected `spatial_size` to be one to three sizes of at least 1, "
+            f"but got {tuple(spatial_size)}."
         )

@@ -78,7 +78,7 @@ class QuarterTurnEstimator(Estimator):
         self.in_channels = in_channels
         self.mirrors = mirrors
         self.shifts = shifts
-        self.network = TranslationEstimator(in_channels, spatial_size, **options)
+        self.network = TranslationEstimator(in_channels, spatial_size, axes=None, **options)
         self.spatial_size = self.network.spatial_size
 
     @property
@@ -113,9 +113,6 @@ class QuarterTurnEstimator(Estimator):
         Returns:
             The fields of `motion`, int64, on the device of `x`; 0 for images with entries that are
             not finite.
-
-        Raises:
-            ValueError: If `scores` and `x` do not match.
         """
         index = best_index(scores, lambda: self._keys(x)).to(x.device)
         places = self.spatial_size[0] * self.spatial_size[1] if self.shifts else 1

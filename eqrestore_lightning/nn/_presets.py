@@ -1,4 +1,4 @@
-"""Networks that proved themselves, by name, for the command line, the recipes and the README."""
+"""Networks that work well, by name: for the command line, the recipes and the README."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -31,8 +31,19 @@ _ROTATION: dict[str, Any] = {
 
 
 def register_preset(function: Preset) -> Preset:
-    """Register a preset under the name of its function, with `-` for `_`."""
-    _PRESETS[function.__name__.replace("_", "-")] = function
+    """Register a preset under the name of its function, with `-` for `_`.
+
+    Args:
+        function: Builds an estimator from `in_channels`, `spatial_size` and further options.
+
+    Raises:
+        ValueError: If another preset has that name already.
+    """
+    name = function.__name__.replace("_", "-")
+    other = _PRESETS.get(name, function)
+    if (other.__module__, other.__qualname__) != (function.__module__, function.__qualname__):
+        raise ValueError(f"Expected a new name for a preset, but {name!r} is taken.")
+    _PRESETS[name] = function  # defined again, as in a notebook
     return function
 
 

@@ -7,10 +7,10 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from eqrestore_lightning.functional import ConvMethod, as_float64
+from eqrestore_lightning.functional import ConvMethod, as_float64, check_axes
 from eqrestore_lightning.nn._base import check_spatial_size, register_estimator
 from eqrestore_lightning.nn._circular_conv import CircularConv
-from eqrestore_lightning.nn._shift import ShiftEstimator, check_axes, join_axes
+from eqrestore_lightning.nn._shift import ShiftEstimator, join_axes
 
 KernelSize: TypeAlias = int | Literal["full"]
 

@@ -109,8 +109,6 @@ def _audit(model: nn.Module, x: Tensor, tolerance: float) -> list[LayerAudit]:
 def audit_table(layers: Sequence[LayerAudit]) -> str:
     """Write what `audit` found as a Markdown table.
 
-    Source: own.
-
     >>> x = torch.arange(9.0).reshape(1, 1, 3, 3)
     >>> print(audit_table(audit(nn.Sequential(nn.ReLU(), nn.Flatten()), x)))
     | layer | kind | size | error | own error | of that, border | equivariance lost by |
@@ -135,7 +133,7 @@ def draw_audit(path: Path, layers: Sequence[LayerAudit], *, title: str = "") -> 
 
     Args:
         path: File to write, ending in .png, .svg or .pdf.
-        layers: What `audit` gave.
+        layers: What `audit` returned.
         title: Title of the picture.
 
     Returns:
@@ -220,7 +218,7 @@ def _eval_mode(model: nn.Module) -> Iterator[None]:
 def _known_stride(
     strides: dict[tuple[int, ...], tuple[int, ...]], before: Tensor, after: Tensor
 ) -> tuple[int, ...]:
-    """Give the stride that leads from the network's input to maps as large as `after`."""
+    """Return the stride that leads from the network's input to maps as large as `after`."""
     size, origin = tuple(after.shape[2:]), tuple(before.shape[2:])
     if size not in strides:
         start = strides.get(origin, next(iter(strides.values())))
@@ -233,7 +231,7 @@ def _known_stride(
 def _change_of_size(
     before: Tensor, after: Tensor, strides: dict[tuple[int, ...], tuple[int, ...]]
 ) -> str:
-    """Say what a function between two layers did to the size, empty if nothing."""
+    """Describe what a function between two layers did to the size; empty if nothing."""
     if after.ndim < before.ndim and after[0].numel() > before.shape[1]:  # more than one a channel
         return "flattening" if after[0].numel() == before[0].numel() else "resizing, flattening"
     unknown = after.ndim == before.ndim and tuple(after.shape[2:]) not in strides
@@ -274,7 +272,7 @@ def _reason(
 
 
 def _border(call: _Call, stride: tuple[int, ...]) -> str:
-    """Say what a layer does at the border, where it does not follow a shift by its stride."""
+    """Describe what a layer does at the border, where it does not follow a shift by its stride."""
     sizes = call.x.shape[2:]
     padding: Any = getattr(call.layer, "padding", 0)
     if padding == "same" or (not isinstance(padding, str) and torch.tensor(padding).any()):

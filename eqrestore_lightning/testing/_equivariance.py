@@ -120,7 +120,7 @@ def assert_equivariant(
             motion = "`transform`"
         raise AssertionError(
             f"Expected `operator` to be equivariant to {motion}, up to {tolerance:.2g}, "
-            f"but got an error of {error:.2g}; `eqrestore_lightning.testing.audit` tells where."
+            f"but got an error of {error:.2g}; `eqrestore_lightning.testing.audit` shows where."
         )
 
 
@@ -131,7 +131,7 @@ def _turn(images: Tensor, angle: float) -> Tensor:
 
 
 def own_stride(x: Tensor, y: Tensor) -> tuple[int, ...]:
-    """Give the ratio of both sizes on each axis, rounded, at least 1; 1 if `y` has other axes."""
+    """Return the ratio of both sizes on each axis, rounded, at least 1; 1 if `y` has other axes."""
     if y.ndim != x.ndim:
         return (1,) * (x.ndim - 2)
     sizes = zip(x.shape[2:], y.shape[2:], strict=True)
@@ -161,7 +161,7 @@ def shift_error(
 
 
 def relative_error(output: Tensor, expected: Tensor, *, ignored_border: int = 0) -> float:
-    """Give `‖output − expected‖ / ‖expected‖`, away from the border."""
+    """Compute `‖output − expected‖ / ‖expected‖`, away from the border."""
     if ignored_border:
         inner = slice(ignored_border, -ignored_border)
         output, expected = (

@@ -89,7 +89,7 @@ def circulant_matrix(weight: Tensor, spatial_size: Sequence[int], *, dilation: i
 def is_circulant(
     matrix: Tensor, spatial_size: Sequence[int], *, rtol: float = 0.0, atol: float = 0.0
 ) -> bool:
-    """Tell whether every block of a matrix is a circular filter: `W[i, j] = w[(i − j) mod n]`.
+    """Check whether every block of a matrix is a circular filter: `W[i, j] = w[(i − j) mod n]`.
 
     By Theorem 3.4 this is to ask whether `x ↦ matrix @ x` is translation equivariant.
 

@@ -35,7 +35,7 @@ def run(
             For rotations, the largest circular shift of rotated images, 0 by default.
         kind: How images are moved. "circular": shifted, and what leaves on one side enters on the
             other; "zeros": shifted, and zeros enter; "crop": classifier and restorer see a moving
-            window, smaller than the image by max_shift on each side; "rotation": rotated by 0 to
+            window, smaller than the images by max_shift on each side; "rotation": rotated by 0 to
             345 degrees in steps of 15, and by random angles.
         min_margin: Leave images unchanged whose margin is smaller than this.
         image_size: Resize images so that their shorter side has this many pixels, and keep the

@@ -1,6 +1,8 @@
 """The command `eqrestore fit`."""
 
 import json
+import logging
+import warnings
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +19,11 @@ Fill: TypeAlias = Literal["circular", "zeros"]
 Corners: TypeAlias = Literal["zeros", "border", "reflection"]
 Sources: TypeAlias = Literal["auto", "folder", "prefix", "file"]
 
+_NOISE = (
+    ".*LeafSpec",
+    ".*does not have many workers",
+    "Checkpoint directory",
+)  # Lightning's warnings
 CROPPED: dict[str, tuple[int, ...]] = {}
 """Presets for images of any size, and the sizes of the random crops they are trained on."""
 
@@ -103,12 +110,18 @@ def run(
     output.parent.mkdir(parents=True, exist_ok=True)
     if trainer.is_global_zero:
         describe_data(images)
-    trainer.fit(module, datamodule=images)
+    with warnings.catch_warnings():
+        for message in _NOISE:
+            warnings.filterwarnings("ignore", message)
+        trainer.fit(module, datamodule=images)
+    estimator.cpu()
     if trainer.is_global_zero:
         notes = {"arguments": arguments, "data": images.fingerprint()}
-        save_estimator(estimator.cpu(), output, metadata=notes)
+        save_estimator(estimator, output, metadata=notes)
         _print_files(output, estimator.num_spatial_dims)
-        report(estimator, images, motion or estimator.motion, seed=seed)
+    conclusion = report(estimator, images, motion or estimator.motion, seed=seed)
+    if trainer.is_global_zero:
+        print(conclusion)  # noqa: T201
 
 
 def _print_files(output: Path, num_spatial_dims: int) -> None:
@@ -143,6 +156,7 @@ def _trainer(output: Path, epochs: int, minutes: float | None, seed: int) -> "pl
     from eqrestore_lightning.training import trainer_options
 
     options = trainer_options()
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # the report is enough
     pl.seed_everything(seed, verbose=False)
     checkpoint = ModelCheckpoint(
         output.parent, filename=_checkpoint_name(output), enable_version_counter=False
@@ -152,6 +166,7 @@ def _trainer(output: Path, epochs: int, minutes: float | None, seed: int) -> "pl
         max_time=None if minutes is None else timedelta(minutes=minutes),
         default_root_dir=output.parent,
         logger=False,
+        enable_model_summary=False,
         callbacks=[checkpoint],
         **options,
     )

@@ -25,14 +25,19 @@ def describe_data(data: "DataModule") -> None:
         print(f"Note: {problem.message}")  # noqa: T201
 
 
-def report(estimator: "Estimator", data: "DataModule", motion: "Motion", *, seed: int) -> None:
-    """Print how well moved test images are restored, also by rules that need no training.
+def report(estimator: "Estimator", data: "DataModule", motion: "Motion", *, seed: int) -> str:
+    """Return how well moved test images are restored, also by rules that need no training.
+
+    Every process of a launch must call it: metrics are reduced over all of them.
 
     Args:
         estimator: The trained estimator.
         data: Where test images come from.
         motion: How they are moved.
         seed: Determines by how much.
+
+    Returns:
+        See `conclusion`.
     """
     from eqrestore_lightning.evaluation import motion_found
     from eqrestore_lightning.transforms import RestoreTransform
@@ -42,7 +47,7 @@ def report(estimator: "Estimator", data: "DataModule", motion: "Motion", *, seed
         name: motion_found(_test_batches(data), restorer, motion=motion, seed=seed)
         for name, restorer in restorers.items()
     }
-    print(conclusion(found.pop(""), found, motion, _size(data), _noun(data)))  # noqa: T201
+    return conclusion(found.pop(""), found, motion, _size(data), _noun(data))
 
 
 def conclusion(

@@ -15,9 +15,6 @@ from eqrestore_lightning.data import read_image
 from eqrestore_lightning.motions import Product
 from eqrestore_lightning.nn import list_presets
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers", "ignore:.*LeafSpec", "ignore:Checkpoint directory"
-)
 _QUICK = ["--grayscale=true", "--epochs=1", "--sources=file"]
 
 

@@ -115,7 +115,7 @@ class ProfileEstimator(SeparableShiftEstimator):
             profile.reset_parameters()
         first = self.local1.weight
         first.normal_(0, 0.25)
-        first -= first.mean((1, 2, 3), keepdim=True)
+        first.sub_(first.mean((1, 2, 3), keepdim=True))
         self.overall.weight.zero_()
         self.scale.fill_(1.0)
 

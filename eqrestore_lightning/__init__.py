@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         circulant_matrix as circulant_matrix,
         circular_conv as circular_conv,
         circular_shift as circular_shift,
+        find_between as find_between,
         find_translates as find_translates,
         impulse_response as impulse_response,
         is_aperiodic as is_aperiodic,
@@ -55,7 +56,10 @@ if TYPE_CHECKING:
         evaluate_rotations as evaluate_rotations,
         evaluate_shifts as evaluate_shifts,
     )
-    from eqrestore_lightning.transforms import RestoreTransform as RestoreTransform
+    from eqrestore_lightning.transforms import (
+        CanonicalCrop as CanonicalCrop,
+        RestoreTransform as RestoreTransform,
+    )
     from eqrestore_lightning.weights import (
         bundled_weights as bundled_weights,
         load_estimator as load_estimator,
@@ -76,6 +80,7 @@ _ROOMS = {
         "circulant_matrix",
         "circular_conv",
         "circular_shift",
+        "find_between",
         "find_translates",
         "impulse_response",
         "is_aperiodic",
@@ -108,7 +113,7 @@ _ROOMS = {
         "TranslationEstimator",
     ),
     "training": ("ClassifierModule", "RestorerModule", "evaluate_rotations", "evaluate_shifts"),
-    "transforms": ("RestoreTransform",),
+    "transforms": ("CanonicalCrop", "RestoreTransform"),
     "weights": ("bundled_weights", "load_estimator", "save_estimator"),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
@@ -118,6 +123,7 @@ __all__ = [
     "AngleDistance",
     "BinaryDecomposition",
     "CIFAR10DataModule",
+    "CanonicalCrop",
     "CircularConv1d",
     "CircularConv2d",
     "CircularConv3d",
@@ -143,6 +149,7 @@ __all__ = [
     "circular_shift",
     "evaluate_rotations",
     "evaluate_shifts",
+    "find_between",
     "find_translates",
     "impulse_response",
     "is_aperiodic",

@@ -19,6 +19,11 @@ from eqrestore_lightning.functional._consistency import (
     circular_shift_error,
     same_class,
 )
+from eqrestore_lightning.functional._registration import (
+    Normalization,
+    Registration,
+    find_between,
+)
 from eqrestore_lightning.functional._rotation import (
     Fill,
     Interpolation,
@@ -42,6 +47,8 @@ __all__ = [
     "Fill",
     "ImpulseResponse",
     "Interpolation",
+    "Normalization",
+    "Registration",
     "Translate",
     "angle_error",
     "break_ties",
@@ -50,6 +57,7 @@ __all__ = [
     "circular_shift",
     "circular_shift_distance",
     "circular_shift_error",
+    "find_between",
     "find_translates",
     "impulse_response",
     "is_aperiodic",

@@ -64,4 +64,5 @@ def _read(package: str, file: str) -> Tensor:
             f"Expected the photograph {file} in the package {package}, but found none at {path}; "
             f"run `pip install scikit-image scikit-learn`."
         )
-    return decode_image(str(path), mode=ImageReadMode.RGB)
+    photograph: Tensor = decode_image(str(path), mode=ImageReadMode.RGB)
+    return photograph

@@ -142,17 +142,17 @@ def _refine(spectrum: Tensor, start: Tensor, sizes: Sequence[int]) -> Tensor:
                 axis + 1, torch.tensor([size // 2], device=start.device), 0
             )
         frequencies.append(frequency.to(start.dtype))
-    shift, before = start, None
+    shift = start
+    before, gradient, hessian = _derivatives(spectrum, start, frequencies)
+    value = before
     for _ in range(_NEWTON_STEPS):
-        value, gradient, hessian = _derivatives(spectrum, shift, frequencies)
-        before = value if before is None else before
         flat = (hessian.diagonal(dim1=1, dim2=2) == 0).to(hessian.dtype).diag_embed()
         factor, failed = torch.linalg.cholesky_ex(flat - hessian)
         newton = torch.cholesky_solve(gradient.unsqueeze(2), factor).squeeze(2)
         uphill = gradient / (hessian.abs().sum(2) + flat.sum(2))  # where it is not concave
         step = torch.where(failed[:, None] == 0, newton, uphill)
         shift = shift + step.clamp(-_LONGEST_STEP, _LONGEST_STEP)
-    value = _derivatives(spectrum, shift, frequencies)[0]
+        value, gradient, hessian = _derivatives(spectrum, shift, frequencies)
     return torch.where((value >= before)[:, None], shift, start)
 
 
@@ -162,8 +162,8 @@ def _derivatives(
     """Return the correlation at one place, its gradient `(batch, n)`, its Hessian `(batch, n, n)`.
 
     One axis after the other is summed with the factors that belong to the value and to its first
-    and second derivative: `sums[b, i, j, …]` is differentiated i times along the first axis, j
-    times along the second, and so on.
+    and second derivative. In the end entry `9 i + 3 j + k` is differentiated i times along the
+    first of three axes, j times along the second and k times along the third.
     """
     dims = len(frequencies)
     sums = spectrum.unsqueeze(1)  # (batch, derivatives along the axes before, axis, axes after)
@@ -172,16 +172,9 @@ def _derivatives(
         factors = torch.stack([wave, 1j * frequency * wave, -(frequency**2) * wave], 1)
         summed = factors.unsqueeze(1) @ sums.reshape(*sums.shape[:3], -1)
         sums = summed.reshape(len(shift), -1, *sums.shape[3:])
-    sums = sums.reshape(len(shift), *[3] * dims).real
-    unit = torch.eye(dims, dtype=torch.int64).tolist()
-    gradient = torch.stack([sums[:, *row] for row in unit], 1)
-    rows = [
-        torch.stack(
-            [sums[:, *[i + j for i, j in zip(one, other, strict=True)]] for other in unit], 1
-        )
-        for one in unit
-    ]
-    return sums[:, *[0] * dims], gradient, torch.stack(rows, 1)
+    flat = sums.reshape(len(shift), -1).real
+    once = 3 ** torch.arange(dims - 1, -1, -1, device=flat.device)  # where a first derivative is
+    return flat[:, 0], flat[:, once], flat[:, once[:, None] + once]
 
 
 def _margin(correlation: Tensor, best: Tensor) -> Tensor:

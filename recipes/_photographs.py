@@ -9,8 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+import PIL.Image
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_image
+from torchvision.transforms.v2 import functional as TF
 
 Split: TypeAlias = Literal["train", "test", "all"]
 
@@ -64,5 +65,6 @@ def _read(package: str, file: str) -> Tensor:
             f"Expected the photograph {file} in the package {package}, but found none at {path}; "
             f"run `pip install scikit-image scikit-learn`."
         )
-    photograph: Tensor = decode_image(str(path), mode=ImageReadMode.RGB)
+    with PIL.Image.open(path) as picture:
+        photograph: Tensor = TF.pil_to_tensor(picture.convert("RGB"))
     return photograph

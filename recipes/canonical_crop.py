@@ -20,16 +20,17 @@ With `--classifier resnet50`, or any other of torchvision's with weights, which 
 Takes about ten minutes on 2 CPU cores (AMD EPYC).
 """
 
+import io
 import time
 from collections.abc import Callable, Sequence
 
+import PIL.Image
 import torch
 import torchvision
 from _photographs import Split, load_photographs
 from _recipe import hardware
 from jsonargparse import auto_cli
 from torch import Tensor, nn
-from torchvision.io import decode_image, encode_jpeg
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
@@ -230,12 +231,21 @@ def changes(generator: torch.Generator) -> dict[str, Callable[[Tensor], Tensor]]
 
     return {
         "nothing": lambda picture: picture,
-        "JPEG, quality 95": lambda picture: decode_image(encode_jpeg(picture, 95)),
-        "JPEG, quality 75": lambda picture: decode_image(encode_jpeg(picture, 75)),
+        "JPEG, quality 95": lambda picture: saved_as_jpeg(picture, 95),
+        "JPEG, quality 75": lambda picture: saved_as_jpeg(picture, 75),
         "noise, standard deviation 2 of 255": lambda picture: noisy(picture, 2),
         "noise, standard deviation 8 of 255": lambda picture: noisy(picture, 8),
         "brightness 0.7 to 1": darker,
     }
+
+
+def saved_as_jpeg(picture: Tensor, quality: int) -> Tensor:
+    """Return what is left of a picture after saving and reading it."""
+    file = io.BytesIO()
+    TF.to_pil_image(picture).save(file, "JPEG", quality=quality)
+    with PIL.Image.open(file) as again:
+        read: Tensor = TF.pil_to_tensor(again)
+    return read
 
 
 def distances(

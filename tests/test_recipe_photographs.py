@@ -10,7 +10,7 @@ import torch
 pytest.importorskip("skimage")
 sys.path.insert(0, str(Path(__file__).parent.parent / "recipes"))
 
-from _photographs import load_photographs  # noqa: E402
+from _photographs import load_photographs
 
 
 def test_photographs_are_split_by_source():

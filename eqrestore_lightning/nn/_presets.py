@@ -5,6 +5,7 @@ from typing import Any, TypeAlias
 
 from eqrestore_lightning.nn._base import Estimator
 from eqrestore_lightning.nn._polar import RotationEstimator
+from eqrestore_lightning.nn._profile import ProfileEstimator
 from eqrestore_lightning.nn._roto_translation import RotoTranslationEstimator
 from eqrestore_lightning.nn._translation import TranslationEstimator
 
@@ -91,6 +92,13 @@ def paper(in_channels: int, spatial_size: Sequence[int], **options: Any) -> Esti
 def seam(in_channels: int, spatial_size: Sequence[int], **options: Any) -> Estimator:
     """Build a network that finds where an image without border wraps around."""
     return TranslationEstimator(in_channels, spatial_size, **{**_SEAM, **options})
+
+
+@register_preset
+def photo(in_channels: int, spatial_size: Sequence[int] = (), **options: Any) -> Estimator:
+    """Build a network that finds where photographs of any size wrap around."""
+    del spatial_size
+    return ProfileEstimator(in_channels, **options)
 
 
 @register_preset

@@ -2,37 +2,13 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from eqrestore_lightning import RestoreTransform, TranslationEstimator, circular_shift
-from eqrestore_lightning.transforms import Found
-
-
-@dataclass(frozen=True)
-class Rule:
-    """Restore shifted images by a function that estimates shifts, as `RestoreTransform` does.
-
-    Attributes:
-        estimate: From images `(batch, channels, *spatial)` to shifts, pixels, int64 of shape
-            `(batch, num_spatial_dims)`.
-    """
-
-    estimate: Callable[[Tensor], Tensor]
-
-    def find(self, x: Tensor) -> Found:
-        """Estimate how every image was shifted; the margin is infinite."""
-        shift = self.estimate(x)
-        margin = torch.full((len(x),), math.inf, dtype=torch.float64, device=x.device)
-        return Found(motion={"shift": shift}, margin=margin, trusted=margin > 0)
-
-    def undo(self, y: Tensor, found: Found) -> Tensor:
-        """Shift images back by what was found."""
-        return circular_shift(y, -found.motion["shift"])
-
+from eqrestore_lightning import RestoreTransform, TranslationEstimator
+from eqrestore_lightning.evaluation import Rule
 
 Restorer: TypeAlias = RestoreTransform | Rule
 

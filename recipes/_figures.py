@@ -1,7 +1,8 @@
-"""Pictures: images moved and restored with the classes they are assigned to, an animation."""
+"""Tables, and pictures: images moved and restored, with their classes, and an animation."""
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,19 @@ from eqrestore_lightning import RestoreTransform
 from eqrestore_lightning.motions import Motion
 
 mpl.use("Agg")
+
+
+def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows with the same keys as a Markdown table."""
+    lines = [f"| {' | '.join(rows[0])} |", "|---" * len(rows[0]) + "|"]
+    lines += [f"| {' | '.join(map(_cell, row.values()))} |" for row in rows]
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.1e}" if 0 < abs(value) < 0.005 else f"{value:.2f}"
+    return f"{value:,}" if isinstance(value, int) else re.sub(r"\s+", " ", str(value))
 
 
 @torch.no_grad()

@@ -15,11 +15,11 @@ from typing import Any
 import lightning as L
 import torch
 import wandb
+from _figures import markdown
 from _rules import Restorer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
 from torch import nn
-from torch.utils import benchmark
 
 import eqrestore_lightning
 from eqrestore_lightning import (
@@ -99,7 +99,7 @@ class Run:
         if not launcher_precision:
             options.pop("precision", None)
         folder = self.output / stage
-        finished, interrupted = folder / f"{stage}.ckpt", folder / "interrupted.ckpt"
+        finished = folder / f"{stage}.ckpt"
         settings = _settings(module, data, epochs, options)
         found = self._stage(stage)
         if found and found["settings"] != settings:
@@ -112,29 +112,52 @@ class Run:
             module.load_state_dict(state)
             self.say(f"Reusing {finished}.")
             return float(found["seconds"])
-        record = {"settings": settings, "seconds": 0.0, **found, **origin()}
-        resumed = interrupted.is_file()
+        self._train(stage, module, data, {"settings": settings, "seconds": 0.0, **found}, options)
+        return self.seconds(stage)
+
+    def _train(
+        self,
+        stage: str,
+        module: L.LightningModule,
+        data: DataModule,
+        record: dict[str, Any],
+        options: Mapping[str, Any],
+    ) -> None:
+        folder = self.output / stage
+        interrupted = folder / "interrupted.ckpt"
+        resumed = interrupted if interrupted.is_file() else None
         if resumed:
-            self.say(f"Resuming from {interrupted}.")
-        if is_rank_zero():
-            folder.mkdir(parents=True, exist_ok=True)
-            _write_json(folder / "stage.json", record)
-        trainer = self._trainer(stage, epochs, options)
+            self.say(f"Resuming from {resumed}.")
+        run = self.logger.experiment if is_rank_zero() else None
+        last = ModelCheckpoint(folder, filename="interrupted", enable_version_counter=False)
+        trainer = L.Trainer(
+            max_epochs=record["settings"]["epochs"],
+            logger=WandbLogger(experiment=run, prefix=stage, save_dir=folder),
+            default_root_dir=folder,
+            callbacks=[last],
+            enable_model_summary=False,
+            log_every_n_steps=1,
+            **options,
+        )
+        self._record(stage, record)
         start = time.perf_counter()
         try:
-            path = interrupted if resumed else None
-            trainer.fit(module, datamodule=data, ckpt_path=path, weights_only=True)
+            trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True)
         finally:
-            record["seconds"] += time.perf_counter() - start
-            if is_rank_zero():
-                _write_json(folder / "stage.json", record)
+            spent = time.perf_counter() - start
+            self._record(stage, {**record, "seconds": record["seconds"] + spent})
         if trainer.interrupted:
             raise KeyboardInterrupt
-        trainer.save_checkpoint(finished)
+        trainer.save_checkpoint(folder / f"{stage}.ckpt")
         data.trainer = None  # whoever asks for batches next is one process
         if is_rank_zero():
             interrupted.unlink(missing_ok=True)
-        return float(record["seconds"])
+
+    def _record(self, stage: str, record: Mapping[str, Any]) -> None:
+        if is_rank_zero():
+            folder = self.output / stage
+            folder.mkdir(parents=True, exist_ok=True)
+            _write_json(folder / "stage.json", {**record, **origin()})
 
     def fit_classifier(
         self,
@@ -146,15 +169,10 @@ class Run:
         launcher_precision: bool = False,
         **options: Any,
     ) -> nn.Module:
-        """Train a classifier, or load a given one; returns it on the CPU.
+        """Train a classifier in a stage, see `fit`, and return it on the CPU.
 
-        Args:
-            stage: As for `fit`.
-            data: Where images come from.
-            epochs: Passes over the training images.
-            given: A trained one instead, `.ckpt` or `package.module:name`.
-            launcher_precision: As for `fit`.
-            options: Of `ClassifierModule`.
+        `given` is a trained one to load instead, `.ckpt` or `package.module:name`; `options` are
+        arguments of `ClassifierModule`.
         """
         if given is not None:
             return load_classifier(given)
@@ -172,26 +190,20 @@ class Run:
         epochs: int,
         learning_rate: float = 1e-2,
         motion: Motion | None = None,
+        launcher_precision: bool = False,
         **options: Any,
     ) -> RestoreTransform:
-        """Train the network of a preset to restore images; returns the restorer on the CPU.
+        """Train the network of a preset in a stage, see `fit`, and return the restorer on the CPU.
 
-        Args:
-            stage: As for `fit`.
-            data: Where images come from, all of one size.
-            preset: Name of the preset, see `build_preset`.
-            epochs: Passes over the training images.
-            learning_rate: Of `RestorerModule`.
-            motion: Of `RestorerModule`.
-            options: Arguments of the estimator that replace those of the preset.
+        `learning_rate` and `motion` are arguments of `RestorerModule`; `options` replace arguments
+        of the preset.
         """
         L.seed_everything(self.seed, verbose=False)
-        estimator = build_preset(preset, data.in_channels, data.spatial_size or (), **options)
-        module = RestorerModule(
-            estimator, motion=motion, learning_rate=learning_rate, seed=self.seed
-        )
-        self.fit(stage, module, data, epochs=epochs)
-        return RestoreTransform(estimator.cpu())
+        network = build_preset(preset, data.in_channels, data.spatial_size or (), **options)
+        rate = learning_rate
+        module = RestorerModule(network, motion=motion, learning_rate=rate, seed=self.seed)
+        self.fit(stage, module, data, epochs=epochs, launcher_precision=launcher_precision)
+        return RestoreTransform(network.cpu())
 
     def seconds(self, stage: str) -> float:
         """Return how long a stage was trained."""
@@ -208,13 +220,8 @@ class Run:
     ) -> dict[str, float]:
         """Print how often restorers find shifts of up to half of each axis, keep and log it.
 
-        Args:
-            title: Of the table.
-            images: To shift.
-            restorers: Name to restorer, the trained one first.
-
         Returns:
-            Shares of the first one, as `save_weights` notes them.
+            Shares of the first one, the trained one, as `save_weights` notes them.
         """
         found = {name: shifts_found(images, each) for name, each in restorers.items()}
         self.add_table(title, [{"restorer": name, **shares} for name, shares in found.items()])
@@ -226,18 +233,17 @@ class Run:
         title: str,
         evaluation: Evaluation,
         *,
+        measures: Sequence[str] | None = None,
         reference: Mapping[str, Sequence[float]] | None = None,
         picture: str | None = None,
     ) -> None:
         """Print the table of an evaluation, keep it, and log it with its curves.
 
-        Args:
-            title: Of the table and the curves.
-            evaluation: What `evaluate` returned.
-            reference: Further rows, such as published figures, percent.
-            picture: Name of a file below `output` for a picture of the curves.
+        The table shows `measures`, by default all, and further rows, `reference`, such as published
+        figures in percent; `picture` names a file below `output` for a picture of the accuracies.
         """
-        self._add(title, evaluation.table(reference=reference), evaluation.rows())
+        table = evaluation.table(measures=measures, reference=reference)
+        self._add(title, table, evaluation.rows())
         evaluation.log(self.logger, title)
         if picture:
             evaluation.draw(self.output / picture, title=title)
@@ -257,17 +263,9 @@ class Run:
         metrics: Mapping[str, float],
         bundle: bool = False,
     ) -> Path:
-        """Write an estimator with notes on its origin.
+        """Write an estimator, with notes on the `stage` that trained it and what was measured.
 
-        Args:
-            name: Of the file, `NAME.safetensors`.
-            estimator: What to write.
-            stage: In which it was trained.
-            metrics: What was measured, shares from 0 to 1.
-            bundle: Whether to copy file and notes into the package.
-
-        Returns:
-            The file.
+        `bundle` copies the file and the notes into the package.
         """
         trained = self._stage(stage)
         notes = {
@@ -319,21 +317,6 @@ class Run:
         self.results[title] = [dict(row) for row in rows]
         self.say(f"\n{title}\n\n{table}\n")
 
-    def _trainer(self, stage: str, epochs: int, options: Mapping[str, Any]) -> L.Trainer:
-        folder = self.output / stage
-        run = self.logger.experiment if is_rank_zero() else None
-        return L.Trainer(
-            max_epochs=epochs,
-            logger=WandbLogger(experiment=run, prefix=stage, save_dir=folder),
-            default_root_dir=folder,
-            callbacks=[
-                ModelCheckpoint(folder, filename="interrupted", enable_version_counter=False)
-            ],
-            enable_model_summary=False,
-            log_every_n_steps=1,
-            **options,
-        )
-
     def _stage(self, stage: str) -> dict[str, Any]:
         return _read_json(self.output / stage / "stage.json")
 
@@ -350,13 +333,6 @@ class Run:
             mode="offline" if offline else "online",
             config={**self.config, **origin()},
         )
-
-
-def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return rows with the same keys as a Markdown table."""
-    lines = [f"| {' | '.join(rows[0])} |", "|---" * len(rows[0]) + "|"]
-    lines += [f"| {' | '.join(map(_cell, row.values()))} |" for row in rows]
-    return "\n".join(lines)
 
 
 def is_rank_zero() -> bool:
@@ -383,6 +359,8 @@ def origin() -> dict[str, Any]:
 
 def median_seconds(work: Callable[[], object], *, min_seconds: float = 2.0) -> float:
     """Return the median time of a call, measured for at least `min_seconds`."""
+    from torch.utils import benchmark  # imports much, and may warn
+
     threads = torch.get_num_threads()
     timer = benchmark.Timer("work()", globals={"work": work}, num_threads=threads)
     work()
@@ -393,12 +371,10 @@ def hardware() -> str:
     """Return the name of the machine."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        names = [line for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        model = names[0].partition(":")[2].strip() if names else model
-    return f"{os.cpu_count()} cores of {model}, no GPU"
+    text = cpuinfo.read_text() if cpuinfo.is_file() else ""
+    names = re.findall(r"model name\s*: (.*)", text) or [platform.machine()]
+    return f"{os.cpu_count()} cores of {names[0]}, no GPU"
 
 
 def _settings(
@@ -423,9 +399,3 @@ def _write_json(path: Path, content: Any) -> None:
     part = path.with_suffix(".part")
     part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     part.replace(path)
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.1e}" if 0 < abs(value) < 0.005 else f"{value:.2f}"
-    return f"{value:,}" if isinstance(value, int) else re.sub(r"\s+", " ", str(value))

@@ -59,6 +59,35 @@ def draw_restored(
     return draw_rows(path, rows, classifier, [images] * 3)
 
 
+def draw_turned(
+    path: Path,
+    images: Tensor,
+    restore: RestoreTransform,
+    classifier: nn.Module,
+    motion: Motion,
+) -> Path:
+    """Draw images turned by eight angles, and what they are restored to, with their classes.
+
+    Args:
+        path: File to write.
+        images: uint8 of shape `(num_images, channels, height, width)`.
+        restore: Moves images back.
+        classifier: From images of 0…1 to logits.
+        motion: Turns images, and moves them in further ways at random.
+    """
+    generator = torch.Generator().manual_seed(0)
+    angles = torch.arange(0, 360, 45.0)
+    rows, originals = [], []
+    for image in images:
+        original = image.expand(len(angles), *image.shape)
+        element = motion.draw(len(angles), tuple(image.shape[1:]), generator=generator)
+        moved = motion.apply(original, {**element, "angle": angles})
+        rows += [("moved", moved), ("restored", restore(moved))]
+        originals += [original, original]
+    titles = [f"{angle:.0f}°" for angle in angles.tolist()]
+    return draw_rows(path, rows, classifier, originals, titles=titles)
+
+
 @torch.no_grad()
 def draw_rows(
     path: Path,

@@ -2,15 +2,51 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from eqrestore_lightning import RestoreTransform, TranslationEstimator
+from eqrestore_lightning import RestoreTransform, TranslationEstimator, Turn
 from eqrestore_lightning.evaluation import Rule
+from eqrestore_lightning.motions import Element
 
-Restorer: TypeAlias = RestoreTransform | Rule
+
+@dataclass(frozen=True)
+class TurnFound:
+    """What a `TurnRule` found: `motion`, the element."""
+
+    motion: Element
+
+
+class TurnRule:
+    """Turn images until an angle read off them is what it mostly is for upright images.
+
+    Args:
+        angle: From images to degrees, shape `(batch,)`; turning an image adds to it.
+        upright: Upright images, floating, shape `(num_images, channels, height, width)`.
+    """
+
+    def __init__(self, angle: Callable[[Tensor], Tensor], upright: Tensor) -> None:
+        self.angle = angle
+        counts = torch.histc(angle(upright) % 360, bins=72, min=0, max=360)
+        self.usual = 5 * float(counts.argmax()) + 2.5
+
+    def find(self, x: Tensor) -> TurnFound:
+        """Estimate how images were turned."""
+        return TurnFound({"angle": self.angle(x) - self.usual})
+
+    def undo(self, y: Tensor, found: TurnFound) -> Tensor:
+        """Turn images back."""
+        return Turn().undo(y, found.motion)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Restore images."""
+        return self.undo(x, self.find(x))
+
+
+Restorer: TypeAlias = RestoreTransform | Rule | TurnRule
 
 
 def border_rule(in_channels: int, spatial_size: Sequence[int], width: int) -> dict[str, Restorer]:
@@ -38,6 +74,15 @@ def seam_rules() -> dict[str, Restorer]:
         "rule: difference of neighbours": Rule(seam_estimate(differences)),
         "rule: second difference": Rule(seam_estimate(second_differences)),
         "rule: relative difference": Rule(seam_estimate(relative_differences)),
+    }
+
+
+def turn_rules(upright: Tensor) -> dict[str, Restorer]:
+    """Return the rules for turned images; they learn from `upright` ones what upright means."""
+    return {
+        "rule: direction of the centre of mass": TurnRule(mass_direction, upright),
+        "rule: principal axis": TurnRule(principal_axis, upright),
+        "rule: gradient orientation": TurnRule(gradient_orientation, upright),
     }
 
 
@@ -138,6 +183,65 @@ def relative_differences(images: Tensor, axis: int) -> Tensor:
     """Compute `differences` relative to those one place before and after."""
     total = differences(images, axis)
     return total / (total.roll(1, 1) + total.roll(-1, 1)).clamp(min=1e-12)
+
+
+def mass_direction(images: Tensor) -> Tensor:
+    """Compute the direction of the center of mass, seen from the center of the image.
+
+    MNIST's digits were placed to the pixel, so that upright ones all have their center of mass to
+    the lower right of the center about which they are turned.
+
+    Args:
+        images: Floating, shape `(batch, channels, height, width)`; brightness counts as mass.
+
+    Returns:
+        Degrees, counter-clockwise from the right, shape `(batch,)`.
+    """
+    mass, up, right = _mass(images)
+    return torch.rad2deg(torch.atan2((mass * up).sum((1, 2)), (mass * right).sum((1, 2))))
+
+
+def principal_axis(images: Tensor) -> Tensor:
+    """Compute the direction of the longest axis, towards the side with the longer tail.
+
+    Second moments determine the axis, the third moment along it determines the side; takes and
+    returns what `mass_direction` does.
+    """
+    mass, up, right = _mass(images)
+    up = up - (mass * up).sum((1, 2), keepdim=True)
+    right = right - (mass * right).sum((1, 2), keepdim=True)
+    mixed = (mass * up * right).sum((1, 2))
+    spread = (mass * right * right).sum((1, 2)) - (mass * up * up).sum((1, 2))
+    angle_rad = torch.atan2(2 * mixed, spread) / 2
+    cosine, sine = (f(angle_rad).reshape(-1, 1, 1) for f in (torch.cos, torch.sin))
+    skewness = (mass * (right * cosine + up * sine) ** 3).sum((1, 2))
+    return torch.rad2deg(angle_rad) + torch.where(skewness < 0, 180, 0)
+
+
+@torch.no_grad()
+def gradient_orientation(images: Tensor) -> Tensor:
+    """Compute the dominant direction of the gradient, as for SIFT key points (Lowe, 2004).
+
+    Takes square images and returns what `mass_direction` does, up to a constant.
+    """
+    from kornia.feature import PatchDominantGradientOrientation
+
+    dominant = PatchDominantGradientOrientation(images.shape[-1])
+    return torch.rad2deg(dominant(images.mean(1, keepdim=True)))
+
+
+def _mass(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the share of brightness at each pixel, and how far up and right of the center it is.
+
+    Shapes are `(batch, height, width)`, `(height, 1)` and `(width,)`.
+    """
+    mass = images.mean(1)
+    up, right = (
+        torch.arange(size, dtype=images.dtype, device=images.device) - (size - 1) / 2
+        for size in mass.shape[1:]
+    )
+    share = mass / mass.sum((1, 2), keepdim=True).clamp(min=1e-12)
+    return share, -up.unsqueeze(1), right
 
 
 def _sum_others(values: Tensor, axis: int) -> Tensor:

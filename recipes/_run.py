@@ -100,7 +100,7 @@ class Run:
             options.pop("precision", None)
         folder = self.output / stage
         finished = folder / f"{stage}.ckpt"
-        settings = _settings(module, data, epochs, options)
+        settings = stage_settings(module, data, epochs, options)
         found = self._stage(stage)
         if found and found["settings"] != settings:
             raise ValueError(
@@ -377,7 +377,7 @@ def hardware() -> str:
     return f"{os.cpu_count()} cores of {names[0]}, no GPU"
 
 
-def _settings(
+def stage_settings(
     module: L.LightningModule, data: DataModule, epochs: int, options: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return what determines the result of a stage, in plain JSON types."""

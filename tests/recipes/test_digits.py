@@ -100,7 +100,7 @@ def test_the_example_of_the_readme_runs(digits, capsys):
     assert len(example.splitlines()) <= 8
     exec(example.replace("outputs/digits", str(digits[0])), {})
     (accuracy,) = map(float, re.findall(r"tensor\((.*?)\)", capsys.readouterr().out))
-    assert accuracy > 0.3  # the fixture trains for seconds only
+    assert accuracy > 0.5  # the fixture trains for seconds only
 
 
 @pytest.mark.slow

@@ -14,6 +14,9 @@ import torch
 from sklearn.datasets import load_digits
 from torchvision.transforms.v2 import functional as TF
 
+from eqrestore_lightning import DigitsDataModule
+from eqrestore_lightning.data import ImageTensors
+
 ROOT = Path(__file__).parent.parent.parent
 RECIPES = ROOT / "recipes"
 BIN = Path(sys.executable).parent
@@ -92,3 +95,20 @@ def made_cifar10(tmp_path_factory):
                 buffer.seek(0)
                 archive.addfile(member, buffer)
     return path.parent
+
+
+@pytest.fixture
+def few_digits():
+    """Return a class to put in place of `MNISTDataModule`: 64 of scikit-learn's digits a split."""
+
+    class FewDigits(DigitsDataModule):
+        def __init__(self, root, *, download=False, batch_size=32, **options):
+            super().__init__(batch_size=min(batch_size, 32), **options)
+
+        def load(self):
+            return {
+                split: ImageTensors(part.images[:64], part.labels[:64])
+                for split, part in super().load().items()
+            }
+
+    return FewDigits

@@ -95,16 +95,8 @@ def report(
 ) -> None:
     """Print, draw and log accuracy under shifts, shifts found and the gate; save the weights.
 
-    Args:
-        run: Keeps everything; trained `restore` in the stage `restorer`.
-        data: Its test images are used.
-        classifier: From images to logits.
-        restore: What was trained.
-        rules: Untrained restorers.
-        sizes: Largest shifts, pixels.
-        num_images: How many images are classified; shifts are looked for on all.
-        reference: Published accuracies under circular shifts, percent.
-        bundle: Whether to copy the weights into the package.
+    `restore` was trained in the stage `restorer`. The first `num_images` test images, spread over
+    the set, are classified under shifts of up to each of `sizes`; shifts are looked for on all.
     """
     learned = {"restored": restore}
     test = spread(data.dataset("test"), num_images)
@@ -114,6 +106,7 @@ def report(
         "zeros": learned,
     }
     for fill, restorers in fills.items():
+        circular = fill == "circular"
         evaluation = evaluate(
             classifier,
             test.loader(250),
@@ -121,12 +114,12 @@ def report(
             motions=shift_motions(sizes, fill=fill, axes=axes),
             seed=run.seed,
         )
-        if fill == "circular":
-            run.add_evaluation(
-                "circular shifts", evaluation, reference=reference, picture="accuracy.png"
-            )
-        else:
-            run.add_evaluation("zero-fill shifts", evaluation)
+        run.add_evaluation(
+            "circular shifts" if circular else "zero-fill shifts",
+            evaluation,
+            reference=reference if circular else None,
+            picture="accuracy.png" if circular else None,
+        )
     motion = Shift(axes, max_shift=max(sizes))
     run.add_table("gate", gate_rows(classifier, test, restore, motion=motion))
     trained = {f"learned in {run.seconds('restorer'):.0f} s": restore}

@@ -1,9 +1,12 @@
 """The checks that are no tests of behaviour: one command runs them all with the tests."""
 
+import ast
 import re
+import runpy
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -26,6 +29,45 @@ def test_check(name):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+SOURCES = sorted(
+    path for room in ("eqrestore_lightning", "recipes") for path in (ROOT / room).rglob("*.py")
+)
+
+
+def _imports(path):
+    """Return what a file imports: modules, and names of them."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                yield node.module or "", alias.name
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, ""
+
+
+def _private(name):
+    return name.startswith("_") and not name.startswith("__")
+
+
+def _ours(module):
+    first = module.split(".")[0]
+    return first in ("", "eqrestore_lightning") or (ROOT / "recipes" / f"{first}.py").is_file()
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_private_name_crosses_a_file(path):
+    for module, name in _imports(path):
+        assert not (_ours(module) and _private(name)), f"{name} of {module}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_room_is_entered_by_its_door(path):
+    room = ".".join(path.parent.relative_to(ROOT).parts)
+    for module, _ in _imports(path):
+        outside, _, file = module.rpartition(".")
+        assert not _private(file) or outside in ("", room), f"{module} is a file of another room"
+
+
 def test_pre_commit_runs_the_same_checks():
     hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
     for entry in ("ruff check", "ruff format", "entry: mypy", "entry: lint-imports"):
@@ -34,11 +76,40 @@ def test_pre_commit_runs_the_same_checks():
 
 def test_ci_runs_the_commands_of_the_readme():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
     commands = [line for line in readme.splitlines() if line.startswith("python -m venv .venv &&")]
     assert len(commands) == 2
     for part in commands[1].split(" && "):
-        assert part in script
+        assert part in script  # as a line of its own, without further options
+
+
+def test_ci_installs_the_lowest_version_of_every_runtime_dependency():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    lowest = subprocess.run(
+        [sys.executable, ROOT / ".ci" / "lowest.py"], capture_output=True, text=True, check=True
+    ).stdout.split()
+    declared = [*project["dependencies"], *extras["recipes"]]
+    assert len(lowest) == len(declared)
+    for text, constraint in zip(declared, lowest, strict=True):
+        name, version = constraint.split("==")
+        assert re.match(rf"{name}(\[\w+\])?>={re.escape(version)}(,|$)", text)
+    assert not {text.split(">=")[0] for text in extras["dev"]} & {
+        text.split("==")[0] for text in lowest
+    }
+
+
+@pytest.mark.parametrize("text", ["numpy", "numpy<3", "torch>=2.13,!=2.13.0", "torch>=2,>=2.8"])
+def test_lowest_version_must_be_declared(text):
+    lowest = runpy.run_path(str(ROOT / ".ci" / "lowest.py"))["lowest"]
+    assert lowest(["numpy>=2.1", "jsonargparse[signatures]>=4.39,<5"]) == [
+        "numpy==2.1",
+        "jsonargparse==4.39",
+    ]
+    with pytest.raises(
+        ValueError, match=re.escape(f"one lower bound that it allows, but got {text!r}.")
+    ):
+        lowest(["numpy>=2.1", text])
 
 
 @pytest.mark.parametrize("page", ["README.md", "recipes/README.md"])

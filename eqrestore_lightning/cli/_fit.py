@@ -1,125 +1,306 @@
 """The command `eqrestore fit`."""
 
+import json
+import logging
+import warnings
+from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
-    from eqrestore_lightning.nn import TrainableEstimator
+    import lightning as pl
 
-Network: TypeAlias = Literal["seam", "paper", "rotation", "roto-translation"]
+    from eqrestore_lightning.data import DataModule
+    from eqrestore_lightning.motions import Motion
+    from eqrestore_lightning.nn import Estimator
+
+Fill: TypeAlias = Literal["circular", "zeros"]
+Corners: TypeAlias = Literal["zeros", "border", "reflection"]
+Sources: TypeAlias = Literal["auto", "folder", "prefix", "file"]
+
+_NOISE = (
+    ".*LeafSpec",
+    ".*does not have many workers",
+    "Checkpoint directory",
+)  # Lightning's warnings
+CROPPED: dict[str, tuple[int, ...]] = {}
+"""Presets for images of any size, and the sizes of the random crops they are trained on."""
 
 
-def fit(
-    images: Path,
+def run(
+    data: Path,
     output: Path,
+    network: str = "seam",
+    start: str | None = None,
+    axes: list[int] | None = None,
     image_size: int | None = None,
+    crop_sizes: list[int] | None = None,
     grayscale: bool = False,
-    network: Network = "seam",
+    sources: Sources = "auto",
     epochs: int = 20,
+    minutes: float | None = None,
     batch_size: int = 64,
     max_shift: int = 0,
-    fill: Literal["circular", "zeros"] = "zeros",
-    corners: Literal["zeros", "border", "reflection"] = "zeros",
+    fill: Fill = "zeros",
+    corners: Corners | None = None,
     seed: int = 0,
 ) -> None:
-    """Train a restorer on the images of a folder.
-
-    Beside the weights lie restored.png, which shows what they do, and a checkpoint of the last
-    epoch, which restores as well and is there if training is interrupted.
+    """Train a restorer on your own images or signals.
 
     Args:
-        images: Folder of images, with or without class folders, or with train, val and test.
-        output: File to write the weights to, ending in .safetensors.
-        image_size: Resize and cut images to squares of this many pixels; needed if sizes differ.
+        data: Folder of images, with or without class folders, or with folders train, val and test;
+            or a file of signals: .npy of shape (n, channels, length) or (n, length), or .csv with
+            one signal per row.
+        output: File to write the weights to, ending in .safetensors. Next to it are written
+            restored.png, which shows some images as they are, moved, and restored; and a checkpoint
+            (.ckpt) of the last epoch, which can be used like the weights if training is
+            interrupted.
+        network: Name of a network. "seam" is the best one for photographs that fill the image,
+            "border" for images in a blank border, "centred" for objects placed by their center of
+            mass, "paper" is the network of the paper; all of them undo shifts. "rotation" undoes
+            rotations by any angle, "roto-translation" rotations and shifts.
+        start: Weights to continue from: a name of bundled weights, or a .safetensors or .ckpt file,
+            whose network is then trained, whatever "network" is; or "scratch" for random weights.
+            By default, the bundled weights that are named like the network, if there are any.
+        axes: Axes along which images may have been shifted: -1 is the width (or the time of
+            signals), -2 the height; all by default. "[-1]" is for panoramas.
+        image_size: Resize images so that their shorter side has this many pixels, and keep the
+            central square. Either this or crop_sizes is required if images differ in size.
+        crop_sizes: Train on random square crops of these sizes, in pixels, read from disk as they
+            are needed, so that there may be any number of images; "[64]" for instance. Most
+            networks take one size.
         grayscale: Read one channel instead of three.
-        network: "seam" (16 channels of local filters, then sums along rows and columns: the best
-            known for photographs) or "paper" (6 layers, kernel 9, one channel) for shifts;
-            "rotation" for images turned by any angle, "roto-translation" for images turned and
-            shifted.
-        epochs: Times that training goes through the images.
-        batch_size: Images in a step, over all processes; fewer if there are fewer for training.
-        max_shift: Train on images shifted by up to this many pixels; circular shifts need none, and
-            "rotation" takes none.
-        fill: What enters where a shifted image leaves, circular or zeros.
-        corners: What enters at the corners of turned images, in training and when they are
-            restored: zeros, their border or their reflection. From photographs between corners of
-            zeros "roto-translation" would learn to look for the corners.
-        seed: Decides weights, order, splits, shifts and angles.
+        sources: How to recognize images of one source, such as crops of one photograph, which must
+            not be used for both training and testing: "folder" (images of one folder), "prefix"
+            (file names that differ only in the numbers at their end), "file" (each image is its own
+            source) or "auto" (folder or prefix, whichever fits).
+        epochs: How many times training goes through the images; for crops, through 200 batches.
+        minutes: Train for this long instead of a number of epochs.
+        batch_size: Number of images in a training step, over all processes; fewer if there are not
+            enough images.
+        max_shift: Train on images shifted by up to this many pixels, which then lack what has left
+            them. Circular shifts need no training, so that 0 is right for them.
+        fill: What enters where such an image leaves: "zeros", or "circular" for its other side.
+        corners: What enters at the corners of rotated images, both in training and when they are
+            restored: "zeros" (the default), "border" (the color of their border) or "reflection".
+            With zeros, "roto-translation" would learn to look for the corners of photographs.
+        seed: Determines the initial weights, the order and split of images, shifts and angles.
     """
-    import lightning as pl
-    from lightning.pytorch.callbacks import ModelCheckpoint
-
-    from eqrestore_lightning.data import ImageFolderDataModule
-    from eqrestore_lightning.training import RestorerModule, trainer_options
+    arguments = json.dumps(locals(), default=str)
+    from eqrestore_lightning.cli._fit_report import describe_data, report
+    from eqrestore_lightning.training import RestorerModule
     from eqrestore_lightning.weights import save_estimator
+
+    _check_arguments(output, network, image_size, crop_sizes)
+    trainer = _trainer(output, epochs, minutes, seed)
+    images = _open_data(
+        data,
+        image_size=image_size,
+        crop_sizes=crop_sizes or (None if image_size else _crop_sizes(network, data)),
+        grayscale=grayscale,
+        sources=sources,
+        batch_size=batch_size,
+        seed=seed,
+    )
+    _limit_batch_size(images, trainer.world_size)
+    estimator = _estimator(network, start, images, axes, corners)
+    motion = _motion(estimator, max_shift, fill)
+    module = RestorerModule(estimator, learning_rate=3e-3, motion=motion, seed=seed)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    if trainer.is_global_zero:
+        describe_data(images)
+    with warnings.catch_warnings():
+        for message in _NOISE:
+            warnings.filterwarnings("ignore", message)
+        trainer.fit(module, datamodule=images)
+    estimator.cpu()
+    if trainer.is_global_zero:
+        notes = {"arguments": arguments, "data": images.fingerprint()}
+        save_estimator(estimator, output, metadata=notes)
+        _print_files(output, estimator.num_spatial_dims)
+    conclusion = report(estimator, images, motion or estimator.motion, seed=seed)
+    if trainer.is_global_zero:
+        print(conclusion)  # noqa: T201
+
+
+def _print_files(output: Path, num_spatial_dims: int) -> None:
+    files = [output, output.parent / f"{_checkpoint_name(output)}.ckpt"]
+    if num_spatial_dims == 2:
+        files.append(output.parent / "restored.png")
+    print(f"Wrote {', '.join(map(str, files))}.")  # noqa: T201
+
+
+def _check_arguments(
+    output: Path, network: str, image_size: int | None, crop_sizes: list[int] | None
+) -> None:
+    from eqrestore_lightning.nn import list_presets
 
     if output.suffix != ".safetensors":
         raise ValueError(f"Expected `output` to end in .safetensors, but got {output}.")
+    if network not in list_presets():
+        raise ValueError(
+            f"Expected `network` to be one of {', '.join(list_presets())}, but got {network!r}."
+        )
+    if image_size is not None and crop_sizes is not None:
+        raise ValueError(
+            f"Expected either `image_size` or `crop_sizes`, but got both: {image_size} and "
+            f"{crop_sizes}."
+        )
+
+
+def _trainer(output: Path, epochs: int, minutes: float | None, seed: int) -> "pl.Trainer":
+    import lightning as pl
+    from lightning.pytorch.callbacks import ModelCheckpoint
+
+    from eqrestore_lightning.training import trainer_options
+
     options = trainer_options()
-    pl.seed_everything(seed)
-    data = ImageFolderDataModule(
-        images, image_size=image_size, grayscale=grayscale, batch_size=batch_size, seed=seed
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # the report is enough
+    pl.seed_everything(seed, verbose=False)
+    checkpoint = ModelCheckpoint(
+        output.parent, filename=_checkpoint_name(output), enable_version_counter=False
     )
-    num_processes = options["devices"] * options["num_nodes"]
-    data.batch_size = min(batch_size, len(data.dataset("train")) // num_processes * num_processes)
-    module = RestorerModule(
-        _build(network, data.in_channels, data.spatial_size, corners),
-        learning_rate=3e-3,
-        max_shift=max_shift,
-        fill=fill,
-        seed=seed,
-    )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    trainer = pl.Trainer(
-        max_epochs=epochs,
+    return pl.Trainer(
+        max_epochs=epochs if minutes is None else -1,
+        max_time=None if minutes is None else timedelta(minutes=minutes),
         default_root_dir=output.parent,
         logger=False,
-        callbacks=[
-            ModelCheckpoint(
-                output.parent,
-                filename=f"{output.stem}-last-epoch",
-                enable_version_counter=False,
-            )
-        ],
+        enable_model_summary=False,
+        callbacks=[checkpoint],
         **options,
     )
-    trainer.fit(module, datamodule=data)
-    if trainer.is_global_zero:
-        save_estimator(module.estimator.cpu(), output, metadata={"images": str(images)})
-        print(f"Wrote {output} and {output.parent / 'restored.png'}.")  # noqa: T201
-    trainer.test(module, datamodule=data)
 
 
-_SEAM: dict[str, Any] = {
-    "hidden_channels": [16, 16, 16, 16, 16],
-    "kernel_size": [3, 3, 3, "full", 3, 1],
-    "dilation": [1, 1, 2, 1, 1, 1],
-    "bias": True,
-    "skip": True,
-    "separable": [False, False, False, True, False, False],
-}
-_ROTATION: dict[str, Any] = {
-    "num_angles": 72,
-    "hidden_channels": [32] * 6,
-    "kernel_size": [9] * 6 + [1],
-    "dilation": [1, 1, 2, 2, 4, 4, 1],
-    "bias": True,
-    "skip": True,
-}
+def _checkpoint_name(output: Path) -> str:
+    return f"{output.stem}-last-epoch"
+
+
+def _open_data(
+    path: Path,
+    *,
+    image_size: int | None,
+    crop_sizes: list[int] | None,
+    grayscale: bool,
+    sources: Sources,
+    **options: Any,
+) -> "DataModule":
+    """Build the data module for a folder of images, or for a file of signals."""
+    from eqrestore_lightning.data import (
+        ImageFolderDataModule,
+        PhotoCropDataModule,
+        SignalDataModule,
+    )
+
+    if path.is_file() or path.suffix in (".npy", ".csv"):
+        data: DataModule = SignalDataModule(path, **options)
+    elif crop_sizes:
+        data = PhotoCropDataModule(
+            path, crop_sizes=crop_sizes, grayscale=grayscale, sources=sources, **options
+        )
+    else:
+        data = ImageFolderDataModule(
+            path, image_size=image_size, grayscale=grayscale, sources=sources, **options
+        )
+    data.setup("fit")
+    return data
+
+
+def _crop_sizes(network: str, folder: Path) -> list[int] | None:
+    """Return the crops that a network for any size is trained on: those that most images hold."""
+    if network not in CROPPED or not folder.is_dir():
+        return None
+    from PIL import Image
+
+    from eqrestore_lightning.data import find_images
+
+    shorter = []
+    for path in find_images(folder):
+        with Image.open(path) as image:
+            shorter.append(min(image.size))
+    usual = sorted(shorter)[len(shorter) // 10] if shorter else 0
+    return [size for size in CROPPED[network] if size <= usual] or [usual]
+
+
+def _limit_batch_size(data: "DataModule", num_processes: int) -> None:
+    """Let a batch hold no more images than there are for training."""
+    from eqrestore_lightning.data import InMemoryDataModule
+
+    if isinstance(data, InMemoryDataModule):
+        largest = len(data.dataset("train")) // num_processes * num_processes
+        data.batch_size = min(data.batch_size, largest)
+
+
+def _estimator(
+    network: str,
+    start: str | None,
+    data: "DataModule",
+    axes: list[int] | None,
+    corners: Corners | None,
+) -> "Estimator":
+    """Load the estimator to continue from, or build one with random weights."""
+    from eqrestore_lightning.data import PhotoCropDataModule
+    from eqrestore_lightning.weights import bundled_weights, load_estimator
+
+    sizes = data.crop_sizes if isinstance(data, PhotoCropDataModule) else (data.spatial_size or (),)
+    given = {"axes": axes, "corners": corners}
+    given = {name: value for name, value in given.items() if value is not None}
+    if start is None and network in bundled_weights() and not given:
+        estimator = load_estimator(network)
+        if estimator.in_channels != data.in_channels:
+            estimator = _build(network, data.in_channels, sizes[0], {})
+    elif start is None or start == "scratch":
+        estimator = _build(network, data.in_channels, sizes[0], given)
+    elif given:
+        raise ValueError(
+            f"Expected no {_names(given)} with `start`, whose network has its own, but got {given}."
+        )
+    else:
+        estimator = load_estimator(start)
+    _check_fits(estimator, data.in_channels, sizes)
+    return estimator
 
 
 def _build(
-    network: Network, in_channels: int, size: tuple[int, ...], corners: str
-) -> "TrainableEstimator":
-    from eqrestore_lightning.nn import (
-        RotationEstimator,
-        RotoTranslationEstimator,
-        TranslationEstimator,
-    )
+    network: str, in_channels: int, size: tuple[int, ...], given: dict[str, Any]
+) -> "Estimator":
+    from eqrestore_lightning.nn import build_preset
 
-    rotation = {**_ROTATION, "num_radii": max(1, min(size) // 2), "fill": corners}
-    if network == "rotation":
-        return RotationEstimator(in_channels, size, **rotation)
-    if network == "roto-translation":
-        return RotoTranslationEstimator(in_channels, size, translation=_SEAM, rotation=rotation)
-    return TranslationEstimator(in_channels, size, **(_SEAM if network == "seam" else {}))
+    options = {"fill" if name == "corners" else name: value for name, value in given.items()}
+    try:
+        return build_preset(network, in_channels, size, **options)
+    except TypeError as error:
+        raise ValueError(
+            f"Expected {_names(given)} only for networks that take it, but got {given} for "
+            f"{network!r}."
+        ) from error
+
+
+def _names(given: dict[str, Any]) -> str:
+    return " and ".join(f"`{name}`" for name in given)
+
+
+def _check_fits(estimator: "Estimator", in_channels: int, sizes: Sequence[tuple[int, ...]]) -> None:
+    expected = (estimator.in_channels, *(estimator.spatial_size or sizes[0]))
+    for size in sizes:
+        wanted = expected if estimator.spatial_size else (estimator.in_channels, *size)
+        if wanted != (in_channels, *size):
+            raise ValueError(
+                f"Expected images of shape {wanted} (channels, then size), for which the network "
+                f"was made, but got {(in_channels, *size)}."
+            )
+
+
+def _motion(estimator: "Estimator", max_shift: int, fill: Fill) -> "Motion | None":
+    """Return the motion to train for, if it is not the estimator's own."""
+    from eqrestore_lightning.motions import replace_shift
+
+    if max_shift == 0:
+        return None
+    names = [field.name for field in estimator.motion.fields]
+    if "shift" not in names:
+        raise ValueError(
+            f"Expected `max_shift` to be 0 for a network that does not find shifts, but only "
+            f"({', '.join(names)}); got {max_shift}."
+        )
+    return replace_shift(estimator.training_motion, max_shift=max_shift, fill=fill)

@@ -1,4 +1,4 @@
-"""The commands `eqrestore inspect` and `eqrestore audit`."""
+"""The command `eqrestore inspect`."""
 
 from collections import Counter
 from pathlib import Path
@@ -7,22 +7,24 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from eqrestore_lightning.functional import Translate
+    from eqrestore_lightning.theory import Translate
+
+_KINDS = ("shifted", "periodic", "constant", "duplicate")
 
 
-def inspect(images: Path, image_size: int | None = None, grayscale: bool = False) -> None:
-    """Tell which images of a folder have no place of their own, so that no restorer can find it.
-
-    These are images that are circular shifts of others, that repeat themselves, or that have one
-    colour. Exact duplicates are named too; they do no harm.
+def run(images: Path, image_size: int | None = None, grayscale: bool = False) -> None:
+    """Report which images of a folder cannot be restored by any restorer.
 
     Args:
-        images: Folder of images, at any depth.
-        image_size: Resize and cut images to squares of this many pixels; needed if sizes differ.
+        images: Folder of images, at any depth. Those are reported that are circular shifts of
+            others, that repeat themselves, or that consist of a single color; and exact duplicates,
+            which do no harm.
+        image_size: Resize images so that their shorter side has this many pixels, and keep the
+            central square; required if images differ in size.
         grayscale: Read one channel instead of three.
     """
     from eqrestore_lightning.data import ImageFolderDataModule, find_images
-    from eqrestore_lightning.functional import find_translates
+    from eqrestore_lightning.theory import find_translates
 
     data = ImageFolderDataModule(images, image_size=image_size, grayscale=grayscale)
     pixels = data.read(images).images
@@ -32,67 +34,17 @@ def inspect(images: Path, image_size: int | None = None, grayscale: bool = False
         kind = _kind(found, pixels)
         counts[kind] += 1
         print(_sentence(kind, found, names))  # noqa: T201
-    told = ", ".join(f"{counts[kind]} {kind}" for kind in _KINDS)
-    size = " x ".join(map(str, pixels.shape[2:]))
+    summary = ", ".join(f"{counts[kind]} {kind}" for kind in _KINDS)
+    size = " × ".join(map(str, pixels.shape[2:]))
     harmful = sum(counts.values()) - counts["duplicate"]
     print(  # noqa: T201
-        f"{len(pixels)} images of {size} pixels: {told}.\n"
+        f"{len(pixels)} images of {size} pixels: {summary}.\n"
         + (
-            "No restorer can tell where these belong: leave them out, or cut them otherwise."
+            "No restorer can know where these belong: leave them out, or crop them differently."
             if harmful
-            else "Each has one place: some estimator is right on all of them (Theorem 4.5)."
+            else "Every image can be restored: some estimator is right on all (Theorem 4.5)."
         )
     )
-
-
-def audit(
-    model: str,
-    picture: Path | None = None,
-    image_size: int = 224,
-    channels: int = 3,
-    seed: int = 0,
-) -> None:
-    """Tell where a network loses translation equivariance, by what, and how much of it.
-
-    Args:
-        model: Name of a torchvision model (its weights are drawn at random), or what `evaluate`
-            takes: a checkpoint of a ClassifierModule, or package.module:name.
-        picture: File to draw the table into, ending in .png.
-        image_size: Height and width of the noise that it is tried on, pixels.
-        channels: Channels of the noise.
-        seed: Decides noise and weights.
-    """
-    import torch
-    from torchvision.models import get_model, list_models
-
-    from eqrestore_lightning.testing import audit, audit_table, draw_audit
-    from eqrestore_lightning.training import load_classifier
-
-    torch.manual_seed(seed)
-    known = model in list_models()
-    network = get_model(model, weights=None) if known else load_classifier(model)
-    x = torch.rand(1, channels, image_size, image_size)
-    try:
-        layers = audit(network, x)
-    except RuntimeError as error:
-        raise ValueError(
-            f"Expected {model} to take images of shape {tuple(x.shape)}, but got: {error}"
-        ) from error
-    print(audit_table(layers))  # noqa: T201
-    lost = next((layer for layer in layers if layer.reason), None)
-    print(  # noqa: T201
-        f"\nEquivariance is lost first at {lost.name} ({lost.kind}), by {lost.reason}: an error of "
-        f"{lost.error:.2g} for a shift by one pixel."
-        if lost
-        else "\nNo layer loses translation equivariance."
-    )
-    if picture is not None:
-        picture.parent.mkdir(parents=True, exist_ok=True)
-        draw_audit(picture, layers, title=f"{model}: layers in red lose equivariance")
-        print(f"Wrote {picture}.")  # noqa: T201
-
-
-_KINDS = ("shifted", "periodic", "constant", "duplicate")
 
 
 def _kind(found: "Translate", pixels: "Tensor") -> str:
@@ -104,10 +56,10 @@ def _kind(found: "Translate", pixels: "Tensor") -> str:
 
 def _sentence(kind: str, found: "Translate", names: list[str]) -> str:
     down, right = found.shift
-    motion = f"shifted by {down} down and {right} right"
+    motion = f"shifted {down} pixels down and {right} right"
     return {
         "shifted": f"{names[found.second]} is {names[found.first]} {motion}.",
         "periodic": f"{names[found.second]} is equal to itself {motion}.",
-        "constant": f"{names[found.second]} has one colour.",
+        "constant": f"{names[found.second]} consists of a single color.",
         "duplicate": f"{names[found.second]} is equal to {names[found.first]}.",
     }[kind]

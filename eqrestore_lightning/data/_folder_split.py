@@ -102,7 +102,9 @@ def describe(
             text += f" {noun}"
         if missing and how != "file" and (split == "train" or split in missing):
             found = list(Counter(names))
-            text += f" of {len(found):,}" + (" sources" if split == "train" else "")
+            text += f" of {len(found):,}"
+            if split == "train":
+                text += " source" if len(found) == 1 else " sources"
             text += f" ({', '.join(found[:_SHOWN])}{', …' if len(found) > _SHOWN else ''})"
         counts.append(text)
     return f"{rule}: {', '.join(counts)}."

@@ -66,7 +66,10 @@ def find_problems(
             problems.append(Problem("few images", message))
     if len(sources) < wanted_sources and not (held and len(sources) == len(names)):
         message = (
-            f"The {len(names):,} training {data.noun} come from only {len(sources)} sources; "
+            f"Only {len(names):,} training {data.noun}; {wanted_sources} or more are wanted, or "
+            f"other {data.noun} will be restored less well."
+            if len(sources) == len(names)
+            else f"The {len(names):,} training {data.noun} come from only {len(sources)} sources; "
             f"{wanted_sources} or more are wanted, or {data.noun} of other sources will be "
             f"restored less well."
         )

@@ -53,8 +53,8 @@ def evaluate(
             number is a place on the x axis.
         axis: What the labels count, with its unit.
         crop: After images are moved, this many pixels are cut from each side, so that what lies
-            there enters where content leaves, as for a camera that moves; nothing should be found
-            then.
+            there enters where content leaves, as for a camera that moves; a restorer should then
+            find no motion.
         seed: Decides the draws, which are the same for every restorer.
         progress: Whether to show a progress bar.
 
@@ -143,7 +143,7 @@ class _Run:
                     measure.update(outcome)
 
     def evaluation(self, axis: str) -> Evaluation:
-        """Return what all batches came to."""
+        """Return the results over all batches."""
         results = [
             Result(
                 restorer=name,
@@ -192,7 +192,7 @@ class _Run:
     def _draws(
         self, motion: Motion, images: Tensor, generator: torch.Generator
     ) -> tuple[_Draw, _Draw]:
-        """Move images by two draws; both are one object if nothing tells them apart."""
+        """Move images by two draws; both are one object if they are equal."""
         one, other = (draw_on(motion, images, generator) for _ in range(2))
         still = motion.still(len(images), device=images.device) if self.crop else None
         first = _Draw(self._cut(motion.apply(images, one)), still or one)
@@ -246,6 +246,7 @@ def _check_crop(crop: int, motions: Iterable[Motion]) -> None:
     for part in (part for motion in motions for part in motion.parts):
         if crop and isinstance(part, Shift) and (part.max_shift is None or part.max_shift > crop):
             raise ValueError(
-                f"Expected `crop` to be at least the largest shift, {part.max_shift or 'any'}, "
+                f"Expected `crop` to be at least the largest shift, "
+                f"{'half of each axis' if part.max_shift is None else part.max_shift}, "
                 f"so that nothing wraps around, but got {crop}."
             )

@@ -104,7 +104,9 @@ def shifts_found(
         ValueError: If there are no images, or the restorer finds other fields.
     """
     iterator = iter(_batches(batches, batch_size))
-    first = next(iterator, torch.empty(0, 1, 1, 1))
+    first = next(iterator, None)
+    if first is None:
+        raise ValueError("Expected `batches` to hold images, but got none.")
     if motion is None:
         motion = Shift(tuple(range(2 - _images(first).ndim, 0)))
     finder = restorer if isinstance(restorer, Finder) else Rule(restorer, motion=motion)

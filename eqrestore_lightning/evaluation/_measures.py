@@ -20,8 +20,8 @@ class Outcome:
         unmoved: Logits of the unmoved images without a restorer, `(batch, num_classes)`.
         first: Logits after the first draw, restored, of the same shape.
         second: Logits after the second draw, restored, of the same shape.
-        found: What the restorer found after the first draw; empty if it does not tell, or finds
-            other fields than the motion moves.
+        found: What the restorer found after the first draw; empty if it does not report it, or
+            finds other fields than the motion moves.
         target: What it should have found.
         periods: After how much each column of each field is the same as 0.
     """

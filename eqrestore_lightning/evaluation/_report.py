@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 _COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARKERS = ("s", "o", "^", "D", "v", "P", "X", "<", ">")
 _DASHES = ("--", "-", "-.", ":")
+_MAX_TICKS = 12
 
 
 def draw(evaluation: "Evaluation", path: Path, *, title: str, measure: str) -> Path:
@@ -27,7 +28,7 @@ def draw(evaluation: "Evaluation", path: Path, *, title: str, measure: str) -> P
     curves = {name: curve for name, curve in curves.items() if curve[0]}
     if not curves:
         raise ValueError(
-            f"Expected labels of motions that are numbers, the x axis, "
+            f"Expected a motion whose label is a number, for the x axis, "
             f"but got {evaluation.motions}."
         )
     figure = Figure(figsize=(7.5, 3.8), layout="constrained")
@@ -39,9 +40,14 @@ def draw(evaluation: "Evaluation", path: Path, *, title: str, measure: str) -> P
             color=_COLOURS[index % len(_COLOURS)],
             marker=_MARKERS[index % len(_MARKERS)],
             linestyle=_DASHES[index % len(_DASHES)],
-            markersize=5,
+            markersize=max(4, 10 - 1.5 * index),  # curves that coincide stay visible
+            fillstyle="none",
             label=name,
         )
+    places = sorted({place for curve, _ in curves.values() for place in curve})
+    axes.set_xticks(places[:: 1 + len(places) // (_MAX_TICKS + 1)])
+    if not unit:
+        axes.set_ylim(top=min(axes.get_ylim()[1], 101))
     axes.set(xlabel=evaluation.axis, ylabel=f"{measure.replace('_', ' ')}, {unit or '%'}")
     axes.set_title(title)
     axes.grid(alpha=0.3)

@@ -16,7 +16,7 @@ NO_RESTORER = "no restorer"
 
 @runtime_checkable
 class Finder(Protocol):
-    """A restorer that tells what it found, such as `RestoreTransform`."""
+    """A restorer that reports what it found, such as `RestoreTransform`."""
 
     def find(self, x: Tensor) -> Any:
         """Estimate how images were moved; the attribute `motion` of the result is the element."""
@@ -26,7 +26,7 @@ class Finder(Protocol):
 
 
 Restorer: TypeAlias = Finder | Callable[[Tensor], Tensor]
-"""A restorer that tells what it found, or a function from images to restored images."""
+"""A restorer that reports what it found, or a function from images to restored images."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def named_restorers(restorers: Mapping[str, Restorer], device: torch.device) -> 
 
 
 def is_comparable(found: Element, target: Element) -> bool:
-    """Check whether a restorer found just the fields that a motion moves."""
+    """Check whether a restorer found exactly the fields that a motion moves."""
     return {k: v.shape for k, v in found.items()} == {k: v.shape for k, v in target.items()}
 
 

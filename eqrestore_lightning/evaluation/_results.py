@@ -1,4 +1,4 @@
-"""What an evaluation came to: results, and their table."""
+"""Results of an evaluation, and their table."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ class Result:
     Attributes:
         restorer: Its name.
         motion: Label of the motion.
-        at: The label as a number, the place on the x axis; `None` if it is none.
+        at: The label as a number, its place on the x axis; `None` if it is not one.
         measures: Name to figure: shares from 0 to 1, distances in the unit of the motion.
     """
 
@@ -78,7 +78,7 @@ class Evaluation:
         ]
 
     def curve(self, restorer: str, measure: str) -> tuple[list[float], list[float]]:
-        """Return a measure against the x axis; labels that are no numbers are left out.
+        """Return a measure against the x axis; labels that are not numbers are left out.
 
         Args:
             restorer: Name of the restorer.
@@ -146,7 +146,7 @@ class Evaluation:
 
         Raises:
             ImportError: If matplotlib is not installed.
-            ValueError: If no label of a motion is a number, or the measure is unknown.
+            ValueError: If no motion has a number as its label, or the measure is unknown.
         """
         from eqrestore_lightning.evaluation._report import draw
 
@@ -154,12 +154,12 @@ class Evaluation:
         return draw(self, Path(path), title=title, measure=measure)
 
     def log(self, logger: Any, title: str) -> None:
-        """Log curves, a chart of the accuracy and a table under the heading `title`.
+        """Log every measure against the x axis, and to W&B a line chart and a table.
 
         Args:
-            logger: A logger of Lightning. W&B's gets the x axis as step of its own, a line chart
-                and a table; others get the curves alone.
-            title: Begins every key.
+            logger: A logger of Lightning. `WandbLogger` gets the x axis as the step of the curves,
+                a line chart of the accuracy and a table; other loggers get the curves only.
+            title: Heading of the curves: they are logged as `title/measure, restorer`.
         """
         from eqrestore_lightning.evaluation._report import log
 
@@ -198,7 +198,7 @@ class Evaluation:
 
 
 def label_to_number(label: str) -> float | None:
-    """Return a label as a finite number, or `None` if it is none."""
+    """Return a label as a finite number, or `None` if it is not one."""
     try:
         number = float(label)
     except ValueError:

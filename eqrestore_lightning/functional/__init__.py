@@ -3,10 +3,8 @@
 from eqrestore_lightning.functional._circular_conv import (
     CONV_METHODS,
     ConvMethod,
-    binary_unit,
     circular_conv,
     full_size_filters,
-    leading_bits,
 )
 from eqrestore_lightning.functional._errors import (
     circular_error,
@@ -17,7 +15,6 @@ from eqrestore_lightning.functional._errors import (
 from eqrestore_lightning.functional._exact import (
     as_float64,
     best_index,
-    break_ties,
     content_keys,
 )
 from eqrestore_lightning.functional._rotation import (
@@ -29,6 +26,7 @@ from eqrestore_lightning.functional._rotation import (
     to_polar,
 )
 from eqrestore_lightning.functional._shift import (
+    check_axes,
     circular_shift,
     index_to_shift,
     random_shift,
@@ -45,8 +43,7 @@ __all__ = [
     "Interpolation",
     "as_float64",
     "best_index",
-    "binary_unit",
-    "break_ties",
+    "check_axes",
     "circular_conv",
     "circular_error",
     "circular_shift",
@@ -54,7 +51,6 @@ __all__ = [
     "content_keys",
     "full_size_filters",
     "index_to_shift",
-    "leading_bits",
     "mirror",
     "motion_accuracy",
     "motion_distance",

@@ -121,7 +121,7 @@ def _pointwise(x: Tensor, weight: Tensor) -> Tensor:
 def _depthwise(x: Tensor, weight: Tensor, dilation: int) -> Tensor:
     batch = x.shape[0]
     if batch == 0:
-        return torch.zeros_like(x)
+        return _pointwise(x, weight.flatten(2).sum(2))
     channels = 32 if batch % 32 == 0 else batch  # 32 at a time suit the vector units best
     wrapped = _wrap(x, weight.shape[2:], dilation)
     wrapped = wrapped.reshape(batch // channels, channels, *wrapped.shape[2:])
@@ -132,8 +132,8 @@ def _depthwise(x: Tensor, weight: Tensor, dilation: int) -> Tensor:
 
 def _fft(x: Tensor, weight: Tensor, dilation: int) -> Tensor:
     dtype = x.dtype
-    if x.shape[0] == 0:  # some releases of torch (2.14) refuse the transform of nothing
-        return x.new_zeros(0, weight.shape[0], *x.shape[2:])
+    if x.shape[0] == 0:  # torch 2.14 refuses the transform of nothing; a product keeps gradients
+        return _pointwise(x, weight.flatten(2).sum(2)).to(dtype)
     if dtype in (torch.float16, torch.bfloat16):  # no spectra in half precision on a CPU
         x, weight = x.float(), weight.float()
     spatial = x.shape[2:]
@@ -201,6 +201,10 @@ def binary_unit(x: Tensor, bits: int) -> Tensor:
 
     Returns:
         float64 of shape `(batch, 1, ...)`.
+
+    >>> binary_unit(torch.tensor([[3.0, -5.0], [0.5, 0.0]], dtype=torch.float64), 2)
+    tensor([[2.0000],
+            [0.2500]], dtype=torch.float64)
     """
     flat = x.detach().flatten(1)
     largest = torch.maximum(flat.amax(1), -flat.amin(1)).reshape(-1, *[1] * (x.ndim - 1))
@@ -218,6 +222,9 @@ def full_size_filters(weight: Tensor, spatial: Sequence[int], dilation: int) -> 
 
     Returns:
         Shape `(out_channels, in_channels, *spatial)`, dtype of `weight`.
+
+    >>> full_size_filters(torch.tensor([[[1, 2, 3]]]), (5,), 1)
+    tensor([[[2, 3, 0, 0, 1]]])
     """
     index = torch.zeros((), dtype=torch.int64, device=weight.device)
     for kernel_size, size in zip(weight.shape[2:], spatial, strict=True):

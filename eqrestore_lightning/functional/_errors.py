@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def circular_error(estimated: Tensor, target: Tensor, period: Sequence[int]) -> Tensor:
-    """Return the absolute error of values that wrap around, by the shorter way around.
+    """Compute the absolute error of values that wrap around, by the shorter way around.
 
     Args:
         estimated: Integers or floating, of shape `(batch,)` or `(batch, num_columns)`, in the unit
@@ -40,7 +40,7 @@ def circular_error(estimated: Tensor, target: Tensor, period: Sequence[int]) -> 
         )
     size = torch.tensor(tuple(period), device=target.device)
     forward = (estimated - target) % size
-    return torch.minimum(forward, size - forward)
+    return torch.minimum(forward, size - forward).abs()  # no negative zero
 
 
 def motion_accuracy(

@@ -15,7 +15,11 @@ _BITS_PER_ROUND = 10
 
 
 def as_float64(x: Tensor) -> Tensor:
-    """Return `x` in float64; on the CPU where its device (Apple's MPS) has no float64."""
+    """Return `x` in float64; on the CPU where its device (Apple's MPS) has no float64.
+
+    >>> as_float64(torch.tensor([3], dtype=torch.uint8))
+    tensor([3.], dtype=torch.float64)
+    """
     return (x.cpu() if x.device.type == "mps" else x).double()
 
 
@@ -45,33 +49,8 @@ def best_index(scores: Tensor, keys: Callable[[], Iterable[Tensor]]) -> Tensor:
     check_scores(scores)
     if torch.compiler.is_compiling() or _has_ties(scores):
         for key in keys():
-            scores = break_ties(scores, key)
+            scores = _break_ties(scores, key)
     return scores.flatten(1).argmax(1)
-
-
-def break_ties(scores: Tensor, key: Tensor) -> Tensor:
-    """Keep the places with the largest score, and score them by `key` instead.
-
-    Args:
-        scores: Shape `(batch, *places)`, floating.
-        key: Shape of `scores`, floating.
-
-    Returns:
-        `key` at the places whose score is the sample's largest, minus infinity elsewhere.
-
-    Raises:
-        ValueError: If `scores` has no places, or `key` has another shape.
-
-    >>> break_ties(torch.tensor([[5.0, 1.0, 5.0]]), torch.tensor([[3.0, 9.0, 4.0]]))
-    tensor([[3., -inf, 4.]])
-    """
-    check_scores(scores)
-    if key.shape != scores.shape:
-        raise ValueError(
-            f"Expected `key` to have the shape of `scores`, {tuple(scores.shape)}, "
-            f"but got {tuple(key.shape)}."
-        )
-    return torch.where(scores == _largest(scores), key, -math.inf)
 
 
 def content_keys(x: Tensor) -> Iterator[Tensor]:
@@ -85,6 +64,11 @@ def content_keys(x: Tensor) -> Iterator[Tensor]:
 
     Yields:
         float64 of shape `(batch, *spatial)`, one key after another.
+
+    >>> x = torch.tensor([[[5.0, 1.0, 4.0]]], dtype=torch.float64)
+    >>> first, moved = next(content_keys(x)), next(content_keys(x.roll(1, 2)))
+    >>> torch.equal(moved, first.roll(1, 1))
+    True
     """
     patterns = torch.cat(
         [_pattern(x.shape[1:], seed=seed, device=x.device) for seed in range(_NUM_PATTERNS)]
@@ -92,6 +76,16 @@ def content_keys(x: Tensor) -> Iterator[Tensor]:
     for _ in range(_NUM_ROUNDS):  # an exact convolution sees the leading bits of its input
         yield from circular_conv(x, patterns, method="exact").unbind(1)
         x = x - leading_bits(x, _BITS_PER_ROUND)
+
+
+def _break_ties(scores: Tensor, key: Tensor) -> Tensor:
+    """Score the places with the largest score by `key` instead, and leave out the others."""
+    if key.shape != scores.shape:
+        raise ValueError(
+            f"Expected `keys` to have the shape of `scores`, {tuple(scores.shape)}, "
+            f"but got {tuple(key.shape)}."
+        )
+    return torch.where(scores == _largest(scores), key, -math.inf)
 
 
 def _largest(scores: Tensor) -> Tensor:

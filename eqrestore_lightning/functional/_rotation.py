@@ -100,8 +100,7 @@ def rotate(
 
     Raises:
         TypeError: If `angle` is not floating, or `x` is complex.
-        ValueError: If the shapes do not match, or `fill` or `interpolation` is another
-            word.
+        ValueError: If the shapes do not match, or `fill` or `interpolation` is unknown.
 
     Source: Interpolation by `kornia.geometry.transform.remap`.
 
@@ -168,12 +167,14 @@ def mirror(x: Tensor, mirrored: Tensor) -> Tensor:
 
     Args:
         x: Images of shape `(batch, channels, height, width)`, any dtype.
-        mirrored: int64 of shape `(batch,)`; 1 for images to mirror, 0 for the others.
+        mirrored: int64 of shape `(batch,)`; 1 for images to mirror, 0 for the others; any value,
+            taken modulo 2.
 
     Returns:
         A new tensor with the shape and dtype of `x` (exact).
 
     Raises:
+        TypeError: If `mirrored` is not int64.
         ValueError: If the shapes do not match.
 
     >>> mirror(torch.arange(6).reshape(1, 1, 2, 3), torch.tensor([1]))[0, 0]
@@ -181,8 +182,10 @@ def mirror(x: Tensor, mirrored: Tensor) -> Tensor:
             [5, 4, 3]])
     """
     _check_images(x)
+    if mirrored.dtype != torch.int64:
+        raise TypeError(f"Expected `mirrored` to have dtype torch.int64, but got {mirrored.dtype}.")
     _check_one_each("mirrored", mirrored, x)
-    return torch.where((mirrored == 1).reshape(-1, 1, 1, 1), x.flip(3), x)
+    return torch.where((mirrored % 2 == 1).reshape(-1, 1, 1, 1), x.flip(3), x)
 
 
 def _sample(
@@ -193,7 +196,7 @@ def _sample(
     interpolation: Interpolation = "bilinear",
 ) -> Tensor:
     """Read images at `(batch or 1, rows, columns)` places, given in pixels."""
-    from kornia.geometry.transform import remap  # 2.6 s: only who rotates waits for it
+    from kornia.geometry.transform import remap  # takes 2.6 s, which only rotations need
 
     precise = x.to(_precision(x))
     y = remap(

@@ -112,10 +112,10 @@ def random_shift(
     if min(sizes, default=0) < 0:
         raise ValueError(f"Expected `max_shift` to be at least 0, but got {max_shift}.")
     device = None if generator is None else generator.device
-    widths = torch.tensor(sizes, device=device) * 2 + 1
     if len(set(sizes)) == 1:
         shape = (batch_size, num_spatial_dims)
         return torch.randint(-sizes[0], sizes[0] + 1, shape, generator=generator, device=device)
+    widths = torch.tensor(sizes, device=device) * 2 + 1
     uniform = torch.rand(
         batch_size, num_spatial_dims, dtype=torch.float64, generator=generator, device=device
     )
@@ -151,7 +151,7 @@ def scores_to_shift(scores: Tensor) -> Tensor:
 
 
 def index_to_shift(index: Tensor, spatial_size: Sequence[int]) -> Tensor:
-    """Return the shift whose score stands at a row-major index: the inverse of `shift_to_index`.
+    """Return the shift at a row-major index of scores: the inverse of `shift_to_index`.
 
     Args:
         index: int64 of shape `(batch,)`.
@@ -172,7 +172,7 @@ def index_to_shift(index: Tensor, spatial_size: Sequence[int]) -> Tensor:
 
 
 def shift_to_index(shift: Tensor, spatial_size: Sequence[int]) -> Tensor:
-    """Return the row-major index at which an estimator's score for `shift` stands.
+    """Return the row-major index of the score of `shift`: the inverse of `index_to_shift`.
 
     Args:
         shift: Pixels, int64 of shape `(batch, num_axes)`; any value, taken modulo the size.
@@ -240,12 +240,7 @@ def _over_all_axes(x: Tensor, shift: Tensor, axes: Sequence[int] | None) -> Tens
         raise ValueError(
             f"Expected `x` to have shape (batch, channels, *spatial), but got {tuple(x.shape)}."
         )
-    every = range(2 - x.ndim, 0)
-    chosen = tuple(every) if axes is None else tuple(axes)
-    if chosen != tuple(sorted(set(chosen) & set(every))):
-        raise ValueError(
-            f"Expected `axes` to be ascending and from {tuple(every)}, but got {chosen}."
-        )
+    chosen = check_axes(axes, x.ndim - 2)
     if shift.shape != (x.shape[0], len(chosen)):
         raise ValueError(
             f"Expected `shift` to have shape (batch, num_axes) = {(x.shape[0], len(chosen))}, "
@@ -253,10 +248,29 @@ def _over_all_axes(x: Tensor, shift: Tensor, axes: Sequence[int] | None) -> Tens
         )
     if axes is None:
         return shift
+    columns = dict(zip(chosen, shift.unbind(1), strict=True))
     still = shift.new_zeros(x.shape[0])
-    return torch.stack(
-        [shift[:, chosen.index(axis)] if axis in chosen else still for axis in every], 1
-    )
+    return torch.stack([columns.get(axis, still) for axis in range(2 - x.ndim, 0)], 1)
+
+
+def check_axes(axes: Sequence[int] | None, num_spatial_dims: int) -> tuple[int, ...]:
+    """Return spatial axes as a tuple; all of them for `None`.
+
+    Args:
+        axes: The axes, negative as in torch, ascending, at least one.
+        num_spatial_dims: Number of spatial axes that there are.
+
+    Raises:
+        ValueError: If `axes` are others.
+
+    >>> check_axes(None, 2), check_axes([-3, -1], 3)
+    ((-2, -1), (-3, -1))
+    """
+    every = tuple(range(-num_spatial_dims, 0))
+    chosen = every if axes is None else tuple(axes)
+    if not chosen or chosen != tuple(sorted(set(chosen) & set(every))):
+        raise ValueError(f"Expected `axes` to be ascending and from {every}, but got {chosen}.")
+    return chosen
 
 
 def check_scores(scores: Tensor) -> None:

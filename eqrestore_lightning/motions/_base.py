@@ -36,6 +36,7 @@ class Field:
     tolerances: Mapping[str, float] = dataclasses.field(default_factory=lambda: {"": 0})
 
 
+@dataclass(frozen=True)
 class Motion(ABC):
     """A group of motions of images: draw some, apply them, undo them, compare two.
 
@@ -43,14 +44,44 @@ class Motion(ABC):
     tensors, zero where an image was not moved. Kinds of motions are frozen dataclasses; defining
     one is enough for `build_motion` to find it by name.
 
+    Attributes:
+        kinds: All kinds of motions, by class name.
+
+    Raises:
+        ValueError: If a class is defined whose name another kind has.
+
     Source: Section 3 of the paper, for any group.
+
+    >>> @dataclass(frozen=True)
+    ... class FlipRows(Motion):
+    ...     @property
+    ...     def fields(self):
+    ...         return (Field("flipped", "flips"),)
+    ...
+    ...     def periods(self, spatial_size):
+    ...         return {"flipped": (2,)}
+    ...
+    ...     def draw(self, batch_size, spatial_size, *, generator=None):
+    ...         return {"flipped": torch.randint(2, (batch_size,), generator=generator)}
+    ...
+    ...     def apply(self, x, element):
+    ...         return torch.where((element["flipped"] == 1).reshape(-1, 1, 1, 1), x.flip(2), x)
+    ...
+    ...     undo = apply
+    >>> x = torch.arange(6).reshape(1, 1, 2, 3)
+    >>> build_motion({"kind": "FlipRows"}).apply(x, {"flipped": torch.tensor([1])})[0, 0]
+    tensor([[3, 4, 5],
+            [0, 1, 2]])
     """
 
     kinds: ClassVar[dict[str, type["Motion"]]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls.kinds[cls.__name__] = cls
+        other = cls.kinds.setdefault(cls.__name__, cls)
+        if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise ValueError(f"Expected a new name for a motion, but {cls.__name__} is taken.")
+        cls.kinds[cls.__name__] = cls  # defined again, as in a notebook
 
     @property
     @abstractmethod
@@ -100,10 +131,7 @@ class Motion(ABC):
     @property
     def config(self) -> dict[str, Any]:
         """What `build_motion` needs to build this motion, in plain JSON types."""
-        values = {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)  # type: ignore[arg-type]  # subclasses are
-        }
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {
             "kind": type(self).__name__,
             **{name: list(v) if isinstance(v, tuple) else v for name, v in values.items()},
@@ -124,7 +152,7 @@ class Motion(ABC):
         return self
 
     def check(self, spatial_size: Sequence[int]) -> None:
-        """Raise `ValueError` if images of this size cannot be moved so."""
+        """Raise `ValueError` if this motion cannot move images of this size."""
         self.periods(spatial_size)
 
     def still(self, batch_size: int, *, device: torch.device | str | None = None) -> Element:
@@ -173,7 +201,7 @@ def build_motion(config: Mapping[str, Any]) -> Motion:
     """
     arguments = dict(config)
     kind = arguments.pop("kind", None)
-    if kind not in Motion.kinds:
+    if not isinstance(kind, str) or kind not in Motion.kinds:
         raise ValueError(
             f"Expected `config['kind']` to be one of {sorted(Motion.kinds)}, but got {kind!r}."
         )
@@ -187,6 +215,10 @@ def fork(generator: torch.Generator | None) -> torch.Generator:
     """Return a new generator, seeded by a draw from another one.
 
     Values drawn one after the other from one generator would depend on how many images there are.
+
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> fork(generator).initial_seed() == fork(generator).initial_seed()
+    False
     """
     device = torch.device("cpu") if generator is None else generator.device
     seed = torch.randint(2**31, (1,), generator=generator, device=device)

@@ -60,7 +60,7 @@ class QuarterTurn(Motion):
     def to_index(self, element: Element) -> Tensor:
         """Return the number of an element, as `from_index` counts."""
         quarters = element["quarters"] % 4
-        return 4 * element["mirrored"] + quarters if self.mirrors else quarters
+        return 4 * (element["mirrored"] % 2) + quarters if self.mirrors else quarters
 
     def draw(
         self,

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
-from eqrestore_lightning.functional import circular_shift, random_shift, zero_fill_shift
+from eqrestore_lightning.functional import check_axes, circular_shift, random_shift, zero_fill_shift
 from eqrestore_lightning.motions._base import Element, Field, Motion
 
 ShiftFill: TypeAlias = Literal["circular", "zeros"]
@@ -34,7 +34,7 @@ class Shift(Motion):
 
     Raises:
         ValueError: If `axes` are not negative, ascending and at least −3, `max_shift` is negative,
-            or `fill` is another word.
+            or `fill` is unknown.
 
     Source: Definition 3.1.
 
@@ -51,11 +51,7 @@ class Shift(Motion):
     fill: ShiftFill = "circular"
 
     def __post_init__(self) -> None:
-        if not self.axes or tuple(self.axes) != tuple(sorted(set(self.axes) & set(_COLUMNS))):
-            raise ValueError(
-                f"Expected `axes` to be ascending and from {tuple(sorted(_COLUMNS))}, "
-                f"but got {tuple(self.axes)}."
-            )
+        object.__setattr__(self, "axes", check_axes(self.axes, len(_COLUMNS)))
         if self.max_shift is not None and self.max_shift < 0:
             raise ValueError(f"Expected `max_shift` to be at least 0, but got {self.max_shift}.")
         if self.fill not in get_args(ShiftFill):

@@ -1,5 +1,6 @@
 """Rotations by any angle."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import get_args
@@ -26,7 +27,8 @@ class Turn(Motion):
         interpolation: How pixels are read, see `rotate`.
 
     Raises:
-        ValueError: If `degrees` is not two ascending numbers, or a word is unknown.
+        ValueError: If `degrees` is not two finite, ascending numbers, or `fill` or `interpolation`
+            is unknown.
 
     >>> x = torch.arange(9.0).reshape(1, 1, 3, 3)
     >>> Turn().apply(x, {"angle": torch.tensor([90.0])})[0, 0]
@@ -40,10 +42,12 @@ class Turn(Motion):
     interpolation: Interpolation = "bilinear"
 
     def __post_init__(self) -> None:
-        if len(self.degrees) != 2 or not self.degrees[0] <= self.degrees[1]:
+        degrees = tuple(self.degrees)
+        if len(degrees) != 2 or not -math.inf < degrees[0] <= degrees[1] < math.inf:
             raise ValueError(
-                f"Expected `degrees` to be two ascending numbers, but got {self.degrees}."
+                f"Expected `degrees` to be two finite, ascending numbers, but got {degrees}."
             )
+        object.__setattr__(self, "degrees", degrees)
         for name, value, known in (
             ("fill", self.fill, get_args(Fill)),
             ("interpolation", self.interpolation, get_args(Interpolation)),

@@ -15,7 +15,9 @@ from eqrestore_lightning.nn._circular_conv import (
 from eqrestore_lightning.nn._copies import QuarterTurnEstimator
 from eqrestore_lightning.nn._polar import RotationEstimator
 from eqrestore_lightning.nn._presets import build_preset, list_presets, register_preset
+from eqrestore_lightning.nn._profile import ProfileEstimator
 from eqrestore_lightning.nn._roto_translation import RotoTranslationEstimator
+from eqrestore_lightning.nn._rules import SeamMeasure, SeamRule
 from eqrestore_lightning.nn._shift import ShiftEstimator
 from eqrestore_lightning.nn._translation import TranslationEstimator
 
@@ -26,9 +28,12 @@ __all__ = [
     "CircularConv2d",
     "CircularConv3d",
     "Estimator",
+    "ProfileEstimator",
     "QuarterTurnEstimator",
     "RotationEstimator",
     "RotoTranslationEstimator",
+    "SeamMeasure",
+    "SeamRule",
     "ShiftEstimator",
     "TranslationEstimator",
     "build_preset",

@@ -22,8 +22,10 @@ def register_estimator(cls: EstimatorType) -> EstimatorType:
     Raises:
         ValueError: If another class has that name already.
     """
-    if ESTIMATORS.setdefault(cls.__name__, cls) is not cls:
+    other = ESTIMATORS.get(cls.__name__, cls)
+    if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
         raise ValueError(f"Expected a new name for an estimator, but {cls.__name__} is taken.")
+    ESTIMATORS[cls.__name__] = cls  # defined again, as in a notebook
     return cls
 
 
@@ -36,7 +38,7 @@ class Estimator(nn.Module, ABC):
 
     Attributes:
         in_channels: Channels of the images.
-        spatial_size: Size of each spatial axis of the images, pixels; `None` if any size will do.
+        spatial_size: Size of each spatial axis of the images, pixels; `None` for any size.
 
     Source: Definition 4.1, for any group.
     """
@@ -59,7 +61,7 @@ class Estimator(nn.Module, ABC):
         """The motion that training applies by default.
 
         Parts to which the network is exactly equivariant, such as circular shifts, teach it
-        nothing, so that they stay out.
+        nothing, so they are left out.
         """
         return self.motion
 
@@ -88,9 +90,6 @@ class Estimator(nn.Module, ABC):
 
         Returns:
             The element, on the device of `x`; no motion for images that are not finite.
-
-        Raises:
-            ValueError: If `scores` and `x` do not match.
         """
 
     @abstractmethod
@@ -133,7 +132,7 @@ class Estimator(nn.Module, ABC):
 
     @torch.no_grad()
     def exact_scores(self, x: Tensor) -> Tensor:
-        """Score every element, bitwise equivariantly: a moved image gives equal scores, moved.
+        """Score every element, bitwise equivariantly: the scores of an image move as it does.
 
         Args:
             x: Shape `(batch, in_channels, *spatial_size)`, any real dtype; uint8 is read as 0…255.
@@ -186,10 +185,10 @@ class Estimator(nn.Module, ABC):
             )
 
 
-def check_spatial_size(spatial_size: Sequence[int], *, num_axes: Sequence[int] = (1, 2, 3)) -> None:
-    """Raise `ValueError` unless there is an allowed number of sizes, each at least 1."""
-    if len(spatial_size) not in num_axes or min(spatial_size) < 1:
-        numbers = {(1, 2, 3): "one to three sizes", (2,): "two sizes"}[tuple(num_axes)]
+def check_spatial_size(spatial_size: Sequence[int]) -> None:
+    """Raise `ValueError` unless there are one to three sizes, each at least 1."""
+    if not 1 <= len(spatial_size) <= 3 or min(spatial_size) < 1:
         raise ValueError(
-            f"Expected `spatial_size` to be {numbers} of at least 1, but got {tuple(spatial_size)}."
+            f"Expected `spatial_size` to be one to three sizes of at least 1, "
+            f"but got {tuple(spatial_size)}."
         )

@@ -78,7 +78,7 @@ class QuarterTurnEstimator(Estimator):
         self.in_channels = in_channels
         self.mirrors = mirrors
         self.shifts = shifts
-        self.network = TranslationEstimator(in_channels, spatial_size, **options)
+        self.network = TranslationEstimator(in_channels, spatial_size, axes=None, **options)
         self.spatial_size = self.network.spatial_size
 
     @property
@@ -99,7 +99,7 @@ class QuarterTurnEstimator(Estimator):
         return self._motion(Shift(max_shift=0))
 
     def score(self, x: Tensor, *, exact: bool) -> Tensor:
-        """Score every copy and shift; moved images give equal scores, moved."""
+        """Score every copy and shift; the scores of moved images are equal, but permuted."""
         return self._gather(self.network.score(self._copies(x), exact=exact))
 
     @torch.no_grad()
@@ -113,9 +113,6 @@ class QuarterTurnEstimator(Estimator):
         Returns:
             The fields of `motion`, int64, on the device of `x`; 0 for images with entries that are
             not finite.
-
-        Raises:
-            ValueError: If `scores` and `x` do not match.
         """
         index = best_index(scores, lambda: self._keys(x)).to(x.device)
         places = self.spatial_size[0] * self.spatial_size[1] if self.shifts else 1
@@ -129,7 +126,7 @@ class QuarterTurnEstimator(Estimator):
         return F.cross_entropy(scores.flatten(1), self.target(element))
 
     def target(self, element: Element) -> Tensor:
-        """Return the index at which the score for an element stands, int64 of shape `(batch,)`."""
+        """Return the index of the score of an element, int64 of shape `(batch,)`."""
         copy = self._turn.to_index(element)
         if not self.shifts:
             return copy

@@ -16,7 +16,7 @@ from eqrestore_lightning.functional import (
     to_polar,
 )
 from eqrestore_lightning.motions import Element, Motion, Turn
-from eqrestore_lightning.nn._base import Estimator, check_spatial_size, register_estimator
+from eqrestore_lightning.nn._base import Estimator, register_estimator
 from eqrestore_lightning.nn._translation import TranslationEstimator
 
 _RIVAL_DEGREES = 30.0  # places nearer to the best one belong to the same peak
@@ -29,11 +29,11 @@ class RotationEstimator(Estimator):
 
     The image is sampled on circles (`to_polar`), and a `TranslationEstimator` runs along the angle
     axis of the polar image, along which a rotation is a circular shift; the radii join its
-    channels. On
-    the polar grid it is strictly equivariant: the scores of a polar image rolled along its angles
-    are rolled as far, bit for bit. Turning pixels interpolates, so that other angles are estimated
-    up to what interpolation changes; quarter turns of square images move pixels exactly, and if
-    `num_angles` is a multiple of 4, all four are restored to the same image, **bit for bit**.
+    channels. On the polar grid it is strictly equivariant: the scores of a polar image rolled along
+    its angles are rolled as far, bit for bit. Turning pixels interpolates, so that other angles are
+    estimated up to what interpolation changes; quarter turns of square images move pixels exactly,
+    and if `num_angles` is a multiple of 4, all four are restored to the same image, **bit for
+    bit**.
 
     Convention:
         `scores[b, j]` is high where image `b` looks as if turned by `360° · j / num_angles`,
@@ -49,8 +49,7 @@ class RotationEstimator(Estimator):
             best score and its neighbours.
         fill: What enters at the corners of a restored image, see `rotate`. It may be set later: it
             has no part in the scores.
-        options: Further arguments of the `TranslationEstimator`, such as
-            `hidden_channels`.
+        options: Further arguments of the `TranslationEstimator`, such as `hidden_channels`.
 
     Shapes:
         Input `(batch, in_channels, height, width)`, floating; output `(batch, num_angles)`.
@@ -83,7 +82,11 @@ class RotationEstimator(Estimator):
         **options: Any,
     ) -> None:
         super().__init__()
-        check_spatial_size(spatial_size, num_axes=(2,))
+        if len(spatial_size) != 2 or min(spatial_size) < 1:
+            raise ValueError(
+                f"Expected `spatial_size` to be two sizes of at least 1, "
+                f"but got {tuple(spatial_size)}."
+            )
         for name, value in (("num_radii", num_radii), ("num_angles", num_angles)):
             if value < 1:
                 raise ValueError(f"Expected `{name}` to be at least 1, but got {value}.")
@@ -91,7 +94,7 @@ class RotationEstimator(Estimator):
             raise ValueError(
                 f"Expected `max_radius` to be finite and at least 0, but got {max_radius}."
             )
-        Turn(fill=fill)  # checks it
+        Turn(fill=fill)  # refuses other fills
         self.in_channels = in_channels
         self.spatial_size = tuple(spatial_size)
         self.num_radii = num_radii
@@ -140,9 +143,6 @@ class RotationEstimator(Estimator):
             `angle`, degrees, float64 of shape `(batch,)`, from −180 to below 180, a multiple of
             1/1024; on the device of `x` (float32 on Apple's MPS). 0 for images with entries that
             are not finite.
-
-        Raises:
-            ValueError: If `scores` and `x` do not match.
         """
         index = best_index(scores, lambda: self.network.keys(self._polar(as_float64(x))))
         place = index_to_shift(index, scores.shape[1:])

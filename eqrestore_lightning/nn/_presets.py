@@ -1,10 +1,11 @@
-"""Networks that proved themselves, by name, for the command line, the recipes and the README."""
+"""Networks that work well, by name: for the command line, the recipes and the README."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from eqrestore_lightning.nn._base import Estimator
 from eqrestore_lightning.nn._polar import RotationEstimator
+from eqrestore_lightning.nn._profile import ProfileEstimator
 from eqrestore_lightning.nn._roto_translation import RotoTranslationEstimator
 from eqrestore_lightning.nn._translation import TranslationEstimator
 
@@ -31,8 +32,19 @@ _ROTATION: dict[str, Any] = {
 
 
 def register_preset(function: Preset) -> Preset:
-    """Register a preset under the name of its function, with `-` for `_`."""
-    _PRESETS[function.__name__.replace("_", "-")] = function
+    """Register a preset under the name of its function, with `-` for `_`.
+
+    Args:
+        function: Builds an estimator from `in_channels`, `spatial_size` and further options.
+
+    Raises:
+        ValueError: If another preset has that name already.
+    """
+    name = function.__name__.replace("_", "-")
+    other = _PRESETS.get(name, function)
+    if (other.__module__, other.__qualname__) != (function.__module__, function.__qualname__):
+        raise ValueError(f"Expected a new name for a preset, but {name!r} is taken.")
+    _PRESETS[name] = function  # defined again, as in a notebook
     return function
 
 
@@ -80,6 +92,13 @@ def paper(in_channels: int, spatial_size: Sequence[int], **options: Any) -> Esti
 def seam(in_channels: int, spatial_size: Sequence[int], **options: Any) -> Estimator:
     """Build a network that finds where an image without border wraps around."""
     return TranslationEstimator(in_channels, spatial_size, **{**_SEAM, **options})
+
+
+@register_preset
+def photo(in_channels: int, spatial_size: Sequence[int] = (), **options: Any) -> Estimator:
+    """Build a network that finds where photographs of any size wrap around."""
+    del spatial_size
+    return ProfileEstimator(in_channels, **options)
 
 
 @register_preset

@@ -59,7 +59,7 @@ class RotoTranslationEstimator(Estimator):
         super().__init__()
         self.in_channels = in_channels
         self.rotation = RotationEstimator(in_channels, spatial_size, **rotation)
-        self.translation = TranslationEstimator(in_channels, spatial_size, **translation)
+        self.translation = TranslationEstimator(in_channels, spatial_size, axes=None, **translation)
         self.spatial_size = self.translation.spatial_size
 
     @property

@@ -40,8 +40,8 @@ class ShiftEstimator(Estimator):
     def locate(self, scores: Tensor, x: Tensor) -> Element:
         """Return the shift with the largest score; equal scores are decided by content.
 
-        Among shifts with exactly equal scores the one is chosen after whose undoing the image
-        correlates most with fixed pseudo-random patterns (`content_keys`), so that the choice
+        Among shifts with exactly equal scores, the one is chosen whose undoing makes the image
+        correlate most with fixed pseudo-random patterns (`content_keys`), so that the choice
         follows the image bit for bit.
 
         Args:
@@ -51,9 +51,6 @@ class ShiftEstimator(Estimator):
         Returns:
             `shift`, pixels, int64 of shape `(batch, num_axes)`, on the device of `x`; 0 for images
             with entries that are not finite.
-
-        Raises:
-            ValueError: If `scores` and `x` do not match.
         """
         index = best_index(scores, lambda: self.keys(x))
         return {"shift": index_to_shift(index, scores.shape[1:]).to(x.device)}
@@ -77,23 +74,12 @@ def join_axes(x: Tensor, axes: Sequence[int]) -> Tensor:
 
     Returns:
         Shape `(batch, channels · still sizes, *sizes of axes)`; the channel counts slowest.
+
+    >>> join_axes(torch.zeros(7, 2, 3, 4, 5), (-3, -1)).shape
+    torch.Size([7, 8, 3, 5])
     """
     if len(axes) == x.ndim - 2:
         return x
     still = [axis for axis in range(2 - x.ndim, 0) if axis not in axes]
     order = [0, 1, *(axis + x.ndim for axis in [*still, *axes])]
     return x.permute(order).flatten(1, 1 + len(still))
-
-
-def check_axes(axes: Sequence[int] | None, num_spatial_dims: int) -> tuple[int, ...]:
-    """Return `axes`, or all of them, as a tuple.
-
-    Raises:
-        ValueError: If they are not ascending, negative spatial axes.
-    """
-    every = tuple(range(-num_spatial_dims, 0))
-    if axes is None:
-        return every
-    if not axes or tuple(axes) != tuple(sorted(set(axes) & set(every))):
-        raise ValueError(f"Expected `axes` to be ascending and from {every}, but got {axes}.")
-    return tuple(axes)

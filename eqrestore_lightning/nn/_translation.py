@@ -7,10 +7,10 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from eqrestore_lightning.functional import ConvMethod, as_float64
+from eqrestore_lightning.functional import ConvMethod, as_float64, check_axes
 from eqrestore_lightning.nn._base import check_spatial_size, register_estimator
 from eqrestore_lightning.nn._circular_conv import CircularConv
-from eqrestore_lightning.nn._shift import ShiftEstimator, check_axes, join_axes
+from eqrestore_lightning.nn._shift import ShiftEstimator, join_axes
 
 KernelSize: TypeAlias = int | Literal["full"]
 
@@ -43,7 +43,8 @@ class TranslationEstimator(ShiftEstimator):
         kernel_size: Taps on each axis, or `"full"` for filters as large as the image; one for all
             layers, or a list with one for each.
         dilation: Distance between taps, pixels; one for all layers, or a list with one for each.
-        bias: Whether to add a constant to each hidden channel (to the scores it would do nothing).
+        bias: Whether to add a constant to each hidden channel (added to the scores, it would not
+            change which is the largest).
         skip: Whether a layer, except the last, adds its input to its output where the channels
             agree.
         separable: Whether filters are outer products of 1-D filters; one for all layers, or a list
@@ -63,6 +64,8 @@ class TranslationEstimator(ShiftEstimator):
     486
     >>> estimator(torch.zeros(2, 1, 32, 32)).shape
     torch.Size([2, 32, 32])
+    >>> TranslationEstimator(3, (64, 256), axes=(-1,))(torch.zeros(2, 3, 64, 256)).shape
+    torch.Size([2, 256])
     """
 
     spatial_size: tuple[int, ...]
@@ -135,7 +138,7 @@ class TranslationEstimator(ShiftEstimator):
     def reset_parameters(self) -> None:
         """Draw the weights so that no image dies on its way through the ReLUs.
 
-        Every filter is small noise without mean, which a uniform image does not feel; the first
+        Every filter is small zero-mean noise, to which a uniform image does not respond; the first
         layer also passes on the mean of the image's channels, and every other layer the first
         channel before it. What reaches the scores is then constant only if the image is.
 

@@ -1,4 +1,4 @@
-"""See whether a network is equivariant, and where it stops to be: for users and our own tests."""
+"""Measure whether a network is equivariant, and where it stops being so."""
 
 from eqrestore_lightning.testing._audit import LayerAudit, audit, audit_table, draw_audit
 from eqrestore_lightning.testing._equivariance import assert_equivariant, equivariance_error

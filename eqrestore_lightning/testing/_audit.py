@@ -50,12 +50,12 @@ def audit(model: nn.Module, x: Tensor, *, tolerance: float = 1e-4) -> list[Layer
 
     The input is moved by one pixel along every axis, around the border. Each feature map should
     then have moved by one pixel as well, or its share of one where it is smaller. Every layer is
-    also tried alone, on its input moved by one pixel, and by as many as its stride, which no stride
-    minds, so that what is left is due to the border.
+    also tried alone, on its input moved by one pixel, and by as many as its stride, which a stride
+    follows exactly, so that what is left is due to the border.
 
     Layers are the modules without modules inside, in the order in which they are called, in eval
-    mode. What a network does between them, in functions, is seen by what comes of it: a change of
-    size, or an error where there was none.
+    mode. What a network does between them, in functions, shows in its effect: a change of size, or
+    an error where there was none.
 
     Args:
         model: From `(batch, channels, *spatial)` to anything; between, such maps, or tensors
@@ -68,7 +68,7 @@ def audit(model: nn.Module, x: Tensor, *, tolerance: float = 1e-4) -> list[Layer
         equivariance is lost first.
 
     Raises:
-        TypeError: If a layer takes or gives something else than one tensor.
+        TypeError: If the input or the output of a layer is not one tensor.
         RuntimeError: If the moved input takes another way through the network.
 
     Source: Definition 3.2; Theorem 3.4 says that a linear layer keeps it only as a circular filter.
@@ -109,8 +109,6 @@ def _audit(model: nn.Module, x: Tensor, tolerance: float) -> list[LayerAudit]:
 def audit_table(layers: Sequence[LayerAudit]) -> str:
     """Write what `audit` found as a Markdown table.
 
-    Source: own.
-
     >>> x = torch.arange(9.0).reshape(1, 1, 3, 3)
     >>> print(audit_table(audit(nn.Sequential(nn.ReLU(), nn.Flatten()), x)))
     | layer | kind | size | error | own error | of that, border | equivariance lost by |
@@ -135,7 +133,7 @@ def draw_audit(path: Path, layers: Sequence[LayerAudit], *, title: str = "") -> 
 
     Args:
         path: File to write, ending in .png, .svg or .pdf.
-        layers: What `audit` gave.
+        layers: What `audit` returned.
         title: Title of the picture.
 
     Returns:
@@ -189,7 +187,7 @@ def _record(model: nn.Module, x: Tensor) -> list[_Call]:
         del args
         if not isinstance(output, Tensor):
             raise TypeError(
-                f"Expected {names[layer]} to give one tensor, but got {type(output).__name__}."
+                f"Expected {names[layer]} to return one tensor, but got {type(output).__name__}."
             )
         number = 1 + sum(call.layer is layer for call in calls)
         name = names[layer] if number == 1 else f"{names[layer]}#{number}"
@@ -220,7 +218,7 @@ def _eval_mode(model: nn.Module) -> Iterator[None]:
 def _known_stride(
     strides: dict[tuple[int, ...], tuple[int, ...]], before: Tensor, after: Tensor
 ) -> tuple[int, ...]:
-    """Give the stride that leads from the network's input to maps as large as `after`."""
+    """Return the stride that leads from the network's input to maps as large as `after`."""
     size, origin = tuple(after.shape[2:]), tuple(before.shape[2:])
     if size not in strides:
         start = strides.get(origin, next(iter(strides.values())))
@@ -233,7 +231,7 @@ def _known_stride(
 def _change_of_size(
     before: Tensor, after: Tensor, strides: dict[tuple[int, ...], tuple[int, ...]]
 ) -> str:
-    """Say what a function between two layers did to the size, empty if nothing."""
+    """Describe what a function between two layers did to the size; empty if nothing."""
     if after.ndim < before.ndim and after[0].numel() > before.shape[1]:  # more than one a channel
         return "flattening" if after[0].numel() == before[0].numel() else "resizing, flattening"
     unknown = after.ndim == before.ndim and tuple(after.shape[2:]) not in strides
@@ -274,7 +272,7 @@ def _reason(
 
 
 def _border(call: _Call, stride: tuple[int, ...]) -> str:
-    """Say what a layer does at the border, where it does not follow a shift by its stride."""
+    """Describe what a layer does at the border, where it does not follow a shift by its stride."""
     sizes = call.x.shape[2:]
     padding: Any = getattr(call.layer, "padding", 0)
     if padding == "same" or (not isinstance(padding, str) and torch.tensor(padding).any()):

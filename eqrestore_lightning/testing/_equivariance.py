@@ -26,7 +26,7 @@ def equivariance_error(
 ) -> float:
     """Measure `‖F(T x) − T F(x)‖ / ‖F(x)‖` for one motion `T`: 0 if `F` is equivariant to it.
 
-    Two unrelated outputs without mean differ by about 1.4. Where the output is smaller than the
+    Two unrelated outputs of mean zero differ by about 1.4. Where the output is smaller than the
     input by a stride, it has to move by as much less; where that is no whole number of pixels, the
     whole number with the smaller error counts. Where the output has no spatial axes left, `T F(x)`
     is `F(x)`: invariance is measured.
@@ -103,7 +103,7 @@ def assert_equivariant(
             `x` at 1 (3.5e-4 for float32).
 
     Raises:
-        AssertionError: If it is not; `audit` tells which layer of a network is to blame.
+        AssertionError: If it is not; `audit` shows which layer of a network is responsible.
         ValueError: If `equivariance_error` raises it.
 
     Source: Definition 3.2.
@@ -120,7 +120,7 @@ def assert_equivariant(
             motion = "`transform`"
         raise AssertionError(
             f"Expected `operator` to be equivariant to {motion}, up to {tolerance:.2g}, "
-            f"but got an error of {error:.2g}; `eqrestore_lightning.testing.audit` tells where."
+            f"but got an error of {error:.2g}; `eqrestore_lightning.testing.audit` shows where."
         )
 
 
@@ -131,7 +131,7 @@ def _turn(images: Tensor, angle: float) -> Tensor:
 
 
 def own_stride(x: Tensor, y: Tensor) -> tuple[int, ...]:
-    """Give the ratio of both sizes on each axis, rounded, at least 1; 1 if `y` has other axes."""
+    """Return the ratio of both sizes on each axis, rounded, at least 1; 1 if `y` has other axes."""
     if y.ndim != x.ndim:
         return (1,) * (x.ndim - 2)
     sizes = zip(x.shape[2:], y.shape[2:], strict=True)
@@ -161,7 +161,7 @@ def shift_error(
 
 
 def relative_error(output: Tensor, expected: Tensor, *, ignored_border: int = 0) -> float:
-    """Give `‖output − expected‖ / ‖expected‖`, away from the border."""
+    """Compute `‖output − expected‖ / ‖expected‖`, away from the border."""
     if ignored_border:
         inner = slice(ignored_border, -ignored_border)
         output, expected = (

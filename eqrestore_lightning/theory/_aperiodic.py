@@ -25,7 +25,7 @@ class Translate(NamedTuple):
 
 
 def is_aperiodic(images: Tensor) -> bool:
-    """Tell whether no image is another one, or itself, circularly shifted.
+    """Check that no image is another one, or itself, circularly shifted.
 
     What is needed, and enough, for an estimator that is right on every one of them (Theorem 4.5).
     Exact duplicates do no harm: they belong in the same place.
@@ -34,8 +34,8 @@ def is_aperiodic(images: Tensor) -> bool:
         images: Shape `(num_images, channels, *spatial)`, integers or bool.
 
     Returns:
-        Whether `T^M x ≠ x'` for all `x`, `x'` and every `M ≠ 0`; exact. `find_translates` tells
-        which images are in the way.
+        Whether `T^M x ≠ x'` for all `x`, `x'` and every `M ≠ 0`; exact. `find_translates` lists
+        the images that are in the way.
 
     Raises:
         TypeError: If `images` is not of integers.
@@ -122,7 +122,7 @@ def _translated(images: Tensor) -> Iterator[Translate]:
 
 
 def _shift_between(image: Tensor, other: Tensor) -> tuple[int, ...] | None:
-    """Give the shift that makes `image` the `other`, trying where its rarest hash may lie."""
+    """Return the shift that turns `image` into `other`, trying where its rarest hash may lie."""
     if torch.equal(image, other):
         return (0,) * (image.ndim - 1)
     size = image.shape[1:]

@@ -89,7 +89,7 @@ def circulant_matrix(weight: Tensor, spatial_size: Sequence[int], *, dilation: i
 def is_circulant(
     matrix: Tensor, spatial_size: Sequence[int], *, rtol: float = 0.0, atol: float = 0.0
 ) -> bool:
-    """Tell whether every block of a matrix is a circular filter: `W[i, j] = w[(i − j) mod n]`.
+    """Check whether every block of a matrix is a circular filter: `W[i, j] = w[(i − j) mod n]`.
 
     By Theorem 3.4 this is to ask whether `x ↦ matrix @ x` is translation equivariant.
 
@@ -194,8 +194,8 @@ def _check_output(answer: Tensor, shape: Sequence[int]) -> None:
     spatial = tuple(shape[1:])
     if answer.ndim != len(shape) + 1:
         raise ValueError(
-            f"Expected `operator` to give (batch, channels, *spatial) with {len(spatial)} spatial "
-            f"axes, but got {tuple(answer.shape)}: not equivariant, there is nothing to shift."
+            f"Expected `operator` to return (batch, channels, *spatial) with {len(spatial)} "
+            f"spatial axes, but got {tuple(answer.shape)}: not equivariant, there is nothing to shift."
         )
     if tuple(answer.shape[2:]) != spatial:
         raise ValueError(
@@ -242,7 +242,7 @@ def _constant(answer: Tensor, tolerance: float) -> Tensor:
 def _check_equivariant(
     operator: Operator, found: ImpulseResponse, answer: Tensor, tolerance: float
 ) -> None:
-    """Compare the operator with the convolution found; where they differ, say what it is instead.
+    """Compare the operator with the convolution found; where they differ, report the reason.
 
     On one random image the two agree, with probability 1, only if they agree everywhere.
     """
@@ -263,7 +263,7 @@ def _check_equivariant(
 
 
 def _reason(operator: Operator, x: Tensor, answer: Tensor, tolerance: float) -> str:
-    """Shift an impulse along each axis, and an image by more and more; say when answers follow."""
+    """Shift an impulse along each axis, and an image by more and more; report what follows."""
     impulse = torch.zeros_like(x)
     impulse.flatten(2)[:, :, 0] = torch.arange(1.0, x.shape[1] + 1)  # all channels, told apart
     impulse = impulse.roll([n // 2 for n in x.shape[2:]], list(range(2, x.ndim)))

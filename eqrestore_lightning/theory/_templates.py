@@ -118,7 +118,7 @@ class TemplateEstimator(ShiftEstimator):
         return estimator
 
     def _choose_votes(self, templates: Tensor, numbers: Sequence[int]) -> None:
-        """Give each image, by increasing norm, the weight with which it outvotes the smaller."""
+        """Choose the weights, by increasing norm, with which images outvote the smaller ones."""
         pairs = _count_pairs(self.match.filters())
         votes = self.vote.filters().flatten()  # 0, hence silent, until chosen
         for order, number in enumerate(numbers):

@@ -1,4 +1,4 @@
-"""Pictures of what training came to."""
+"""Pictures of what an estimator learned."""
 
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ class RestoredImageGrid(lightning.Callback):
 def restored_image_grid(
     estimator: Estimator, images: Tensor, *, motion: Motion | None = None, seed: int = 0
 ) -> Tensor:
-    """Lay images as they are, moved, and restored into three rows.
+    """Arrange images as they are, moved, and restored in three rows.
 
     Args:
         estimator: Finds the motions.

@@ -1,5 +1,6 @@
-"""Train a classifier, to have something to stand in front of."""
+"""Train a classifier."""
 
+import math
 import sys
 from collections.abc import Mapping
 from importlib import import_module
@@ -29,7 +30,7 @@ class ClassifierModule(lightning.LightningModule):
         num_classes: Number of classes.
         architecture: Which network, see `classifiers.build_classifier`.
         stem: Its first layers, for small images or as torchvision has them.
-        width: Factor on its channels, where it has one.
+        width: Factor on the number of its channels, for architectures that have one.
         learning_rate: Peak of AdamW's one-cycle schedule.
         weight_decay: Of AdamW.
         motion: Applied to training images, such as `Shift(max_shift=4)`, or its configuration;
@@ -117,7 +118,16 @@ class ClassifierModule(lightning.LightningModule):
         return self(images).argmax(1)  # type: ignore[no-any-return]
 
     def configure_optimizers(self) -> Any:
-        """Build AdamW with a one-cycle schedule."""
+        """Build AdamW with a one-cycle schedule.
+
+        Raises:
+            ValueError: If the trainer has neither `max_epochs` nor `max_steps`.
+        """
+        if math.isinf(self.trainer.estimated_stepping_batches):
+            raise ValueError(
+                "Expected the `Trainer` to have `max_epochs` or `max_steps`, over which the "
+                "learning rate rises and falls, but got neither."
+            )
         rate = float(self.hparams["learning_rate"])
         optimizer = torch.optim.AdamW(
             self.parameters(), lr=rate, weight_decay=float(self.hparams["weight_decay"])

@@ -17,8 +17,8 @@ def step_generator(seed: int, step: int) -> torch.Generator:
         seed: Any whole number.
         step: Number of the batch.
 
-    torch's generator on the CPU looks at 32 bits of its seed only, over which an odd multiplier
-    spreads the seeds.
+    The generator of torch on the CPU uses only 32 bits of its seed; an odd multiplier spreads the
+    seeds over them.
 
     >>> step_generator(0, 7).initial_seed(), step_generator(1, 7).initial_seed()
     (7, 2654435776)
@@ -43,8 +43,8 @@ def draw_for_batch(
         out samples.
 
     >>> from eqrestore_lightning.motions import Turn
-    >>> draw_for_batch(Turn(), torch.zeros(3, 1, 8, 8), trainer=None, seed=0, step=0)
-    {'angle': tensor([178.6528, 276.5600,  31.8482])}
+    >>> draw_for_batch(Turn((15, 15)), torch.zeros(3, 1, 8, 8), trainer=None, seed=0, step=0)
+    {'angle': tensor([15., 15., 15.])}
     """
     processes, rank = (1, 0) if trainer is None else (trainer.world_size, trainer.global_rank)
     element = motion.draw(

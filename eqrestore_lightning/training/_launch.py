@@ -5,7 +5,7 @@ from typing import Any
 
 
 def trainer_options() -> dict[str, Any]:
-    """Give the `lightning.Trainer` arguments that fit how this script was started.
+    """Return the arguments of `lightning.Trainer` that fit how this script was started.
 
     Under `torchrun`, `fabric run` or `lightning run` every process must join the group that was
     launched; a plain `Trainer()` would instead train once in each of them. Under plain `python` the
@@ -15,9 +15,9 @@ def trainer_options() -> dict[str, Any]:
         `accelerator`, `devices`, `num_nodes`, and where they matter `strategy` and `precision`.
 
     Raises:
-        ValueError: If a launcher set a variable to something that is no number.
+        ValueError: If a launcher set a variable to something that is not a number.
 
-    Source: own; the variables are torchrun's and, with `LT_` in front, Fabric's.
+    Source: The variables are torchrun's and, with `LT_` in front, Fabric's.
 
     >>> trainer_options()["num_nodes"]
     1

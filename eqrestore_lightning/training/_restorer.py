@@ -15,20 +15,21 @@ from eqrestore_lightning.motions import Element, Motion
 from eqrestore_lightning.nn import Estimator
 from eqrestore_lightning.training._callbacks import RestoredImageGrid
 from eqrestore_lightning.training._draw import draw_for_batch, motion_argument
+from eqrestore_lightning.training._elapsed import elapsed_share, has_end
 from eqrestore_lightning.weights import build_estimator, estimator_config
 
 _WARMUP_STEPS = 500
 
 
 class RestorerModule(lightning.LightningModule):
-    r"""Train an estimator by cross-entropy: the motion that was applied shall score highest.
+    """Train an estimator by cross-entropy, so that the motion that was applied scores highest.
 
     Batches are images, or tuples whose first entry is the images; labels are not needed. Images are
-    floating, of shape `(batch, channels, *spatial)`, and are where they belong. To circular shifts
-    a `TranslationEstimator` is equivariant, so that they teach it nothing new; shifts with zero
-    fill teach it to find images that have lost some of their content. A `RotationEstimator` or
-    `RotoTranslationEstimator` sees every image turned by a random angle, because turning pixels
-    leaves traces.
+    floating, of shape `(batch, channels, *spatial)`, and are where they belong. A
+    `TranslationEstimator` is equivariant to circular shifts, which therefore teach it nothing new;
+    shifts with zero fill teach it to find images that have lost some of their content. A
+    `RotationEstimator` or `RotoTranslationEstimator` sees every image turned by a random angle,
+    because turning pixels leaves traces.
 
     Logs `train/loss` and `train/constant_scores` (images whose scores were all equal, as those of a
     dead network are), and for `val` and `test` `loss` and the metrics of every field of the motion:
@@ -46,7 +47,8 @@ class RestorerModule(lightning.LightningModule):
             `Shift(max_shift=4, fill="zeros")`, or its configuration; it must have the fields that
             the estimator finds. By default `estimator.training_motion`.
         learning_rate: Of AdamW; it rises over the first steps, stays for a quarter of training and
-            then falls exponentially by a factor of 1,000.
+            then falls exponentially by a factor of 1,000. Training ends with the `max_epochs`,
+            `max_steps` or `max_time` of the `Trainer`, whichever comes first.
         weight_decay: Of AdamW.
         gradient_clip_norm: Largest norm of the gradient, unless the `Trainer` has its own.
         seed: Decides the motions; together with the step, so that they depend neither on the number
@@ -100,6 +102,7 @@ class RestorerModule(lightning.LightningModule):
                 "seed": seed,
             }
         )
+        self._elapsed = 0.0  # share of the trainer's `max_time`
         self.log_scale = nn.Parameter(torch.zeros(()))
         self.val_metrics = _metrics(self.motion, "val/")
         self.test_metrics = _metrics(self.motion, "test/")
@@ -147,7 +150,7 @@ class RestorerModule(lightning.LightningModule):
         """Build AdamW with its warm-up, plateau and exponential fall.
 
         Raises:
-            ValueError: If the trainer has no end from which the learning rate could fall.
+            ValueError: If the trainer has no end, towards which the learning rate could fall.
         """
         parameters = self.hparams
         rate = float(parameters["learning_rate"])
@@ -161,20 +164,26 @@ class RestorerModule(lightning.LightningModule):
             betas=(0.9, 0.99),
             weight_decay=float(parameters["weight_decay"]),
         )
-        if math.isinf(self.trainer.estimated_stepping_batches):
+        if not has_end(self.trainer):
             raise ValueError(
-                "Expected the `Trainer` to have `max_epochs` or `max_steps`, from which the "
-                "learning rate falls, but got neither."
+                "Expected the `Trainer` to have `max_epochs`, `max_steps` or `max_time`, towards "
+                "which the learning rate falls, but got none."
             )
-        total = max(1, int(self.trainer.estimated_stepping_batches))
-        warmup = min(_WARMUP_STEPS, max(1, total // 10))
+        total = max(1.0, self.trainer.estimated_stepping_batches)
+        warmup = max(1.0, min(10.0 * _WARMUP_STEPS, total) // 10)
 
         def factor(step: int) -> float:
-            fall = max(0.0, (step / total - 0.25) / 0.75)
-            return float(min(1.0, (step + 1) / warmup) * math.pow(1e-3, fall))
+            rise = max((step + 1) / warmup, 10 * self._elapsed)
+            fall = max(0.0, (max(step / total, self._elapsed) - 0.25) / 0.75)
+            return float(min(1.0, rise) * math.pow(1e-3, fall))
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Note how much of the trainer's `max_time` has passed."""
+        del batch, batch_idx
+        self._elapsed = elapsed_share(self.trainer)
 
     def configure_gradient_clipping(
         self,
@@ -230,6 +239,8 @@ class RestorerModule(lightning.LightningModule):
     def _moved(self, batch: Any, step: int) -> tuple[Tensor, Element]:
         """Move images by what depends neither on the number of processes nor on resuming."""
         x = _images(batch)
+        if self.estimator.spatial_size is None:
+            self.motion.check(tuple(x.shape[2:]))
         element = draw_for_batch(
             self.motion, x, trainer=self._trainer, seed=int(self.hparams["seed"]), step=step
         )

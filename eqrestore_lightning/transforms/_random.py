@@ -4,11 +4,16 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor
-from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from eqrestore_lightning.motions import Motion
+from eqrestore_lightning.transforms._samples import (
+    flatten_maps,
+    holds_labels,
+    only_image,
+    plain,
+    wrap_like,
+)
 
 
 class RandomMotion(v2.Transform):  # type: ignore[misc]  # torchvision is untyped
@@ -22,11 +27,14 @@ class RandomMotion(v2.Transform):  # type: ignore[misc]  # torchvision is untype
     Shapes:
         `(..., C, *spatial)`, any real dtype; shape, dtype and type are kept. In a sample such as
         `(image, label)` the label passes through; a `tv_tensors.Mask` of shape
-        `(..., *maps, *spatial)` moves along.
+        `(..., *maps, *spatial)` moves along; its labels, and those of bool and int64, are not
+        mixed.
 
     Raises:
-        ValueError: In `forward`, if there is not exactly one image, or images of its size cannot be
-            moved so.
+        TypeError: In `forward`, for PIL images (use `v2.ToImage()` first), bounding boxes or key
+            points.
+        ValueError: If `num_spatial_dims` is out of range; in `forward`, if there is not exactly one
+            image, the motion cannot move images of its size, or a mask has another shape.
 
     >>> from eqrestore_lightning.motions import Shift
     >>> image = torch.arange(12).reshape(1, 3, 4)
@@ -52,10 +60,7 @@ class RandomMotion(v2.Transform):  # type: ignore[misc]  # torchvision is untype
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Draw a motion for each image."""
-        images = [leaf for leaf in flat_inputs if not isinstance(leaf, tv_tensors.Mask)]
-        if len(images) != 1:
-            raise ValueError(f"Expected one image in a sample, but got {len(images)}.")
-        (image,) = images
+        image = only_image(flat_inputs)
         if image.ndim <= self.num_spatial_dims:
             raise ValueError(
                 f"Expected images of shape (..., channels, *spatial) with "
@@ -63,18 +68,17 @@ class RandomMotion(v2.Transform):  # type: ignore[misc]  # torchvision is untype
             )
         spatial = tuple(image.shape[-self.num_spatial_dims :])
         self.motion.check(spatial)
-        count = math.prod(image.shape[: -1 - self.num_spatial_dims])
-        element = self.motion.draw(count, spatial, generator=self.generator)
+        batch = tuple(image.shape[: -1 - self.num_spatial_dims])
+        element = self.motion.draw(math.prod(batch), spatial, generator=self.generator)
         return {
             "element": {name: value.to(image.device) for name, value in element.items()},
-            "shape": (count, -1, *spatial),
+            "batch": batch,
+            "spatial": spatial,
         }
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Move one image, or the mask that belongs to it."""
-        plain: Tensor = inpt.as_subclass(Tensor)
-        labels = isinstance(inpt, tv_tensors.Mask)
-        motion = self.motion.for_labels() if labels else self.motion
-        moved = motion.apply(plain.reshape(params["shape"]), params["element"])
-        moved = moved.reshape(plain.shape)
-        return tv_tensors.wrap(moved, like=inpt) if isinstance(inpt, tv_tensors.TVTensor) else moved
+        motion = self.motion.for_labels() if holds_labels(inpt) else self.motion
+        flat = flatten_maps(plain(inpt), params["batch"], params["spatial"])
+        moved = motion.apply(flat, params["element"])
+        return wrap_like(moved.reshape(inpt.shape), like=inpt)

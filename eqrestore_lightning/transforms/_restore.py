@@ -1,20 +1,24 @@
 """Put images back where a frozen classifier expects them."""
 
 import copy
-import math
 import os
 from dataclasses import dataclass
 from typing import Any
 
-import PIL.Image
 import torch
 from torch import Tensor
-from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from eqrestore_lightning.functional import Interpolation
-from eqrestore_lightning.motions import Element, Motion
+from eqrestore_lightning.motions import Element, Field, Motion
 from eqrestore_lightning.nn import Estimator
+from eqrestore_lightning.transforms._samples import (
+    flatten_maps,
+    holds_labels,
+    only_image,
+    plain,
+    wrap_like,
+)
 from eqrestore_lightning.weights import load_estimator
 
 
@@ -45,12 +49,12 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
     classifier)`. The estimator decides what is undone; the following is about shifts, see
     `RotationEstimator` for rotations.
 
-    Restoring is invariant: every circular shift of an image is restored to the same
-    image, **bit for bit**. The scores are computed in float64 arithmetic whose result does not
-    depend on where things lie, whatever the surrounding autocast, and equal scores are decided by
-    content. This holds for finite images whose entries are multiples of 2^-40 of their largest
-    magnitude: all images of up to 32 bits, and those of 8 or 16 bits scaled to 0…1. Images that are
-    not finite are left as they are.
+    Restoring is invariant: every circular shift of an image is restored to the same image, **bit
+    for bit**. The scores are computed in float64 arithmetic whose result does not depend on where
+    things lie, whatever the surrounding autocast, and equal scores are decided by content. This
+    holds for finite images whose entries are multiples of 2^-40 of their largest magnitude: all
+    images of up to 32 bits, and those of 8 or 16 bits scaled to 0…1. Images that are not finite are
+    left as they are.
 
     Its place is **before** `Normalize`: the estimator was trained on images whose empty border is
     zero, and after `Normalize` it is not.
@@ -118,7 +122,8 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
     def train(self, mode: bool = True) -> "RestoreTransform":
         """Stay in eval mode, whatever `mode` is."""
         del mode
-        return super().train(False)  # type: ignore[no-any-return]
+        super().train(False)
+        return self
 
     def find(self, x: Tensor, *, scores: bool = False) -> Found:
         """Estimate how every image was moved: what `forward` undoes.
@@ -134,15 +139,14 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
             TypeError: If `x` is complex.
             ValueError: If `x` has another size or number of channels.
         """
-        flat = self._flatten(x)
+        batch, flat = self._flatten(x)
         every = self.estimator.exact_scores(flat)
         margin = self.estimator.margin(every)
         trusted = margin >= self.min_margin
         element = _masked(self.estimator.locate(every, flat), trusted)
-        batch = self._batch_shape(x)
 
         def unflatten(value: Tensor) -> Tensor:
-            return value.reshape(*batch, *value.shape[1:])
+            return value.reshape((*batch, *value.shape[1:]))
 
         return Found(
             motion={name: unflatten(value) for name, value in element.items()},
@@ -163,8 +167,8 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
                 which the motion was found, with any number of axes in between.
             found: What `find` returned.
             interpolation: `"bilinear"`, or `"nearest"` for maps whose labels must not be mixed. By
-                default `"nearest"` for `tv_tensors.Mask`, bool and int64, which hold labels. Shifts
-                and quarter turns are exact with either.
+                default `"nearest"` for `tv_tensors.Mask`, bool and int64, which hold labels, in
+                `forward` too. Shifts and quarter turns are exact with either.
 
         Returns:
             A new tensor with the shape, dtype and type of `y`.
@@ -180,7 +184,7 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
         """Move what belongs to the restored images to where the images were: the inverse of `undo`.
 
         For dense prediction: restore, segment, and put the prediction where the image was. Equal
-        to the original, bit for bit, for shifts and quarter turns; one interpolation for others.
+        to the original, bit for bit, for shifts and quarter turns; interpolated once for others.
 
         Args:
             y: As for `undo`.
@@ -192,63 +196,50 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
 
         Raises:
             ValueError: If the shape of `y` does not match that of the images.
+
+        >>> restore = RestoreTransform("digits")
+        >>> images = torch.rand(5, 1, 32, 32)
+        >>> found = restore.find(images)
+        >>> bright = restore.undo(images, found)[:, 0] > 0.5  # a prediction for every pixel
+        >>> torch.equal(restore.redo(bright, found), images[:, 0] > 0.5)
+        True
         """
         return self._move(y, found.motion, interpolation, back=False)
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Estimate the motion of the one image of the sample."""
-        for leaf in flat_inputs:
-            if isinstance(leaf, PIL.Image.Image):
-                raise TypeError(
-                    f"Expected tensor images, but got a PIL image ({type(leaf).__name__}); "
-                    f"put `v2.ToImage()` before."
-                )
-            if isinstance(leaf, tv_tensors.TVTensor) and not isinstance(
-                leaf, tv_tensors.Image | tv_tensors.Video | tv_tensors.Mask
-            ):
-                raise TypeError(
-                    f"Expected images and masks, but got {type(leaf).__name__}, "
-                    f"which cannot wrap around the border."
-                )
-        images = [leaf for leaf in flat_inputs if not isinstance(leaf, tv_tensors.Mask)]
-        if len(images) != 1:
-            raise ValueError(f"Expected one image in a sample, but got {len(images)}.")
-        flat = self._flatten(images[0])
-        scores = self.estimator.exact_scores(flat)
-        element = self.estimator.locate(scores, flat)
-        if self.min_margin > 0:
-            element = _masked(element, self.estimator.margin(scores) >= self.min_margin)
-        batch = self._batch_shape(images[0])
-        return {"motion": {name: v.reshape(*batch, *v.shape[1:]) for name, v in element.items()}}
+        """Estimate how the one image of the sample was moved."""
+        return {"found": self.find(only_image(flat_inputs))}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Move one image, or the mask that belongs to it, back."""
-        nearest = isinstance(inpt, tv_tensors.Mask)
-        return self._move(inpt, params["motion"], "nearest" if nearest else "bilinear", back=True)
+        return self.undo(inpt, params["found"])
 
     def _move(
         self, y: Tensor, element: Element, interpolation: Interpolation | None, *, back: bool
     ) -> Tensor:
         if interpolation is None:
-            labels = isinstance(y, tv_tensors.Mask) or y.dtype in (torch.bool, torch.int64)
-            interpolation = "nearest" if labels else "bilinear"
+            interpolation = "nearest" if holds_labels(y) else "bilinear"
         motion: Motion = self.estimator.motion
         if interpolation == "nearest":
             motion = motion.for_labels()
-        plain = _plain(y)
-        flat = self._flatten_maps(plain, element)
-        element = {
-            field.name: element[field.name].reshape(len(flat), *field.columns and [-1])
+        dims = self.estimator.num_spatial_dims
+        spatial = self.estimator.spatial_size or tuple(y.shape[-dims:])
+        flat = flatten_maps(plain(y), self._batch_shape(element), spatial)
+        flat_element = {
+            field.name: element[field.name].reshape(_shape(field, flat.shape[0]))
             for field in motion.fields
         }
-        moved = (motion.undo if back else motion.apply)(flat, element).reshape(plain.shape)
-        return tv_tensors.wrap(moved, like=y) if plain is not y else moved
+        moved = (motion.undo if back else motion.apply)(flat, flat_element)
+        return wrap_like(moved.reshape(y.shape), like=y)
 
-    def _batch_shape(self, x: Tensor) -> tuple[int, ...]:
-        return tuple(x.shape[: -1 - self.estimator.num_spatial_dims])
+    def _batch_shape(self, element: Element) -> tuple[int, ...]:
+        """Return the shape of the batch for which an element was found."""
+        field = self.estimator.motion.fields[0]
+        shape = tuple(element[field.name].shape)
+        return shape[:-1] if field.columns else shape
 
-    def _flatten(self, x: Tensor) -> Tensor:
-        """Return images as `(batch, C, *spatial)`, plain and without gradient."""
+    def _flatten(self, x: Tensor) -> tuple[tuple[int, ...], Tensor]:
+        """Return the batch shape, and the images as `(batch, C, *spatial)` without gradient."""
         dims = self.estimator.num_spatial_dims
         size = self.estimator.spatial_size
         expected = (self.estimator.in_channels, *(size or x.shape[-dims:]))
@@ -260,30 +251,11 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
             )
         if x.is_complex():
             raise TypeError(f"Expected images of a real dtype, but got {x.dtype}.")
-        return _plain(x.detach()).reshape(-1, *expected)
-
-    def _flatten_maps(self, y: Tensor, element: Element) -> Tensor:
-        """Return maps as `(batch, maps, *spatial)`."""
-        (first, *_) = self.estimator.motion.fields
-        batch = tuple(element[first.name].shape)
-        batch = batch[:-1] if first.columns else batch
-        dims = self.estimator.num_spatial_dims
-        spatial = self.estimator.spatial_size or tuple(y.shape[-dims:])
-        if (
-            y.ndim < len(batch) + dims
-            or tuple(y.shape[: len(batch)]) != batch
-            or tuple(y.shape[-dims:]) != spatial
-        ):
-            raise ValueError(
-                f"Expected `y` to have shape ({', '.join(map(str, [*batch, '...', *spatial]))}), "
-                f"as the images had, but got {tuple(y.shape)}."
-            )
-        maps = math.prod(y.shape[len(batch) : y.ndim - dims])
-        return y.reshape(math.prod(batch), maps, *spatial)
+        return tuple(x.shape[: -dims - 1]), plain(x.detach()).reshape(-1, *expected)
 
 
-def _plain(x: Tensor) -> Tensor:
-    return x.as_subclass(Tensor) if isinstance(x, tv_tensors.TVTensor) else x
+def _shape(field: Field, batch_size: int) -> tuple[int, ...]:
+    return (batch_size, len(field.columns)) if field.columns else (batch_size,)
 
 
 def _masked(element: Element, trusted: Tensor) -> Element:

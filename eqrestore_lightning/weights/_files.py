@@ -77,6 +77,12 @@ def save_estimator(
         FileNotFoundError: If the folder does not exist.
         TypeError: If `estimator` is of no kind that can be stored.
         ValueError: If `path` ends otherwise.
+
+    >>> from eqrestore_lightning import TranslationEstimator
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_estimator(TranslationEstimator(1, (9, 12), axes=(-1,)), f"{folder}/e.safetensors")
+    ...     read_estimator(f"{folder}/e.safetensors").axes
+    (-1,)
     """
     path = Path(path)
     if path.suffix != ".safetensors":
@@ -155,7 +161,7 @@ def _read_safetensors(path: Path) -> tuple[object, dict[str, Tensor]]:
 
 def _read_checkpoint(path: Path) -> tuple[object, dict[str, Tensor], float]:
     try:
-        with warnings.catch_warnings():  # what is odd about a file is told by one error
+        with warnings.catch_warnings():  # one error reports what is odd about a file
             warnings.simplefilter("ignore")
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file leads torch's reader to errors of any type

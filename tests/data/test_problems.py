@@ -88,8 +88,8 @@ def test_photographs_are_counted(tmp_path):
         _save(tmp_path / f"{number}.png", _noise(number))
     data = PhotoCropDataModule(tmp_path, crop_sizes=[8])
     assert [problem.message for problem in find_problems(data)] == [
-        "The 8 training photographs come from only 8 sources; 20 or more are wanted, or "
-        "photographs of other sources will be restored less well."
+        "Only 8 training photographs; 20 or more are wanted, or other photographs will be "
+        "restored less well."
     ]
     assert find_problems(data, wanted_sources=8) == []
 

@@ -160,7 +160,7 @@ def test_folders_of_ones_own_need_no_sources_but_those_that_are_missing(tmp_path
     assert _shared({**splits, "val": []}, lambda name: name.split("_")[0]) == set()
     assert data.describe_split() == (
         "Split by source (file-name prefix), so that none is in two parts: "
-        "train 6 images of 1 sources (china), val 2, test 3 of 1 (flower)."
+        "train 6 images of 1 source (china), val 2, test 3 of 1 (flower)."
     )
     with pytest.raises(ValueError, match=r"so that train and test share none, but got 1: china \("):
         _only_china(tmp_path)

@@ -5,7 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from eqrestore_lightning.functional import (
-    break_ties,
+    best_index,
     circular_shift,
     random_shift,
     scores_to_margin,
@@ -91,7 +91,7 @@ class _Shift(torch.nn.Module):
 def test_circular_shift_rejects_shifts_of_another_shape(shape):
     x = torch.rand(2, 1, 3, 4)
     circular_shift(x, torch.zeros(2, 2, dtype=torch.int64))
-    message = f"Expected `shift` to have shape (batch, num_spatial_dims) = (2, 2), but got {shape}."
+    message = f"Expected `shift` to have shape (batch, num_axes) = (2, 2), but got {shape}."
     with pytest.raises(ValueError, match=re.escape(message)):
         circular_shift(x, torch.zeros(shape, dtype=torch.int64))
 
@@ -162,8 +162,10 @@ def test_scores_to_shift_follows_circular_shift():
 def test_ties_go_to_the_largest_key_then_to_the_lowest_index():
     scores = torch.tensor([[0.0, 5.0, 5.0, 1.0]])
     assert scores_to_shift(scores).tolist() == [[1]]
-    decided = break_ties(scores, torch.tensor([[9.0, 1.0, 2.0, 9.0]]))
-    assert scores_to_shift(decided).tolist() == [[-2]]
+    key = torch.tensor([[9.0, 1.0, 2.0, 9.0]])
+    assert best_index(scores, lambda: [key]).tolist() == [2]
+    assert best_index(scores, lambda: [0 * key, key]).tolist() == [2]
+    assert best_index(scores, list).tolist() == [1]
 
 
 def test_scores_to_shift_rejects_what_is_no_map():
@@ -172,8 +174,9 @@ def test_scores_to_shift_rejects_what_is_no_map():
         with pytest.raises(ValueError, match=re.escape(message)):
             scores_to_shift(torch.rand(shape))
     assert scores_to_shift(torch.rand(0, 3, 4)).shape == (0, 2)
-    with pytest.raises(ValueError, match="Expected `key` to have the shape of `scores`"):
-        break_ties(torch.rand(2, 3), torch.rand(2, 4))
+    message = "Expected `keys` to have the shape of `scores`, (2, 3), but got (2, 4)."
+    with pytest.raises(ValueError, match=re.escape(message)):
+        best_index(torch.ones(2, 3), lambda: [torch.rand(2, 4)])
 
 
 def test_shift_to_index_rejects_another_number_of_axes():

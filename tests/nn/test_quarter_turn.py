@@ -7,6 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from eqrestore_lightning.functional import circular_shift
+from eqrestore_lightning.motions import Product, QuarterTurn, Shift
 from eqrestore_lightning.nn import QuarterTurnEstimator, TranslationEstimator
 
 NETWORK = {"hidden_channels": [3], "kernel_size": [3, 1], "bias": True}
@@ -24,7 +25,7 @@ def _moved(x, mirrors):
 
 
 def _restore(estimator, x):
-    return estimator.undo(x, estimator.locate(estimator.exact_scores(x), x))
+    return estimator.motion.undo(x, estimator.locate(estimator.exact_scores(x), x))
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64])
@@ -71,15 +72,16 @@ def test_symmetric_images_are_restored_to_themselves():
 def test_scores_follow_the_element(mirrors, shifts):
     estimator = _estimator(mirrors=mirrors, shifts=shifts)
     x = torch.rand(40, 2, 8, 8)
-    element = estimator.random_element(40)
-    assert element.shape == (40, 4)
-    assert set(element[:, 0].tolist()) == ({0, 1} if mirrors else {0})
-    assert set(element[:, 1].tolist()) == {0, 1, 2, 3}
-    assert (element[:, 2:] != 0).any() == shifts
+    element = estimator.motion.draw(40, (8, 8))
+    assert set(element) == {"quarters"} | ({"mirrored"} if mirrors else set()) | (
+        {"shift"} if shifts else set()
+    )
+    assert element["quarters"].unique().tolist() == [0, 1, 2, 3]
     scores = estimator.exact_scores(x).flatten(1)
-    moved = estimator.exact_scores(estimator.apply_element(x, element)).flatten(1)
+    moved = estimator.exact_scores(estimator.motion.apply(x, element)).flatten(1)
     here = moved.gather(1, estimator.target(element)[:, None])
-    assert torch.equal(here, scores.gather(1, estimator.target(0 * element)[:, None]))
+    still = estimator.target(estimator.motion.still(40))
+    assert torch.equal(here, scores.gather(1, still[:, None]))
     assert torch.equal(moved.sort(1).values, scores.sort(1).values)
 
 
@@ -87,13 +89,16 @@ def test_scores_follow_the_element(mirrors, shifts):
 def test_undo_undoes(mirrors, shifts):
     estimator = _estimator(7, mirrors=mirrors, shifts=shifts)
     x = torch.rand(30, 2, 7, 7)
-    element = estimator.random_element(30)
+    motion = estimator.motion
+    element = motion.draw(30, (7, 7))
     before = x.clone()
-    assert torch.equal(estimator.undo(estimator.apply_element(x, element), element), x)
+    assert torch.equal(motion.undo(motion.apply(x, element), element), x)
     assert torch.equal(x, before)
-    one = torch.tensor([[1, 1, 2, -3]]).expand(30, 4)
-    expected = torch.rot90(x.roll((2, -3), (2, 3)).flip(3), 1, (2, 3))
-    assert torch.equal(estimator.apply_element(x, one), expected)
+    one = torch.ones(30, dtype=torch.int64)
+    element = {"mirrored": one, "quarters": one, "shift": torch.tensor([[2, -3]]).expand(30, 2)}
+    expected = x.roll((2, -3), (2, 3)) if shifts else x
+    expected = torch.rot90(expected.flip(3) if mirrors else expected, 1, (2, 3))
+    assert torch.equal(motion.apply(x, element), expected)
 
 
 def test_scores_are_those_of_the_translation_estimator():
@@ -118,13 +123,17 @@ def test_images_that_are_not_finite_stay_as_they_are():
         x = torch.rand(2, 2, 8, 8)
         x[0, 0, 3, 4] = float("nan")
         found = estimator.locate(estimator.exact_scores(x), x)
-        assert found[0].tolist() == [0, 0, 0, 0]
+        still = estimator.motion.still(1)
+        assert found.keys() == still.keys()
+        assert all(torch.equal(found[name][:1], value) for name, value in still.items())
 
 
 def test_empty_batches():
     x = torch.zeros(0, 2, 8, 8)
     estimator = _estimator()
-    assert estimator.locate(estimator.exact_scores(x), x).shape == (0, 4)
+    found = estimator.locate(estimator.exact_scores(x), x)
+    assert found["quarters"].shape == (0,)
+    assert found["shift"].shape == (0, 2)
 
 
 def test_config_builds_the_same_estimator():
@@ -133,21 +142,25 @@ def test_config_builds_the_same_estimator():
     twin.load_state_dict(estimator.state_dict())
     x = torch.rand(3, 2, 8, 8)
     assert torch.equal(twin(x), estimator(x))
-    assert estimator.element_names == ("mirrored", "quarters", "down", "right")
-    assert estimator.periods == (2, 4, 8, 8)
+    assert twin.motion == estimator.motion == QuarterTurn(mirrors=True)
+    assert _estimator(mirrors=True).motion == Product(Shift(), QuarterTurn(mirrors=True))
     before = estimator.exact_scores(x)
     estimator.scale_scores(2.0)
     assert_close(estimator.exact_scores(x), 2 * before)
 
 
+def test_training_does_not_shift():
+    motion = _estimator().training_motion
+    assert motion == Product(Shift(max_shift=0), QuarterTurn())
+    assert motion.draw(9, (8, 8))["shift"].count_nonzero() == 0
+    assert _estimator(shifts=False).training_motion == QuarterTurn()
+
+
 def test_rejections():
-    _estimator(shifts=False).random_element(1, max_shift=0)
-    with pytest.raises(ValueError, match="Expected `max_shift` to be 0 for an estimator without"):
-        _estimator(shifts=False).random_element(1, max_shift=1)
     for size in ((8, 9), (8,), (8, 8, 8)):
         message = f"Expected `spatial_size` to be that of a square, but got {size}."
         with pytest.raises(ValueError, match=re.escape(message)):
             QuarterTurnEstimator(2, size, **NETWORK)
-    message = "Expected `x` to have shape (batch, 2, 8, 8), but got (12, 2, 9, 9)."
+    message = "Expected `x` to have shape (batch, 2, 8, 8), but got (3, 2, 9, 9)."
     with pytest.raises(ValueError, match=re.escape(message)):
         _estimator().exact_scores(torch.zeros(3, 2, 9, 9))

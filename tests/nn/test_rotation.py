@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from eqrestore_lightning.functional import angle_error, circular_shift, rotate, to_polar
-from eqrestore_lightning.nn import RotationEstimator
+from eqrestore_lightning.functional import circular_error, circular_shift, rotate, to_polar
+from eqrestore_lightning.motions import Turn
+from eqrestore_lightning.nn import RotationEstimator, TranslationEstimator
 
 NETWORK = {
     "num_radii": 6,
@@ -23,7 +24,15 @@ def _estimator(in_channels=2, size=(16, 16), **options):
 
 
 def _restore(estimator, x):
-    return estimator.undo(x, estimator.locate(estimator.exact_scores(x), x))
+    return estimator.motion.undo(x, estimator.locate(estimator.exact_scores(x), x))
+
+
+def _found(estimator, x):
+    return estimator.locate(estimator.exact_scores(x), x)["angle"]
+
+
+def _error(angle, expected):
+    return circular_error(angle, torch.tensor([expected], dtype=torch.float64), (360,)).item()
 
 
 def _probe(offset, *, sub_grid=True, num_angles=24):
@@ -49,10 +58,10 @@ def _probe(offset, *, sub_grid=True, num_angles=24):
 @pytest.mark.parametrize("angle", [0.0, 15.0, 97.0, 179.0, -142.0])
 def test_angles_are_degrees_counter_clockwise(angle):
     estimator, x = _probe(angle)
-    found = estimator.locate(estimator.exact_scores(x), x)
-    assert found.shape == (1, 1)
+    found = _found(estimator, x)
+    assert found.shape == (1,)
     assert found.dtype == torch.float64
-    assert angle_error(found[0, 0], torch.tensor(angle)) < 0.6
+    assert _error(found, angle) < 0.6
 
 
 def test_the_parabola_finds_what_lies_between_grid_angles():
@@ -60,22 +69,22 @@ def test_the_parabola_finds_what_lies_between_grid_angles():
         estimator, x = _probe(angle)
         on_grid, _ = _probe(angle, sub_grid=False)
         scores = estimator.exact_scores(x)
-        nearest = torch.tensor(15.0 * round(angle / 15))
-        assert on_grid.locate(scores, x)[0, 0] == nearest
-        error = angle_error(estimator.locate(scores, x)[0, 0], torch.tensor(angle))
-        assert error < 0.2 * angle_error(nearest, torch.tensor(angle))
+        nearest = on_grid.locate(scores, x)["angle"]
+        assert nearest.item() == 15.0 * round(angle / 15)
+        error = _error(estimator.locate(scores, x)["angle"], angle)
+        assert error < 0.2 * _error(nearest, angle)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (15, 15), (14, 19)])
 def test_scores_follow_on_the_polar_grid_bit_for_bit(size):
     estimator = _estimator(size=size)
-    polar = to_polar(torch.rand(1, 2, *size).double(), num_radii=6, num_angles=24).flatten(1, 2)
+    polar = to_polar(torch.rand(1, 2, *size).double(), num_radii=6, num_angles=24)
     steps = torch.arange(24)[:, None]
-    rolled = circular_shift(polar.expand(24, -1, -1), steps)
+    rolled = circular_shift(polar.expand(24, -1, -1, -1), steps, axes=(-1,))
     scores = estimator.network.exact_scores(rolled)
     expected = circular_shift(scores[:1].expand(24, -1).unsqueeze(1), steps).squeeze(1)
     assert torch.equal(scores, expected)
-    found = estimator.network.locate(scores, rolled)
+    found = estimator.network.locate(scores, rolled)["shift"]
     assert ((found - found[:1] - steps) % 24 == 0).all()
 
 
@@ -90,9 +99,7 @@ def test_quarter_turns_are_restored_to_the_same_image(dtype, size, sub_grid):
     for quarters in (1, 2, 3):
         turned = torch.rot90(x, quarters, (2, 3))
         assert torch.equal(_restore(estimator, turned), restored)
-        difference = estimator.locate(estimator.exact_scores(turned), turned) - estimator.locate(
-            estimator.exact_scores(x), x
-        )
+        difference = _found(estimator, turned) - _found(estimator, x)
         assert (difference % 360 == 90 * quarters).all()
 
 
@@ -110,7 +117,7 @@ def test_equal_scores_are_decided_by_content():
     turned = torch.rot90(x, 1, (2, 3))
     assert estimator.exact_scores(x).count_nonzero() == 0
     assert torch.equal(_restore(estimator, turned), _restore(estimator, x))
-    assert estimator.locate(estimator.exact_scores(x), x).unique().numel() > 1
+    assert _found(estimator, x).unique().numel() > 1
 
 
 def test_a_ring_is_restored_to_itself_by_quarters():
@@ -124,14 +131,16 @@ def test_a_ring_is_restored_to_itself_by_quarters():
 def test_undo_turns_back_the_original_once():
     estimator = _estimator(fill="border")
     x = torch.rand(3, 2, 16, 16)
-    angle = torch.tensor([[10.0], [-75.0], [200.0]], dtype=torch.float64)
-    assert torch.equal(estimator.undo(x, angle), rotate(x, -angle[:, 0], fill="border"))
-    assert torch.equal(estimator.apply_element(x, angle), rotate(x, angle[:, 0], fill="border"))
+    angle = torch.tensor([10.0, -75.0, 200.0], dtype=torch.float64)
+    element = {"angle": angle}
+    assert estimator.motion == Turn(fill="border")
+    assert torch.equal(estimator.motion.undo(x, element), rotate(x, -angle, fill="border"))
+    assert torch.equal(estimator.motion.apply(x, element), rotate(x, angle, fill="border"))
     labels = torch.randint(0, 5, (3, 1, 16, 16)) * 50
-    moved = estimator.undo_mask(labels, angle)
+    moved = estimator.motion.for_labels().undo(labels, element)
     assert set(moved.unique().tolist()) <= {0, 50, 100, 150, 200}
     estimator.fill = "zeros"
-    assert torch.equal(estimator.undo(x, angle), rotate(x, -angle[:, 0]))
+    assert torch.equal(estimator.motion.undo(x, element), rotate(x, -angle))
 
 
 def test_exact_scores_are_close_to_the_scores():
@@ -165,22 +174,22 @@ def test_images_that_are_not_finite_stay_as_they_are():
     x[0, 0, 8, 8] = float("nan")
     scores = estimator.exact_scores(x)
     assert estimator.margin(scores).isnan().tolist() == [True, False]
-    assert estimator.locate(scores, x)[0].tolist() == [0]
+    assert estimator.locate(scores, x)["angle"][0] == 0
 
 
 @pytest.mark.parametrize("num_angles", [1, 2, 3, 24])
 def test_few_angles_and_empty_batches(num_angles):
     estimator = _estimator(num_angles=num_angles, kernel_size=1)
     x = torch.rand(3, 2, 16, 16)
-    found = estimator.locate(estimator.exact_scores(x), x)
-    assert found.shape == (3, 1)
+    found = _found(estimator, x)
+    assert found.shape == (3,)
     assert ((found >= -180) & (found < 180)).all()
-    assert estimator.locate(estimator.exact_scores(x[:0]), x[:0]).shape == (0, 1)
+    assert _found(estimator, x[:0]).shape == (0,)
 
 
 def test_targets_are_shared_between_the_grid_angles_beside():
     estimator = _estimator()
-    target = estimator.target(torch.tensor([[0.0], [30.0], [33.0], [357.0], [-6.0]]))
+    target = estimator.target(torch.tensor([0.0, 30.0, 33.0, 357.0, -6.0]))
     assert_close(target.sum(1), torch.ones(5))
     assert target[0].nonzero().flatten().tolist() == [0]
     assert target[1].nonzero().flatten().tolist() == [2]
@@ -189,16 +198,25 @@ def test_targets_are_shared_between_the_grid_angles_beside():
     assert_close(target[4, [23, 0]], torch.tensor([0.4, 0.6]))
 
 
-def test_elements_are_drawn_over_the_whole_circle():
-    estimator = _estimator()
-    generator = torch.Generator().manual_seed(0)
-    angle = estimator.random_element(1000, max_shift=0, generator=generator)
-    assert angle.shape == (1000, 1)
-    assert 0 <= angle.min() < 5
-    assert 355 < angle.max() < 360
-    assert not torch.equal(estimator.random_element(1000, generator=generator), angle)
-    with pytest.raises(ValueError, match="Expected `max_shift` to be 0 for an estimator of angles"):
-        estimator.random_element(1, max_shift=1)
+def test_training_turns_images_by_any_angle():
+    assert _estimator().training_motion == _estimator().motion == Turn()
+
+
+@pytest.mark.parametrize("sub_grid", [True, False])
+def test_it_is_a_translation_estimator_of_polar_images(sub_grid):
+    estimator = _estimator(sub_grid=sub_grid)
+    options = {name: NETWORK[name] for name in ("hidden_channels", "kernel_size", "bias", "skip")}
+    alone = TranslationEstimator(2, (6, 24), axes=(-1,), **options)
+    alone.load_state_dict(estimator.network.state_dict())
+    x = torch.rand(9, 2, 16, 16)
+    polar = to_polar(x, num_radii=6, num_angles=24)
+    assert torch.equal(estimator(x), alone(polar))
+    polar = to_polar(x.double(), num_radii=6, num_angles=24)
+    scores = estimator.exact_scores(x)
+    assert torch.equal(scores, alone.exact_scores(polar))
+    grid = 15.0 * alone.locate(scores, polar)["shift"][:, 0]
+    error = circular_error(estimator.locate(scores, x)["angle"], grid, (360,))
+    assert (error <= (7.5 if sub_grid else 0)).all()
 
 
 def test_config_builds_the_same_estimator():

@@ -6,6 +6,7 @@ import torch
 from torch.testing import assert_close
 
 from eqrestore_lightning.functional import circular_shift, random_shift, rotate, zero_fill_shift
+from eqrestore_lightning.motions import Product, Shift, Turn, replace_shift
 from eqrestore_lightning.nn import RotoTranslationEstimator
 
 TRANSLATION = {"hidden_channels": [3], "kernel_size": [5, 1], "bias": True}
@@ -23,7 +24,7 @@ def test_every_shift_is_restored_to_the_same_image(estimator, dtype):
     places = torch.cartesian_prod(torch.arange(12), torch.arange(14))
     moved = circular_shift(x.expand(len(places), -1, -1, -1), places)
     scores = estimator.exact_scores(moved)
-    restored = estimator.undo(moved, estimator.locate(scores, moved))
+    restored = estimator.motion.undo(moved, estimator.locate(scores, moved))
     assert restored.dtype == dtype
     assert torch.equal(restored, restored[:1].expand_as(restored))
     assert torch.equal(estimator.margin(scores), estimator.margin(scores)[:1].expand(len(places)))
@@ -35,14 +36,16 @@ def test_the_angle_is_that_of_the_centred_image(estimator):
     scores = estimator.exact_scores(x)
     assert scores.shape == (5, 12 * 14 + 12)
     element = estimator.locate(scores, x)
-    assert element.dtype == torch.float64
-    shift = translation.locate(translation.exact_scores(x), x)
-    assert torch.equal(element[:, :2].long(), shift)
+    assert element["angle"].dtype == torch.float64
+    shift = translation.locate(translation.exact_scores(x), x)["shift"]
+    assert torch.equal(element["shift"], shift)
     centred = circular_shift(x, -shift)
-    assert torch.equal(element[:, 2:], rotation.locate(rotation.exact_scores(centred), centred))
-    assert torch.equal(estimator.undo(x, element), rotate(centred, -element[:, 2]))
+    angle = rotation.locate(rotation.exact_scores(centred), centred)["angle"]
+    assert torch.equal(element["angle"], angle)
+    assert torch.equal(estimator.motion.undo(x, element), rotate(centred, -angle))
     labels = torch.randint(0, 3, (5, 1, 12, 14)) * 50
-    assert set(estimator.undo_mask(labels, element).unique().tolist()) <= {0, 50, 100}
+    moved = estimator.motion.for_labels().undo(labels, element)
+    assert set(moved.unique().tolist()) <= {0, 50, 100}
 
 
 def test_the_configuration_builds_the_same(estimator):
@@ -54,15 +57,16 @@ def test_the_configuration_builds_the_same(estimator):
     assert torch.equal(twin.exact_scores(x), before)
     estimator.scale_scores(2.0)
     assert_close(estimator.exact_scores(x), 2 * before)
-    assert estimator.element_names == ("down", "right", "angle")
+    assert twin.motion == estimator.motion == Product(Turn(), Shift())
 
 
 def test_blank_and_empty_batches(estimator):
     for count in (0, 2):
         x = torch.zeros(count, 1, 12, 14)
         element = estimator.locate(estimator.exact_scores(x), x)
-        assert element.shape == (count, 3)
-        assert torch.equal(estimator.undo(x, element), x)
+        assert element["angle"].shape == (count,)
+        assert element["shift"].shape == (count, 2)
+        assert torch.equal(estimator.motion.undo(x, element), x)
 
 
 def test_shifts_are_followed_exactly(estimator):
@@ -70,9 +74,9 @@ def test_shifts_are_followed_exactly(estimator):
     shift = random_shift(6, 5)
     moved = circular_shift(x, shift)
     before, after = (estimator.locate(estimator.exact_scores(y), y) for y in (x, moved))
-    difference = (after - before)[:, :2].long() - shift
+    difference = after["shift"] - before["shift"] - shift
     assert (difference % torch.tensor([12, 14]) == 0).all()
-    assert torch.equal(after[:, 2], before[:, 2])
+    assert torch.equal(after["angle"], before["angle"])
 
 
 def test_rejections():
@@ -89,31 +93,35 @@ def test_training_scores_are_the_exact_ones_up_to_rounding(estimator):
 
 def test_elements_are_applied_undone_and_told_apart_by_the_loss(estimator):
     x = torch.rand(6, 1, 12, 14)
-    element = estimator.random_element(6, max_shift=4)
-    assert element.shape == (6, 3)
-    assert element[:, :2].abs().max() <= 4
-    assert element[:, 2].unique().numel() == 6
-    assert torch.equal(element[:, :2], element[:, :2].round())
-    assert estimator.periods == (12, 14, 360)
-    shift, angle = element[:, :2].long(), element[:, 2]
-    moved = estimator.apply_element(x, element)
+    motion = replace_shift(estimator.motion, max_shift=4)
+    element = motion.draw(6, (12, 14))
+    shift, angle = element["shift"], element["angle"]
+    assert shift.shape == (6, 2)
+    assert shift.abs().max() <= 4
+    assert angle.unique().numel() == 6
+    assert estimator.motion.periods((12, 14)) == {"shift": (12, 14), "angle": (360,)}
+    moved = motion.apply(x, element)
     assert torch.equal(moved, circular_shift(rotate(x, angle), shift))
-    filled = estimator.apply_element(x, element, shift=zero_fill_shift)
+    filled = replace_shift(motion, fill="zeros").apply(x, element)
     assert torch.equal(filled, zero_fill_shift(rotate(x, angle), shift))
     scores = estimator(moved)
     translation, rotation = estimator.translation, estimator.rotation
     shifts, angles = scores[:, : 12 * 14].reshape(6, 12, 14), scores[:, 12 * 14 :]
-    both = translation.loss(shifts, shift) + rotation.loss(angles, element[:, 2:])
+    both = translation.loss(shifts, element) + rotation.loss(angles, element)
     assert_close(estimator.loss(scores, element), both)
+
+
+def test_training_turns_and_does_not_shift(estimator):
+    assert estimator.training_motion == Product(Turn(), Shift(max_shift=0))
 
 
 def test_corners_are_filled_as_asked(estimator):
     x = 1 + torch.rand(4, 1, 12, 14)
-    element = torch.tensor([[2.0, 3.0, 45.0]]).expand(4, 3)
+    element = {"shift": torch.tensor([[2, 3]]).expand(4, 2), "angle": torch.full((4,), 45.0)}
     assert estimator.fill == "zeros"
-    assert (estimator.undo(x, element) == 0).any()
+    assert (estimator.motion.undo(x, element) == 0).any()
     estimator.fill = "border"
-    assert (estimator.undo(x, element) >= 1).all()
+    assert (estimator.motion.undo(x, element) >= 1).all()
     assert estimator.config["rotation"]["fill"] == "border"
 
 

@@ -222,7 +222,7 @@ class _Wandering(nn.Module):
 
 
 def test_rejections():
-    with pytest.raises(TypeError, match="Expected 0 to give one tensor, but got tuple"):
+    with pytest.raises(TypeError, match="Expected 0 to return one tensor, but got tuple"):
         audit(nn.Sequential(_Two()), torch.rand(1, 1, 4, 4))
     x = torch.zeros(1, 1, 4, 4)
     x[0, 0, 0, 0] = 1

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from eqrestore_lightning import ClassifierModule, circular_shift
+from eqrestore_lightning import ClassifierModule, Shift, circular_shift
 from eqrestore_lightning.training import load_classifier
 
 pytestmark = pytest.mark.filterwarnings(
@@ -46,8 +46,8 @@ def test_it_learns_and_comes_back_from_a_checkpoint(tmp_path):
 def test_training_images_are_shifted_if_asked_to(monkeypatch):
     images, labels = _spots()
     seen = []
-    for max_shift in (0, 3, 3):
-        module = ClassifierModule(1, 2, max_shift=max_shift, seed=5)
+    for motion in (None, Shift(max_shift=3), Shift(max_shift=3).config):
+        module = ClassifierModule(1, 2, motion=motion, seed=5)
         monkeypatch.setattr(module, "forward", lambda x: seen.append(x) or torch.rand(len(x), 2))
         module.training_step((images, labels), 0)
     unshifted, shifted, again = seen
@@ -71,7 +71,6 @@ def test_architectures_are_part_of_the_checkpoint():
     [
         ("learning_rate", 0.0, "above 0"),
         ("weight_decay", -1.0, "at least 0"),
-        ("max_shift", -1, "at least 0"),
     ],
 )
 def test_rejections(name, value, limit):
@@ -91,13 +90,27 @@ def test_rejections(name, value, limit):
         ),
         ("no_such_module:x", ImportError, "No module named 'no_such_module'"),
         ("math:nothing", ImportError, "Expected a name 'nothing' in math, but found none"),
-        ("time:time", TypeError, "Expected time:time to give a torch.nn.Module, but got float"),
+        ("time:time", TypeError, "Expected time:time to return a torch.nn.Module, but got float"),
     ],
 )
 def test_classifiers_that_cannot_be_loaded(source, error, message):
     with pytest.raises(error) as raised:
         load_classifier(source)
     assert message in str(raised.value)
+
+
+def test_the_schedule_needs_an_end(tmp_path):
+    trainer = lightning.Trainer(
+        max_time={"seconds": 1},
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+        enable_checkpointing=False,
+    )
+    images, labels = _spots()
+    with pytest.raises(ValueError, match="Expected the `Trainer` to have `max_epochs` or `max_s"):
+        trainer.fit(ClassifierModule(1, 2), DataLoader(TensorDataset(images, labels)))
 
 
 def test_modules_of_the_working_directory_are_classifiers(tmp_path, monkeypatch):

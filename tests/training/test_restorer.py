@@ -1,27 +1,31 @@
 import copy
 import json
 import re
+from pathlib import Path
 
 import lightning
 import pytest
 import torch
+from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.trainer.states import RunningStage
 from PIL import Image
 from torch.testing import assert_close
 from torch.utils.data import DataLoader
 
 from eqrestore_lightning import (
     DigitsDataModule,
-    QuarterTurnEstimator,
+    Product,
+    QuarterTurn,
     RestorerModule,
     RestoreTransform,
-    RotationEstimator,
-    RotoTranslationEstimator,
+    Shift,
     TranslationEstimator,
+    Turn,
     circular_shift,
     load_estimator,
-    zero_fill_shift,
 )
-from eqrestore_lightning.training import RestoredImageGrid, draw_for_batch, step_generator
+from eqrestore_lightning.functional import zero_fill_shift
+from eqrestore_lightning.training import RestoredImageGrid, draw_for_batch
 
 # Lightning and torch warn about workers, forking, and each other's deprecations, not about us.
 pytestmark = pytest.mark.filterwarnings(
@@ -74,7 +78,7 @@ def test_five_lines_on_ones_own_loader_restore(tmp_path):
 
 def test_metrics_are_logged_for_every_stage(tmp_path):
     trainer = _trainer(tmp_path)
-    module = RestorerModule(_estimator(), max_shift=3)
+    module = RestorerModule(_estimator(), motion=Shift(max_shift=3))
     loader = DataLoader(_blobs(), batch_size=32)
     trainer.fit(module, loader, loader)
     assert set(trainer.callback_metrics) == {
@@ -108,12 +112,14 @@ def test_every_batch_draws_new_shifts_also_under_accumulation(tmp_path):
 
     class _Watched(RestorerModule):
         def _moved(self, batch, step):
-            x, shift = super()._moved(batch, step)
-            drawn.append(shift.tolist())
-            return x, shift
+            x, element = super()._moved(batch, step)
+            drawn.append(element["shift"].tolist())
+            return x, element
 
     trainer = _trainer(tmp_path, max_epochs=2, accumulate_grad_batches=3)
-    trainer.fit(_Watched(_estimator(), max_shift=5), DataLoader(_blobs(), batch_size=32))
+    trainer.fit(
+        _Watched(_estimator(), motion=Shift(max_shift=5)), DataLoader(_blobs(), batch_size=32)
+    )
     assert len(drawn) == 6
     assert len({str(shift) for shift in drawn}) == 6
 
@@ -128,9 +134,86 @@ def test_hyper_parameters_changed_before_fit_count(tmp_path):
 
 
 def test_training_without_an_end_is_refused(tmp_path):
-    trainer = _trainer(tmp_path, max_epochs=-1, max_time={"seconds": 1})
-    with pytest.raises(ValueError, match="Expected the `Trainer` to have `max_epochs` or `max_st"):
+    trainer = _trainer(tmp_path, max_epochs=-1)
+    message = "to have `max_epochs`, `max_steps` or `max_time`, towards which the learning rate"
+    with pytest.raises(ValueError, match=message):
         trainer.fit(RestorerModule(_estimator()), DataLoader(_blobs(), batch_size=32))
+
+
+class _Watch(lightning.Callback):
+    def __init__(self):
+        self.rates = []
+
+    def on_train_batch_end(self, trainer, *args):
+        self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+
+class _Clock(Timer):
+    """A timer by which every batch takes a twentieth of a second."""
+
+    batches = 0
+
+    def time_elapsed(self, stage=RunningStage.TRAINING):
+        return self.batches / 20
+
+    def on_train_batch_end(self, *args, **kwargs):
+        self.batches += 1
+        super().on_train_batch_end(*args, **kwargs)
+
+
+def test_the_learning_rate_falls_towards_the_end_of_max_time(tmp_path):
+    watch, clock = _Watch(), _Clock({"seconds": 2})
+    trainer = _trainer(tmp_path, max_epochs=-1, callbacks=[watch, clock])
+    module = RestorerModule(_estimator(), learning_rate=1e-2)
+    trainer.fit(module, DataLoader(_blobs(), batch_size=32))
+    rates = watch.rates
+    assert trainer.global_step == len(rates) == 40
+    assert rates[0] == pytest.approx(2 / 500 * 1e-2)  # the second of 500 steps of warm-up
+    assert rates[4:11] == [1e-2] * 7  # from a tenth to a quarter of the time
+    assert rates[11:] == sorted(rates[11:], reverse=True)
+    assert rates[-1] == pytest.approx(1e-2 * 1e-3 ** ((39 / 40 - 0.25) / 0.75))
+
+
+def test_max_time_is_enough_to_end_training(tmp_path):
+    trainer = _trainer(tmp_path, max_epochs=None, max_time={"seconds": 1})
+    module = RestorerModule(_estimator())
+    trainer.fit(module, DataLoader(_blobs(), batch_size=32))
+    assert 0 < module._elapsed <= 1
+
+
+class _WriteRates(lightning.Callback):
+    def on_train_batch_end(self, trainer, *args):
+        path = Path(trainer.default_root_dir) / f"rates-{trainer.global_rank}.txt"
+        with path.open("a") as file:
+            file.write(f"{trainer.optimizers[0].param_groups[0]['lr']}\n")
+
+
+def test_processes_agree_how_much_time_has_passed(tmp_path):
+    trainer = _trainer(
+        tmp_path,
+        devices=2,
+        strategy="ddp_fork",
+        max_epochs=None,
+        max_time={"seconds": 2},
+        callbacks=[_WriteRates()],
+    )
+    trainer.fit(RestorerModule(_estimator()), DataLoader(_blobs(), batch_size=8))
+    first, second = ((tmp_path / f"rates-{rank}.txt").read_text().splitlines() for rank in range(2))
+    assert first == second
+    assert len(first) > 2
+
+
+def test_the_end_that_comes_first_decides_the_learning_rate(tmp_path):
+    rates = []
+    for max_time in (None, {"hours": 100}):
+        watch = _Watch()
+        trainer = _trainer(tmp_path, max_epochs=20, max_time=max_time, callbacks=[watch])
+        module = RestorerModule(_estimator(), learning_rate=1e-2)
+        trainer.fit(module, DataLoader(_blobs(), batch_size=32))
+        rates.append(watch.rates)
+    assert_close(rates[1], rates[0], rtol=1e-3, atol=0)
+    assert rates[0][5] == max(rates[0]) == 1e-2  # six of sixty steps of warm-up
+    assert rates[0][58] < 2e-5
 
 
 @pytest.mark.parametrize("channels", [1, 2])
@@ -145,25 +228,27 @@ def test_pictures_need_one_or_three_channels_and_take_loaders_in_a_list(channels
     ("fill", "move"), [("circular", circular_shift), ("zeros", zero_fill_shift)]
 )
 def test_targets_move_along_with_the_images(fill, move):
-    module = RestorerModule(_estimator(), max_shift=4, fill=fill)
+    module = RestorerModule(_estimator(), motion=Shift(max_shift=4, fill=fill))
     images = _blobs(16)
-    moved, shift = module._moved(images, 7)
+    moved, element = module._moved(images, 7)
+    shift = element["shift"]
     assert shift.abs().max() <= 4
     assert len(shift.unique(dim=0)) > 5
     assert torch.equal(moved, move(images, shift))
-    assert torch.equal(module._moved(images, 7)[1], shift)
-    assert not torch.equal(module._moved(images, 8)[1], shift)
+    assert torch.equal(module._moved(images, 7)[1]["shift"], shift)
+    assert not torch.equal(module._moved(images, 8)[1]["shift"], shift)
     scores = torch.zeros(16, *SIZE)
     for row, place in enumerate(shift.tolist()):
         scores[(row, *place)] = 50.0  # negative places count from the end, as shifts do
-    assert module.estimator.loss(scores, shift) < 1e-6
+    assert module.estimator.loss(scores, element) < 1e-6
 
 
 def test_circular_shifts_of_training_images_do_not_change_the_loss():
     images = _blobs(16)
     estimator = _estimator()
     plain = RestorerModule(estimator).training_step(images, 0)
-    shifted = RestorerModule(estimator, max_shift=5).training_step((images, torch.zeros(16)), 0)
+    module = RestorerModule(estimator, motion=Shift(max_shift=5))
+    shifted = module.training_step((images, torch.zeros(16)), 0)
     assert_close(shifted, plain, rtol=1e-4, atol=1e-5)
 
 
@@ -173,8 +258,7 @@ def test_two_processes_reach_the_weights_of_one(tmp_path):
         lightning.seed_everything(0, verbose=False)
         module = RestorerModule(
             TranslationEstimator(1, (32, 32), hidden_channels=[2], kernel_size=["full", 1]),
-            max_shift=3,
-            fill="zeros",
+            motion=Shift(max_shift=3, fill="zeros"),
         )
         trainer = _trainer(
             tmp_path,
@@ -193,11 +277,13 @@ def test_two_processes_reach_the_weights_of_one(tmp_path):
 
 def test_checkpoints_resume_and_restore(tmp_path):
     loader = DataLoader(_blobs(), batch_size=32)
-    module = RestorerModule(_estimator(), learning_rate=2e-3, max_shift=2, fill="zeros", seed=5)
+    motion = Shift(max_shift=2, fill="zeros")
+    module = RestorerModule(_estimator(), motion=motion, learning_rate=2e-3, seed=5)
     trainer = _trainer(tmp_path)
     trainer.fit(module, loader)
     trainer.save_checkpoint(tmp_path / "e.ckpt")
     loaded = RestorerModule.load_from_checkpoint(tmp_path / "e.ckpt", weights_only=True)
+    assert loaded.motion == motion
     assert dict(loaded.hparams) == dict(module.hparams)
     assert json.loads(json.dumps(dict(module.hparams)))["estimator"]["kind"]
     x = _blobs(4)
@@ -240,13 +326,14 @@ def test_predictions_are_shifts_and_margins(tmp_path):
     images = _blobs(5)
     predictions = _trainer(tmp_path).predict(module, DataLoader(images, batch_size=5))
     restore = RestoreTransform(module.estimator)
-    assert torch.equal(predictions[0]["shift"], restore.estimate(images))
-    assert torch.equal(predictions[0]["margin"], restore.margin(images))
+    found = restore.find(images)
+    assert torch.equal(predictions[0]["shift"], found.motion["shift"])
+    assert torch.equal(predictions[0]["margin"], found.margin)
 
 
 def test_ones_own_picture_takes_the_place_of_the_default(tmp_path):
     module = RestorerModule(_estimator())
-    own = RestoredImageGrid(num_images=2, max_shift=1)
+    own = RestoredImageGrid(num_images=2, motion=Shift(max_shift=1))
     trainer = _trainer(tmp_path, max_epochs=1, callbacks=[own])
     trainer.fit(module, DataLoader(_blobs(), batch_size=32))
     with Image.open(tmp_path / "restored.png") as grid:
@@ -257,61 +344,91 @@ def test_ones_own_picture_takes_the_place_of_the_default(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"fill": "mirror"}, "Expected `fill` to be one of ('circular', 'zeros'), but got"),
-        ({"max_shift": -1}, "from 0 to the size of the image, 12, but got -1."),
-        ({"max_shift": 13}, "from 0 to the size of the image, 12, but got 13."),
+        (
+            {"motion": Shift(max_shift=13)},
+            "Expected `max_shift` to be from 0 to the size of the image, 12, but got 13.",
+        ),
+        (
+            {"motion": Shift(axes=(-3, -2, -1))},
+            "Expected images with at least 3 spatial axes, but got (12, 14).",
+        ),
+        (
+            {"motion": Turn()},
+            "Expected `motion` to have the fields that the estimator finds, ['shift'], but got "
+            "['angle'].",
+        ),
+        ({"motion": {"kind": "Hop"}}, "Expected `config['kind']` to be one of"),
         ({"learning_rate": 0.0}, "Expected `learning_rate` to be above 0, but got 0.0."),
         ({"weight_decay": -0.1}, "Expected `weight_decay` to be at least 0, but got -0.1."),
         ({"gradient_clip_norm": 0}, "Expected `gradient_clip_norm` to be above 0, but got 0."),
     ],
 )
-def test_rejections(options, message):
+def test_values_that_are_refused(options, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         RestorerModule(_estimator(), **options)
-    with pytest.raises(TypeError, match="Expected `estimator` to be a TrainableEstimator or its"):
+
+
+def test_types_that_are_refused():
+    with pytest.raises(TypeError, match="Expected `estimator` to be an Estimator or its"):
         RestorerModule(torch.nn.Linear(1, 1))
+    with pytest.raises(TypeError, match="Expected `motion` to be a motion, its configuration or"):
+        RestorerModule(_estimator(), motion=4)
+    with pytest.raises(TypeError, match=r"Expected no further arguments, but got shift_max\."):
+        RestorerModule(_estimator(), shift_max=4)
     with pytest.raises(TypeError, match="Expected a batch to be images or to begin with them"):
         RestorerModule(_estimator()).training_step(["image"], 0)
     with pytest.raises(ValueError, match="Expected `num_images` to be at least 1"):
         RestoredImageGrid(num_images=0)
 
 
-def test_processes_share_what_one_would_draw():
+@pytest.mark.parametrize(
+    "motion",
+    [
+        Shift(),
+        Shift(axes=(-1,), max_shift=3, fill="zeros"),
+        Turn(),
+        QuarterTurn(mirrors=True),
+        Product(Turn(), Shift(max_shift=3)),
+    ],
+    ids=str,
+)
+def test_processes_share_what_one_would_draw(motion):
     class _Trainer:
         def __init__(self, processes, rank):
             self.world_size, self.global_rank = processes, rank
 
-    def draw(count, generator):
-        return torch.rand(count, 2, generator=generator)
-
     def drawn(processes, rank, seed=5, step=7):
         trainer = _Trainer(processes, rank)
-        return draw_for_batch(draw, 6 // processes, trainer=trainer, seed=seed, step=step)
+        x = torch.zeros(6 // processes, 1, *SIZE)
+        element = draw_for_batch(motion, x, trainer=trainer, seed=seed, step=step)
+        return torch.cat([value.reshape(len(x), -1).double() for value in element.values()], 1)
 
     whole = drawn(1, 0)
     shares = [drawn(3, rank) for rank in range(3)]
     assert torch.equal(torch.stack(shares, 1).flatten(0, 1), whole)
-    assert torch.equal(draw_for_batch(draw, 6, trainer=None, seed=5, step=7), whole)
+    x = torch.zeros(6, 1, *SIZE)
+    alone = draw_for_batch(motion, x, trainer=None, seed=5, step=7)
+    assert torch.equal(
+        torch.cat([value.reshape(6, -1).double() for value in alone.values()], 1), whole
+    )
     assert not torch.equal(drawn(1, 0, seed=6), whole)
     assert not torch.equal(drawn(1, 0, step=8), whole)
 
 
-@pytest.mark.parametrize("max_shift", [0, 3])
 @pytest.mark.parametrize(
-    "estimator",
-    [
-        TranslationEstimator(1, (12, 12)),
-        RotationEstimator(1, (12, 12), num_angles=12),
-        QuarterTurnEstimator(1, (12, 12), mirrors=True),
-        RotoTranslationEstimator(1, (12, 12), translation={}, rotation={"num_angles": 12}),
-    ],
-    ids=lambda estimator: type(estimator).__name__,
+    ("size", "axes"), [((12, 14), (-1,)), ((12, 14), (-2,)), ((24,), (-1,)), ((5, 6, 8), (-3, -1))]
 )
-def test_the_first_images_draw_the_same_however_many_follow(estimator, max_shift):
-    if isinstance(estimator, RotationEstimator):
-        max_shift = 0
-
-    def draw(count):
-        return estimator.random_element(count, max_shift=max_shift, generator=step_generator(3, 5))
-
-    assert torch.equal(draw(40)[:7], draw(7))
+def test_shifts_along_some_axes_are_learnt(size, axes, tmp_path):
+    images = 0.05 * torch.rand(64, 1, *size)
+    corner = (slice(None), slice(None), *[slice(1, 1 + length // 3) for length in size])
+    images[corner] += 1.0
+    estimator = TranslationEstimator(1, size, axes=axes, hidden_channels=[], kernel_size="full")
+    loader = DataLoader(images, batch_size=32)
+    trainer = _trainer(tmp_path, max_epochs=40)
+    trainer.fit(RestorerModule(estimator, learning_rate=5e-2), loader, loader)
+    restore = RestoreTransform(estimator)
+    shift = tuple(3 + axis for axis in axes)  # below half of every axis
+    moved = images.roll(shift, axes)
+    assert torch.equal(restore(moved), images)
+    assert restore.find(moved).motion["shift"].tolist() == [list(shift)] * 64
+    assert set(trainer.callback_metrics) >= {"val/shift_accuracy", "val/shift_distance"}

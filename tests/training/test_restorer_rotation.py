@@ -8,15 +8,20 @@ from torch.testing import assert_close
 from torch.utils.data import DataLoader
 
 from eqrestore_lightning import (
+    Product,
     QuarterTurnEstimator,
     RestorerModule,
     RestoreTransform,
     RotationEstimator,
+    RotoTranslationEstimator,
+    Shift,
+    Turn,
     load_estimator,
     rotate,
 )
-from eqrestore_lightning.functional import angle_error, circular_shift_distance
-from eqrestore_lightning.nn import RotoTranslationEstimator, TemplateEstimator
+from eqrestore_lightning.functional import circular_error, motion_distance
+from eqrestore_lightning.motions import replace_shift
+from eqrestore_lightning.theory import TemplateEstimator
 from eqrestore_lightning.training import restored_image_grid
 
 # Lightning and torch warn about workers, forking, and each other's deprecations, not about us.
@@ -72,8 +77,8 @@ def test_rotations_are_learnt_and_restored(tmp_path, precision):
     restore = RestoreTransform(module.estimator)
     x = _wedges(20)
     for angle in (37.0, -110.0):
-        found = restore.estimate(rotate(x, torch.full((20,), angle)))[:, 0]
-        assert angle_error(found, torch.full((20,), angle)).median() < 4
+        found = restore.find(rotate(x, torch.full((20,), angle))).motion["angle"]
+        assert circular_error(found, torch.full((20,), angle), (360,)).median() < 4
     with Image.open(tmp_path / "restored.png") as grid:
         assert grid.size == (8 * (16 + 2) + 2, 3 * (16 + 2) + 2)
 
@@ -81,23 +86,24 @@ def test_rotations_are_learnt_and_restored(tmp_path, precision):
 def test_every_image_is_turned_by_its_own_angle():
     module = RestorerModule(RotationEstimator(1, (16, 16), **ROTATION, fill="border"), seed=3)
     x = _wedges(40)
-    moved, angle = module._moved(x, 7)
-    assert angle.shape == (40, 1)
+    moved, element = module._moved(x, 7)
+    angle = element["angle"]
+    assert angle.shape == (40,)
     assert angle.unique().numel() == 40
-    assert torch.equal(moved, rotate(x, angle[:, 0], fill="border"))
-    assert torch.equal(module._moved(x, 7)[1], angle)
-    assert not torch.equal(module._moved(x, 8)[1], angle)
+    assert torch.equal(moved, rotate(x, angle, fill="border"))
+    assert torch.equal(module._moved(x, 7)[1]["angle"], angle)
+    assert not torch.equal(module._moved(x, 8)[1]["angle"], angle)
 
 
 def test_the_loss_shares_a_target_between_grid_angles():
     module = RestorerModule(RotationEstimator(1, (16, 16), **ROTATION))
     scores = torch.full((1, 24), -50.0)
     scores[0, 2:4] = torch.tensor([0.75, 0.25]).log()  # 33.75° is a quarter of the way
-    target = torch.tensor([[33.75]])
+    target = {"angle": torch.tensor([33.75])}
     entropy = -(0.75 * torch.tensor(0.75).log() + 0.25 * torch.tensor(0.25).log())
     assert_close(module.estimator.loss(scores, target), entropy)
-    assert module.estimator.loss(scores, torch.tensor([[30.0]])) < entropy
-    assert module.estimator.loss(scores, torch.tensor([[60.0]])) > 20
+    assert module.estimator.loss(scores, {"angle": torch.tensor([30.0])}) < entropy
+    assert module.estimator.loss(scores, {"angle": torch.tensor([60.0])}) > 20
 
 
 def test_predictions_are_angles_and_margins(tmp_path):
@@ -105,8 +111,9 @@ def test_predictions_are_angles_and_margins(tmp_path):
     images = _wedges(5)
     (prediction,) = _trainer(tmp_path).predict(module, DataLoader(images, batch_size=5))
     restore = RestoreTransform(module.estimator)
-    assert torch.equal(prediction["angle"], restore.estimate(images))
-    assert torch.equal(prediction["margin"], restore.margin(images))
+    found = restore.find(images)
+    assert torch.equal(prediction["angle"], found.motion["angle"])
+    assert torch.equal(prediction["margin"], found.margin)
 
 
 @pytest.mark.parametrize("shifts", [False, True])
@@ -114,11 +121,12 @@ def test_quarter_turns_are_learnt_and_restored(tmp_path, shifts):
     estimator = QuarterTurnEstimator(
         1, (16, 16), mirrors=True, shifts=shifts, hidden_channels=[4], kernel_size=["full", 1]
     )
-    module = RestorerModule(estimator, max_shift=5 if shifts else 0)
+    module = RestorerModule(estimator, motion=estimator.motion)
     loader = DataLoader(_wedges(), batch_size=32)
     trainer = _trainer(tmp_path, max_epochs=15)
     trainer.fit(module, loader, loader)
-    assert trainer.callback_metrics["val/shift_accuracy"] > 0.9
+    for name in ("mirrored", "quarters", *(["shift"] if shifts else [])):
+        assert trainer.callback_metrics[f"val/{name}_accuracy"] > 0.9
     trainer.save_checkpoint(tmp_path / "e.ckpt")
     restore = RestoreTransform(load_estimator(tmp_path / "e.ckpt"))
     x = _wedges(20)
@@ -129,11 +137,12 @@ def test_quarter_turns_are_learnt_and_restored(tmp_path, shifts):
 
 def test_quarter_turns_are_learnt_from_shifts_with_zero_fill():
     estimator = QuarterTurnEstimator(1, (16, 16), mirrors=True, kernel_size=3)
-    module = RestorerModule(estimator, max_shift=5, fill="zeros", seed=1)
+    motion = replace_shift(estimator.motion, max_shift=5, fill="zeros")
+    module = RestorerModule(estimator, motion=motion, seed=1)
     x = 1 + _wedges(12)
     moved, element = module._moved(x, 0)
     assert (moved == 0).any()
-    back = estimator.undo(moved, element)
+    back = estimator.motion.undo(moved, element)
     kept = back > 0
     assert torch.equal(back[kept], x[kept])
     assert 0.3 < kept.double().mean() < 1
@@ -143,7 +152,8 @@ def test_quarter_turns_are_learnt_from_shifts_with_zero_fill():
 def test_shifts_and_rotations_are_learnt_together(tmp_path, fill):
     options = {"hidden_channels": [4], "kernel_size": ["full", 1], "bias": True}
     estimator = RotoTranslationEstimator(1, (16, 16), translation=options, rotation=ROTATION)
-    module = RestorerModule(estimator, max_shift=2 if fill == "zeros" else 0, fill=fill)
+    shift = Shift(max_shift=2 if fill == "zeros" else 0, fill=fill)
+    module = RestorerModule(estimator, motion=Product(Turn(), shift))
     loader = DataLoader(_wedges(), batch_size=32)
     trainer = _trainer(tmp_path, max_epochs=40)
     trainer.fit(module, loader, loader)
@@ -164,13 +174,13 @@ def test_shifts_and_rotations_are_learnt_together(tmp_path, fill):
     x = _wedges(20)
     angle = torch.full((20,), -70.0)
     moved = rotate(x, angle).roll((3, -5), (2, 3))
-    found = restore.estimate(moved)
+    found = restore.find(moved).motion
     shift = torch.tensor([3, -5]).expand(20, 2)
-    assert circular_shift_distance(found[:, :2].long(), shift, (16, 16)).median() < 2
-    assert angle_error(found[:, 2], angle).median() < 5
+    assert motion_distance(found["shift"], shift, (16, 16)).median() < 2
+    assert circular_error(found["angle"], angle, (360,)).median() < 5
     (prediction,) = trainer.predict(module, DataLoader(moved, batch_size=20))
-    assert torch.equal(prediction["shift"], found[:, :2].long())
-    assert torch.equal(prediction["angle"], found[:, 2:])
+    assert torch.equal(prediction["shift"], found["shift"])
+    assert torch.equal(prediction["angle"], found["angle"])
 
 
 def test_checkpoints_hold_the_estimator(tmp_path):
@@ -195,9 +205,11 @@ def test_the_grid_shows_turned_images():
 def test_rejections():
     rotation = RotationEstimator(1, (16, 16), **ROTATION)
     RestorerModule(rotation)
-    with pytest.raises(ValueError, match="Expected `max_shift` to be 0 for an estimator of angles"):
+    message = "the fields that the estimator finds, ['angle'], but got ['angle', 'shift']."
+    with pytest.raises(ValueError, match=re.escape(message)):
+        RestorerModule(rotation, motion=Product(Turn(), Shift()))
+    with pytest.raises(ValueError, match="Expected a motion that shifts images, of which to"):
         RestorerModule(rotation, max_shift=1)
     templates = TemplateEstimator(1, (16, 16), num_templates=2)
-    message = "to be a TrainableEstimator or its configuration, but got TemplateEstimator."
-    with pytest.raises(TypeError, match=re.escape(message)):
+    with pytest.raises(ValueError, match="Expected `estimator` to have weights to train, but a T"):
         RestorerModule(templates)

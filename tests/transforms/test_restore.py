@@ -33,6 +33,14 @@ def _images(*batch, dtype=torch.uint8):
     return x if dtype == torch.uint8 else x.to(dtype) / 255
 
 
+def _scores(restore, x):
+    return restore.find(x, scores=True).scores
+
+
+def _shift(restore, x):
+    return restore.find(x).motion["shift"]
+
+
 @pytest.mark.parametrize(
     "dtype", [torch.uint8, torch.float32, torch.float64, torch.float16, torch.bfloat16]
 )
@@ -47,50 +55,62 @@ def test_every_shift_is_restored_to_the_same_image(restore, dtype):
     assert torch.equal(restored.flatten().sort().values, moved.flatten().sort().values)
 
 
-def test_estimate_tells_the_shift_that_the_image_is_moved_back_by(restore):
+def test_find_tells_the_shift_that_the_image_is_moved_back_by(restore):
     x = _images(5)
-    shift = restore.estimate(x)
+    shift = restore.find(x).motion["shift"]
     assert shift.dtype == torch.int64
     assert torch.equal(restore(x), circular_shift(x, -shift))
     applied = random_shift(5, 6)
-    after = restore.estimate(circular_shift(x, applied))
+    after = restore.find(circular_shift(x, applied)).motion["shift"]
     assert torch.equal((after - shift - applied) % torch.tensor(SIZE), torch.zeros(5, 2).long())
 
 
 def test_images_below_the_margin_are_left_as_they_are(estimator):
     x = _images(40)
-    margin = RestoreTransform(estimator).margin(x)
+    margin = RestoreTransform(estimator).find(x).margin
     gate = RestoreTransform(estimator, min_margin=float(margin.median()))
-    trusted = gate.trusted(x)
+    found = gate.find(x)
+    trusted = found.trusted
+    assert torch.equal(found.margin, margin)
     assert torch.equal(trusted, margin >= gate.min_margin)
     assert 10 < trusted.sum() < 30
     assert torch.equal(gate(x)[~trusted], x[~trusted])
     assert torch.equal(gate(x)[trusted], RestoreTransform(estimator)(x)[trusted])
-    assert (gate.estimate(x)[~trusted] == 0).all()
+    assert (found.motion["shift"][~trusted] == 0).all()
+    assert torch.equal(gate.undo(x, found), gate(x))
     moved = circular_shift(x, random_shift(40, 6))
-    assert torch.equal(gate.trusted(moved), trusted)  # for all shifts of an image, or for none
+    assert torch.equal(gate.find(moved).trusted, trusted)  # for all shifts of an image, or for none
     with pytest.raises(ValueError, match="Expected `min_margin` to be at least 0, but got nan"):
         RestoreTransform(estimator, min_margin=float("nan"))
 
 
 def test_scores_and_margin_follow_the_image(restore):
     x = _images(5)
-    moved = circular_shift(x, random_shift(5, 6))
-    assert restore.scores(x).shape == (5, *SIZE)
-    assert torch.equal(restore.margin(moved), restore.margin(x))
-    assert (restore.margin(x) > 0).all()
-    best, second = restore.scores(x).flatten(1).topk(2).values.T
-    assert torch.equal(restore.margin(x), best - second)
-    assert restore.margin(torch.zeros(2, 3, *SIZE)).tolist() == [0, 0]
+    found = restore.find(x, scores=True)
+    shift = random_shift(5, 6)
+    moved = restore.find(circular_shift(x, shift), scores=True)
+    assert found.scores.shape == (5, *SIZE)
+    assert found.scores.dtype == found.margin.dtype == torch.float64
+    followed = circular_shift(found.scores.unsqueeze(1), shift).squeeze(1)
+    assert torch.equal(moved.scores, followed)
+    assert torch.equal(moved.margin, found.margin)
+    assert (found.margin > 0).all()
+    assert found.trusted.all()
+    best, second = found.scores.flatten(1).topk(2).values.T
+    assert torch.equal(found.margin, best - second)
+    assert restore.find(torch.zeros(2, 3, *SIZE)).margin.tolist() == [0, 0]
+    assert restore.find(x).scores is None
 
 
 @pytest.mark.parametrize("batch", [(), (4,), (2, 3), (0,), (2, 0)])
 def test_any_number_of_batch_axes(restore, batch):
     x = _images(*batch)
     assert restore(x).shape == x.shape
-    assert restore.estimate(x).shape == (*batch, 2)
-    assert restore.margin(x).shape == batch
-    assert restore.scores(x).shape == (*batch, *SIZE)
+    found = restore.find(x, scores=True)
+    assert found.motion["shift"].shape == (*batch, 2)
+    assert found.margin.shape == found.trusted.shape == batch
+    assert found.scores.shape == (*batch, *SIZE)
+    assert torch.equal(restore.undo(x, found), restore(x))
     flat = x.reshape(-1, 3, *SIZE)
     assert torch.equal(restore(x).reshape(flat.shape), restore(flat))
 
@@ -119,7 +139,8 @@ def test_a_mask_moves_along(restore):
     assert torch.equal(restored_mask, restored.sum(0))
     batch = restore(tv_tensors.Image(_images(4)), tv_tensors.Mask(torch.zeros(4, *SIZE)))
     assert batch[1].shape == (4, *SIZE)
-    with pytest.raises(ValueError, match=re.escape("Expected a mask of shape (..., 12, 14) for 4")):
+    message = "Expected images or maps of shape (4, ..., 12, 14), but got (3, 12, 14)."
+    with pytest.raises(ValueError, match=re.escape(message)):
         restore(tv_tensors.Image(_images(4)), tv_tensors.Mask(torch.zeros(3, *SIZE)))
 
 
@@ -170,32 +191,32 @@ def test_gradients_reach_the_image(restore):
     x = _images(2, dtype=torch.float32).requires_grad_()
     weight = torch.rand(2, 3, *SIZE)
     (restore(x) * weight).sum().backward()
-    assert torch.equal(x.grad, circular_shift(weight, restore.estimate(x)))
+    assert torch.equal(x.grad, circular_shift(weight, restore.find(x).motion["shift"]))
 
 
 def test_autocast_changes_nothing(restore):
     x = _images(4, dtype=torch.float32)
-    scores = restore.scores(x)
+    scores = _scores(restore, x)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(restore.scores(x), scores)
+        assert torch.equal(_scores(restore, x), scores)
 
 
 def test_order_of_summation_changes_nothing(restore):
     x = _images(4, dtype=torch.float32)
-    scores = restore.scores(x)
-    assert torch.equal(torch.stack([restore.scores(one) for one in x]), scores)
+    scores = _scores(restore, x)
+    assert torch.equal(torch.stack([_scores(restore, one) for one in x]), scores)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    assert torch.equal(restore.scores(x), scores)
+    assert torch.equal(_scores(restore, x), scores)
     torch.set_num_threads(threads)
     strided = x.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
-    assert torch.equal(restore.scores(strided), scores)
+    assert torch.equal(_scores(restore, strided), scores)
 
 
 def test_uint8_and_float_images_are_restored_alike(restore):
     x = _images(8)
-    assert torch.equal(restore.estimate(x), restore.estimate(x.float()))
-    assert torch.equal(restore.estimate(x), restore.estimate(v2.functional.to_dtype(
+    assert torch.equal(_shift(restore, x), _shift(restore, x.float()))
+    assert torch.equal(_shift(restore, x), _shift(restore, v2.functional.to_dtype(
         x, torch.float32, scale=True
     )))  # fmt: skip
 

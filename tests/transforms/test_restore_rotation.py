@@ -42,17 +42,18 @@ def test_the_original_is_moved_back_once(estimator, dtype):
     restore = RestoreTransform(estimator)
     restored = restore(x)
     assert restored.dtype == dtype
-    assert torch.equal(restored, estimator.undo(x, restore.estimate(x)))
+    assert torch.equal(restored, estimator.motion.undo(x, restore.find(x).motion))
     assert torch.equal(x, before)
 
 
 def test_the_estimate_of_a_rotation_is_degrees():
     restore = RestoreTransform(KINDS["rotation"]())
     x = _images(2, 3)
-    angle = restore.estimate(x)
-    assert angle.shape == (2, 3, 1)
+    found = restore.find(x, scores=True)
+    angle = found.motion["angle"]
+    assert angle.shape == (2, 3)
     assert angle.dtype == torch.float64
-    assert restore.scores(x).shape == (2, 3, 24)
+    assert found.scores.shape == (2, 3, 24)
     expected = rotate(x.flatten(0, 1), -angle.flatten())
     assert torch.equal(restore(x).flatten(0, 1), expected)
 
@@ -83,9 +84,9 @@ def test_each_image_is_restored_as_if_alone(estimator, dtype):
 
 def test_images_below_the_margin_are_left_as_they_are(estimator):
     x = _images(40)
-    margin = RestoreTransform(estimator).margin(x)
+    margin = RestoreTransform(estimator).find(x).margin
     gate = RestoreTransform(estimator, min_margin=float(margin.median()))
-    trusted = gate.trusted(x)
+    trusted = gate.find(x).trusted
     assert 10 < trusted.sum() < 30
     assert torch.equal(gate(x)[~trusted], x[~trusted])
     assert torch.equal(gate(x)[trusted], RestoreTransform(estimator)(x)[trusted])
@@ -95,7 +96,7 @@ def test_corners_are_filled_as_one_chooses():
     estimator = KINDS["rotation"]()
     x = torch.full((1, 3, 16, 16), 200, dtype=torch.uint8)
     x[..., 3:6, 9:14] = 90
-    angle = RestoreTransform(estimator).estimate(x)
+    angle = RestoreTransform(estimator).find(x).motion["angle"]
     assert angle.remainder(90).abs().min() > 1
     black = RestoreTransform(estimator)(x)
     estimator.fill = "border"
@@ -113,7 +114,7 @@ def test_labels_of_a_mask_are_not_mixed():
     assert isinstance(moved, tv_tensors.Mask)
     assert set(moved.unique().tolist()) <= {0, 100, 200}
     expected = rotate(
-        mask[None, None], -restore.estimate(image), interpolation="nearest"
+        mask[None, None], -restore.find(image).motion["angle"][None], interpolation="nearest"
     ).as_subclass(torch.Tensor)
     assert torch.equal(moved.as_subclass(torch.Tensor), expected[0, 0])
 
@@ -129,9 +130,10 @@ def test_autocast_and_scale_change_nothing(estimator):
     restore = RestoreTransform(estimator)
     x = _images(4)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        scores = restore.scores(x.float())
-    assert torch.equal(scores, restore.scores(x.float()))
-    assert_close(restore.estimate(x.double() / 255), restore.estimate(x), rtol=0, atol=2e-3)
+        scores = restore.find(x.float(), scores=True).scores
+    assert torch.equal(scores, restore.find(x.float(), scores=True).scores)
+    found, scaled = restore.find(x).motion, restore.find(x.double() / 255).motion
+    assert_close(scaled, found, rtol=0, atol=2e-3)
 
 
 @pytest.mark.slow

@@ -12,10 +12,9 @@ from eqrestore_lightning import (
     bundled_weights,
     circular_shift,
     load_estimator,
-    random_shift,
     rotate,
 )
-from eqrestore_lightning.functional import angle_error
+from eqrestore_lightning.functional import circular_error, random_shift
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -35,7 +34,7 @@ def test_bundled_weights_say_how_they_were_made(name):
 def _exact(name, data):
     restore = RestoreTransform(name)
     images = data.dataset("test").images
-    shift = torch.cat([restore.estimate(part) for part in images.split(500)])
+    shift = torch.cat([restore.find(part).motion["shift"] for part in images.split(500)])
     return (shift == 0).all(1).double().mean().item()
 
 
@@ -55,7 +54,8 @@ def test_volumes_are_restored_as_often_as_it_says(mnist_root):
     images = MNIST3DDataModule(mnist_root).dataset("test").images[:200]
     restore = RestoreTransform("mnist3d")
     shift = random_shift(200, 16, num_spatial_dims=3)
-    exact = (restore.estimate(circular_shift(images, shift)) - shift) % 32 == 0
+    found = restore.find(circular_shift(images, shift)).motion["shift"]
+    exact = (found - shift) % 32 == 0
     assert exact.all(1).double().mean() >= 0.98
     assert bundled_weights()["mnist3d"]["metrics"]["exact"] >= 0.995
 
@@ -74,7 +74,8 @@ def test_mnist_rotation_finds_angles_and_is_the_same_for_quarter_turns(mnist_roo
     restore = RestoreTransform("mnist-rotation")
     images = MNISTDataModule(mnist_root).dataset("test").images[:500]
     angle = 360 * torch.rand(500)
-    error = angle_error(restore.estimate(rotate(images, angle))[:, 0], angle.double())
+    found = restore.find(rotate(images, angle)).motion["angle"]
+    error = circular_error(found, angle.double(), (360,))
     assert error.median() < 3
     assert (error > 30).double().mean() < 0.03
     for quarters in (1, 2, 3):
@@ -86,8 +87,8 @@ def test_mnist_roto_translation_finds_both_and_is_the_same_for_every_shift(mnist
     images = MNISTDataModule(mnist_root).dataset("test").images[:500]
     angle, shift = 360 * torch.rand(500), random_shift(500, 16)
     turned = rotate(images, angle)
-    found = restore.estimate(circular_shift(turned, shift))
-    off = (found[:, :2].long() - shift + 16) % 32 - 16
-    assert (off.abs().amax(1) <= 1).double().mean() > 0.98
-    assert angle_error(found[:, 2], angle.double()).median() < 4
+    found = restore.find(circular_shift(turned, shift)).motion
+    off = circular_error(found["shift"], shift, (32, 32))
+    assert (off.amax(1) <= 1).double().mean() > 0.98
+    assert circular_error(found["angle"], angle.double(), (360,)).median() < 4
     assert torch.equal(restore(circular_shift(turned, shift)), restore(turned))

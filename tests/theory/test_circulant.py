@@ -6,14 +6,8 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from eqrestore_lightning.functional import (
-    circulant_matrix,
-    circular_conv,
-    circular_shift,
-    impulse_response,
-    is_circulant,
-    random_shift,
-)
+from eqrestore_lightning.functional import circular_conv, circular_shift, random_shift
+from eqrestore_lightning.theory import circulant_matrix, impulse_response, is_circulant
 
 CASES = [  # spatial size, kernel size, dilation
     ((7,), (4,), 1),

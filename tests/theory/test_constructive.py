@@ -7,23 +7,23 @@ from torch.testing import assert_close
 from eqrestore_lightning import RestoreTransform, load_estimator, save_estimator
 from eqrestore_lightning.functional import (
     circular_shift,
-    is_aperiodic,
     random_shift,
     scores_to_margin,
     scores_to_shift,
 )
-from eqrestore_lightning.nn import (
+from eqrestore_lightning.nn import CircularConv
+from eqrestore_lightning.theory import (
     BinaryDecomposition,
-    CircularConv2d,
     ConstructedEstimator,
     TemplateEstimator,
+    is_aperiodic,
 )
 
 SHAPES = [(1, 17), (2, 9), (1, 6, 7), (3, 5, 4), (2, 3, 4, 5)]  # channels, *spatial
 
 
 def _all_shifts(image):
-    """Give every circular shift of one image, and the shifts."""
+    """Return every circular shift of one image, and the shifts."""
     size = image.shape[1:]
     places = torch.cartesian_prod(*map(torch.arange, size)).reshape(-1, len(size))
     return circular_shift(image.expand(len(places), *image.shape), places), places
@@ -37,7 +37,7 @@ def _random_images(shape, *, highest, num_images=12, seed=0):
 
 
 def _nested(length=60, count=9):
-    """Give signals of which each holds all smaller ones in one other place: votes must double."""
+    """Return signals of which each holds all smaller ones in one other place: votes must double."""
     images = torch.zeros(count, 1, length, dtype=torch.uint8)
     for number in range(count):
         images[number, 0, number : number + number * (number + 1) // 2 + 1] = 1
@@ -70,7 +70,10 @@ def test_every_integer_of_16_bits_is_decomposed():
 def test_the_decomposition_has_the_depth_and_width_of_the_lemma():
     decompose = BinaryDecomposition(3, 5)
     assert len(decompose.layers) == 10
-    assert all(isinstance(layer, CircularConv2d) for layer in decompose.layers)
+    assert all(
+        isinstance(layer, CircularConv) and layer.num_spatial_dims == 2
+        for layer in decompose.layers
+    )
     assert max(layer.out_channels for layer in decompose.layers) == 3 * (5 + 1)
     assert {layer.kernel_size for layer in decompose.layers} == {(1, 1)}
 
@@ -102,8 +105,9 @@ def test_every_shift_of_every_image_is_restored(shape, num_bits):
         moved, places = _all_shifts(image)
         assert torch.equal(restore(moved), image.expand_as(moved))
         size = torch.tensor(image.shape[1:])
-        assert torch.equal(restore.estimate(moved) % size, places)
-        assert (restore.margin(moved) >= 1).all()
+        found = restore.find(moved)
+        assert torch.equal(found.motion["shift"] % size, places)
+        assert (found.margin >= 1).all()
 
 
 def test_images_inside_one_another_need_votes():
@@ -161,7 +165,7 @@ def estimator():
 
 
 def test_the_stack_has_the_depth_of_the_theorem(estimator):
-    layers = [module for module in estimator.modules() if isinstance(module, CircularConv2d)]
+    layers = [module for module in estimator.modules() if isinstance(module, CircularConv)]
     assert len(layers) == 2 * 8 + 2
     assert not any(parameter.requires_grad for parameter in estimator.parameters())
 
@@ -211,13 +215,13 @@ def test_images_that_are_not_finite_stay_where_they_are(estimator):
     x[0, 1, 3, 4] = torch.inf
     scores = estimator.exact_scores(x)
     assert scores.isnan().flatten(1).all(1).tolist() == [True, False]
-    assert estimator.locate(scores, x)[0].tolist() == [0, 0]
+    assert estimator.locate(scores, x)["shift"][0].tolist() == [0, 0]
 
 
 def test_empty_batches_and_autocast(estimator):
     x = _random_images((2, 6, 7), highest=255).to(torch.uint8)
     empty = x[:0]
-    assert estimator.locate(estimator.exact_scores(empty), empty).shape == (0, 2)
+    assert estimator.locate(estimator.exact_scores(empty), empty)["shift"].shape == (0, 2)
     expected = estimator.exact_scores(x)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(estimator.exact_scores(x), expected)
@@ -240,7 +244,7 @@ def test_scale_scores_changes_margins_only(estimator):
          "`num_spatial_dims` to be from 1 to 3, but got 4."),
         (lambda: BinaryDecomposition(0, 8), "`in_channels` to be at least 1, but got 0."),
         (lambda: TemplateEstimator(1, (), num_templates=1),
-         "`spatial_size` to be one to three sizes, but got ()."),
+         "`spatial_size` to be one to three sizes of at least 1, but got ()."),
         (lambda: TemplateEstimator(1, (4,), num_templates=0),
          "`out_channels` to be at least 1, but got 0."),
         (lambda: TemplateEstimator.from_images(torch.tensor([[[0, 2, 1]]])),

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from eqrestore_lightning import MNISTDataModule
-from eqrestore_lightning.functional import circular_shift, find_translates, is_aperiodic
+from eqrestore_lightning.functional import circular_shift
+from eqrestore_lightning.theory import find_translates, is_aperiodic
 
 SIZES = [(7,), (12,), (4, 6), (5, 5), (3, 4, 2)]
 DTYPES = [torch.bool, torch.uint8, torch.int16, torch.int64]
@@ -92,7 +93,7 @@ def test_images_that_share_their_pixels_are_told_apart():
 
 
 def test_equal_keys_are_still_compared(monkeypatch):
-    import eqrestore_lightning.functional._aperiodic as module
+    import eqrestore_lightning.theory._aperiodic as module
 
     monkeypatch.setattr(module, "_mix", lambda numbers: numbers * 0)
     _assert_finds_all(torch.randint(0, 2, (20, 1, 2, 4)))

@@ -1,0 +1,40 @@
+"""The command `eqrestore`, one file for each of its commands."""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from eqrestore_lightning import __version__
+
+COMMANDS = ("fit", "restore", "evaluate", "inspect", "audit")
+"""The function `run` in the file of each name; the help is its docstring's first line and `Args`.
+
+These files import late, so that `eqrestore --help` is fast. For the same reason the functions are
+not called `fit`, `evaluate` …: jsonargparse looks for their names at the root of the package, which
+would load whatever has that name there.
+"""
+
+_USER_ERRORS = (ImportError, OSError, TypeError, ValueError)
+
+
+def eqrestore(args: Sequence[str] | None = None) -> None:
+    """Run one of `COMMANDS`; user errors end with one line and exit status 2.
+
+    Args:
+        args: What follows `eqrestore` on the command line.
+    """
+    from jsonargparse import auto_cli
+
+    commands = {name: import_module(f"{__name__}._{name}").run for name in COMMANDS}
+    try:
+        auto_cli(
+            commands,
+            args=list(sys.argv[1:] if args is None else args),
+            prog="eqrestore",
+            description="Undo shifts and rotations of images, in front of any classifier.",
+            version=__version__,
+        )
+    except _USER_ERRORS as error:
+        message = " ".join(line.strip() for line in str(error).splitlines())
+        print(f"eqrestore: {message}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)

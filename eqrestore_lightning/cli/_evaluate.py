@@ -1,0 +1,92 @@
+"""The command `eqrestore evaluate`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from eqrestore_lightning.motions import Motion
+
+Kind: TypeAlias = Literal["circular", "zeros", "crop", "rotation"]
+
+
+def run(
+    classifier: str,
+    images: Path,
+    restorer: str,
+    max_shift: int | None = None,
+    kind: Kind = "circular",
+    min_margin: float = 0.0,
+    image_size: int | None = None,
+    grayscale: bool = False,
+    batch_size: int = 256,
+    seed: int = 0,
+) -> None:
+    """Measure a classifier on shifted or rotated images, with and without a restorer.
+
+    Args:
+        classifier: Checkpoint (.ckpt) of a ClassifierModule, or package.module:name of a network,
+            or of a function without arguments that returns one; it takes images with values from 0
+            to 1 and returns logits.
+        images: Folder with one folder per class; all images are used, or only those below "test" if
+            there is such a folder.
+        restorer: Name of bundled weights, or a .safetensors or .ckpt file.
+        max_shift: Largest shift, in pixels, 8 by default; all smaller ones are measured as well.
+            For rotations, the largest circular shift of rotated images, 0 by default.
+        kind: How images are moved. "circular": shifted, and what leaves on one side enters on the
+            other; "zeros": shifted, and zeros enter; "crop": classifier and restorer see a moving
+            window, smaller than the images by max_shift on each side; "rotation": rotated by 0 to
+            345 degrees in steps of 15, and by random angles.
+        min_margin: Leave images unchanged whose margin is smaller than this.
+        image_size: Resize images so that their shorter side has this many pixels, and keep the
+            central square; required if images differ in size.
+        grayscale: Read one channel instead of three.
+        batch_size: Number of images classified at a time.
+        seed: Determines the shifts and angles.
+    """
+    from eqrestore_lightning.cli._device import default_device
+    from eqrestore_lightning.data import ImageFolderDataModule
+    from eqrestore_lightning.evaluation import evaluate
+    from eqrestore_lightning.training import load_classifier
+    from eqrestore_lightning.transforms import RestoreTransform
+
+    if max_shift is None:
+        max_shift = 0 if kind == "rotation" else 8
+    if max_shift < 0:
+        raise ValueError(f"Expected `max_shift` to be at least 0, but got {max_shift}.")
+    data = ImageFolderDataModule(images, image_size=image_size, grayscale=grayscale)
+    dataset = data.read(images / "test" if (images / "test").is_dir() else images)
+    if not data.classes:
+        raise ValueError(f"Expected a folder for each class in {images}, but found only images.")
+    restore = RestoreTransform(restorer, min_margin=min_margin).to(default_device())
+    motions, axis = _motions(kind, max_shift, restore.estimator.motion)
+    evaluation = evaluate(
+        load_classifier(classifier).to(default_device()),
+        dataset.loader(batch_size),
+        restorers={"restored": restore},
+        motions=motions,
+        axis=axis,
+        crop=max_shift if kind == "crop" else 0,
+        seed=seed,
+    )
+    print(f"{len(dataset)} images of {len(data.classes)} classes")  # noqa: T201
+    if kind == "rotation" and max_shift:
+        print(f"rotated, then shifted circularly by up to {max_shift} pixels")  # noqa: T201
+    print(f"\n{evaluation.table()}")  # noqa: T201
+
+
+def _motions(kind: Kind, max_shift: int, found: "Motion") -> tuple[Mapping[str, "Motion"], str]:
+    """Return the motions to measure, by label, and the name of their axis."""
+    from eqrestore_lightning.evaluation import shift_motions, turn_motions
+    from eqrestore_lightning.motions import Shift, ShiftFill
+
+    if kind == "rotation":
+        return turn_motions(range(0, 360, 15), max_shift=max_shift), "turned by, degrees"
+    if not isinstance(found, Shift):
+        names = ", ".join(field.name for field in found.fields)
+        raise ValueError(
+            f"Expected `restorer` to find only shifts, but it finds ({names}); measure it with "
+            f"`--kind rotation`."
+        )
+    fill: ShiftFill = "zeros" if kind == "zeros" else "circular"
+    return shift_motions(range(max_shift + 1), fill=fill, axes=found.axes), "shifts up to, pixels"

@@ -1,0 +1,143 @@
+"""What `eqrestore fit` prints about the data before training, and about the result after it."""
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from eqrestore_lightning.cli._device import default_device
+from eqrestore_lightning.cli._rules import untrained_rules
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from eqrestore_lightning.data import DataModule
+    from eqrestore_lightning.motions import Field, Motion
+    from eqrestore_lightning.nn import Estimator
+
+_DONE = {"shift": "shifted", "angle": "rotated"}
+
+
+def describe_data(data: "DataModule") -> None:
+    """Print how the data are split, what is kept together, and what is wrong with them."""
+    from eqrestore_lightning.data import find_problems
+
+    print(data.describe_split())  # noqa: T201
+    for problem in find_problems(data):
+        print(f"Note: {problem.message}")  # noqa: T201
+
+
+def report(estimator: "Estimator", data: "DataModule", motion: "Motion", *, seed: int) -> str:
+    """Return how well moved test images are restored, also by rules that need no training.
+
+    Every process of a launch must call it: metrics are reduced over all of them.
+
+    Args:
+        estimator: The trained estimator.
+        data: Where test images come from.
+        motion: How they are moved.
+        seed: Determines by how much.
+
+    Returns:
+        See `conclusion`.
+    """
+    from eqrestore_lightning.evaluation import motion_found
+    from eqrestore_lightning.transforms import RestoreTransform
+
+    restorers = {"": RestoreTransform(estimator).to(default_device()), **untrained_rules(motion)}
+    found = {
+        name: motion_found(_test_batches(data), restorer, motion=motion, seed=seed)
+        for name, restorer in restorers.items()
+    }
+    return conclusion(found.pop(""), found, motion, _size(data), _noun(data))
+
+
+def conclusion(
+    trained: Mapping[str, float],
+    rules: Mapping[str, Mapping[str, float]],
+    motion: "Motion",
+    total: int,
+    noun: str,
+) -> str:
+    """Return a sentence about the result; before it a note if a rule is as good.
+
+    Args:
+        trained: What `motion_found` measured for the trained estimator.
+        rules: The same for each rule, by name; there are some only for motions of one field.
+        motion: How test images were moved.
+        total: Number of test images.
+        noun: What they are called, in the plural.
+
+    >>> from eqrestore_lightning.motions import Shift
+    >>> trained = {"shift_accuracy": 0.75, "shift_accuracy_1px": 1.0}
+    >>> conclusion(trained, {}, Shift(), 40, "test images").split(" at random, ")[1]
+    '30 (75.0 %) are restored exactly and 40 (100.0 %) to within 1 pixel.'
+    """
+    done = " and ".join(_DONE.get(field.name, "moved") for field in motion.fields)
+    sentence = f"Of {total:,} {noun}, each {done} at random, {_result(trained, motion, total)}"
+    if not rules:
+        return f"{sentence}."
+    measure = _measure(motion.fields[0], next(iter(motion.fields[0].tolerances)))
+    best = max(rules, key=lambda name: rules[name][measure])
+    share, note = rules[best][measure], ""
+    if share >= trained[measure]:
+        note = (
+            f'Note: Training did not beat the rule "{best}", which needs none. Add images, train '
+            f"for more epochs, or try another network.\n"
+        )
+    return (
+        f"{note}{sentence}; without training, the best rule ({best}) restores "
+        f"{_count(share, total)} exactly."
+    )
+
+
+def _result(found: Mapping[str, float], motion: "Motion", total: int) -> str:
+    levels = {
+        field.name: [
+            (_within(tolerance, field.unit), _count(found[_measure(field, suffix)], total))
+            for suffix, tolerance in field.tolerances.items()
+        ]
+        for field in motion.fields
+    }
+    if len(levels) == 1:
+        ((first, count), *others) = next(iter(levels.values()))
+        return f"{count} are restored {first}" + "".join(f" and {n} {how}" for how, n in others)
+    return ", ".join(
+        f"the {name} is found " + " and ".join(f"{how} for {count}" for how, count in level)
+        for name, level in levels.items()
+    )
+
+
+def _measure(field: "Field", suffix: str) -> str:
+    return f"{field.name}_accuracy{suffix}"
+
+
+def _within(tolerance: float, unit: str) -> str:
+    if tolerance == 0:
+        return "exactly"
+    return f"to within {tolerance:g} {unit.removesuffix('s') if tolerance == 1 else unit}"
+
+
+def _count(share: float, total: int) -> str:
+    return f"{round(share * total):,} ({100 * share:.1f} %)"
+
+
+def _test_batches(data: "DataModule") -> "Iterable[tuple[Tensor, Tensor]]":
+    """Yield all test images; `data.test_dataloader()` would return this process's share."""
+    from eqrestore_lightning.data import ImageTensors
+
+    dataset: Any = data.dataset("test")
+    batches = dataset.loader(data.batch_size) if isinstance(dataset, ImageTensors) else dataset
+    return ((images.to(default_device()), labels) for images, labels in batches)
+
+
+def _size(data: "DataModule") -> int:
+    from eqrestore_lightning.data import PhotoCrops
+
+    dataset: Any = data.dataset("test")
+    return len(dataset) * (dataset.batch_size if isinstance(dataset, PhotoCrops) else 1)
+
+
+def _noun(data: "DataModule") -> str:
+    from eqrestore_lightning.data import PhotoCropDataModule
+
+    crops = "random crops of " if isinstance(data, PhotoCropDataModule) else ""
+    return f"{crops}test {data.noun}"

@@ -1,0 +1,173 @@
+"""Layers that add up small integers only: exact in float32, whatever the order of summation."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from eqrestore_lightning.functional import as_float64
+
+LEVELS = 255
+"""Largest entry of images and activations, which are integers from 0 on."""
+
+_WEIGHT_UNIT = 2.0**-7
+_LARGEST_WEIGHT = 255  # in that unit
+_LARGEST_BIAS = 512.0
+# float32 holds every integer up to 2^24; here the unit is 1/128.
+_MOST_TERMS = int((2**24 - _LARGEST_BIAS / _WEIGHT_UNIT) // (LEVELS * _LARGEST_WEIGHT))
+
+
+class IntegerConv2d(nn.Module):
+    """Convolve integers with filters rounded to multiples of 1/128, without padding.
+
+    All products and all their partial sums are multiples of 1/128 below 2^17, hence exact in
+    float32: the result is the same for every order of summation, algorithm, thread count and
+    device, also where operands are first rounded to bfloat16 or TF32, which hold them exactly.
+    Gradients pass the rounding of the weights as if it were not there.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        kernel_size: Taps on each of both axes.
+
+    Shapes:
+        Input `(batch, in_channels, height, width)`, float32, integers from 0 to 255; output
+        float32, multiples of 1/128, smaller by `kernel_size - 1` on each axis.
+
+    Raises:
+        ValueError: If the sums would not be exact: more than 256 products in one.
+
+    >>> conv = IntegerConv2d(3, 4, (2, 1))
+    >>> conv(torch.ones(1, 3, 5, 6)).shape
+    torch.Size([1, 4, 4, 6])
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: Sequence[int]) -> None:
+        super().__init__()
+        terms = in_channels * math.prod(kernel_size)
+        if terms > _MOST_TERMS:
+            raise ValueError(
+                f"Expected at most {_MOST_TERMS} products in a sum, so that it is exact, "
+                f"but got {in_channels} channels of {tuple(kernel_size)} taps."
+            )
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, *kernel_size))
+        self.bias = nn.Parameter(torch.empty(out_channels))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw filters that keep the size of what goes through."""
+        self.weight.normal_(0, math.sqrt(2 / max(1, self.weight[0].numel())))
+        self.bias.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve `x`."""
+        limit = _LARGEST_WEIGHT * _WEIGHT_UNIT
+        weight = round_through(self.weight, _WEIGHT_UNIT, limit)
+        bias = round_through(self.bias, 1.0, _LARGEST_BIAS)
+        if x.is_cpu:
+            return F.conv2d(x, weight, bias)
+        # Libraries of other devices may choose spectra or Winograd's algorithm, whose intermediate
+        # results are no integers; a matrix product is plain sums.
+        columns = F.unfold(x, weight.shape[2:])
+        size = [n - taps + 1 for n, taps in zip(x.shape[2:], weight.shape[2:], strict=True)]
+        y = torch.matmul(weight.flatten(1), columns) + bias.unsqueeze(1)
+        return y.reshape(*y.shape[:2], *size)
+
+
+def to_levels(x: Tensor, levels: int = LEVELS) -> Tensor:
+    """Map each sample to integers: its least entry to 0, its largest to `levels`.
+
+    The result does not depend on the range in which pixels are given, nor on contrast and
+    brightness. It depends on an entry's value only, not on its place.
+
+    Args:
+        x: Shape `(batch, channels, *spatial)`, any real dtype.
+        levels: The largest integer, below 2^24.
+
+    Returns:
+        float32, on the device of `x`; 0 for samples that are constant, NaN for those with entries
+        that are not finite.
+
+    >>> to_levels(torch.tensor([[[-1.0, 0.0, 3.0]]]))
+    tensor([[[  0.,  64., 255.]]])
+    """
+    exact = x if x.dtype == torch.float32 else as_float64(x)
+    axes = tuple(range(1, x.ndim))
+    least = exact.amin(axes, keepdim=True)
+    span = exact.amax(axes, keepdim=True) - least
+    span = torch.where(span == 0, 1.0, torch.where(span < math.inf, span, math.nan))
+    return ((exact - least) / span * levels).round_().to(x.device, torch.float32)
+
+
+def requantise_(x: Tensor) -> Tensor:
+    """Apply ReLU, cut at 255 and round, in place; gradients pass from 0 to 255, without rounding.
+
+    >>> requantise_(torch.tensor([-3.0, 1.75, 300.0]))
+    tensor([  0.,   2., 255.])
+    """
+    if torch.is_grad_enabled() and x.requires_grad:
+        return _Requantise.apply(x)  # type: ignore[no-any-return]
+    return x.round_().clamp_(0, LEVELS)
+
+
+def row_sums(x: Tensor) -> Tensor:
+    """Sum integers from 0 to 255 along the last axis: exact, in any order.
+
+    Args:
+        x: Shape `(batch, channels, height, width)`, float32; width at most 65,793.
+
+    Returns:
+        float32 of shape `(batch, channels, height)`.
+
+    >>> row_sums(torch.tensor([[[[0.0, 3.0, 255.0]]]]))
+    tensor([[[258.]]])
+    """
+    # A product with ones is several times faster than `sum` where channels lie innermost.
+    return torch.matmul(x.new_ones(1, x.shape[3]), x.movedim(1, 3)).squeeze(2).movedim(2, 1)
+
+
+def round_through(x: Tensor, unit: float, limit: float) -> Tensor:
+    """Cut at ±`limit` and round to multiples of `unit`; gradients pass the rounding unchanged.
+
+    Args:
+        x: Floating.
+        unit: A power of two.
+        limit: Largest magnitude.
+
+    >>> round_through(torch.tensor([0.3, -9.0]), 0.25, 2.0)
+    tensor([ 0.2500, -2.0000])
+    """
+    x = x.clamp(-limit, limit) / unit
+    if torch.is_grad_enabled() and x.requires_grad:
+        return _Round.apply(x) * unit  # type: ignore[no-any-return]
+    return x.round() * unit
+
+
+class _Round(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:  # noqa: ARG004
+        return x.round()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # noqa: ARG004
+        return grad
+
+
+class _Requantise(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        y = x.round_().clamp_(0, LEVELS)
+        ctx.mark_dirty(x)
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (y,) = ctx.saved_tensors
+        # Written so that the memory format of `y` is kept, whatever that of `grad`.
+        grad = torch.empty_like(y).copy_(grad)
+        return torch.ops.aten.hardtanh_backward(grad, y, 0, LEVELS)  # type: ignore[no-any-return]

@@ -1,0 +1,75 @@
+"""The command `eqrestore` as a whole."""
+
+import subprocess
+import sys
+
+import pytest
+
+from eqrestore_lightning import __version__, cli
+
+_HEAVY = "lightning", "torch", "torchvision", "wandb", "eqrestore_lightning.nn"
+_HELP = """
+import sys
+from eqrestore_lightning import cli
+try:
+    cli.eqrestore(sys.argv[1:])
+except SystemExit as end:
+    assert end.code == 0, end.code
+print(",".join(sys.modules))
+"""
+
+
+def _help(capsys, *arguments):
+    with pytest.raises(SystemExit) as status:
+        cli.eqrestore([*arguments, "--help"])
+    assert status.value.code == 0
+    return " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in cli.COMMANDS)])
+def test_help_imports_nothing_heavy(command):
+    done = subprocess.run(
+        [sys.executable, "-c", _HELP, *command, "--help"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    modules = done.stdout.splitlines()[-1].split(",")
+    assert not set(_HEAVY) & set(modules)
+
+
+def test_help_names_every_command(capsys):
+    text = _help(capsys)
+    assert all(name in text for name in cli.COMMANDS)
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_help_describes_every_argument(command, capsys):
+    text = _help(capsys, command)
+    assert "(type: " not in text.replace(". (type: ", "").replace("instance. (type", "")
+    assert ". (required, type: " in text
+
+
+def test_help_names_the_units_of_the_table(capsys):
+    text = _help(capsys, "restore")
+    assert '"down" and "right" (how far the image was shifted, in pixels)' in text
+    assert '"angle" (by how much it was rotated, in degrees, counter-clockwise)' in text
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as status:
+        cli.eqrestore(["--version"])
+    assert status.value.code == 0
+    assert capsys.readouterr().out == f"eqrestore {__version__}\n"
+
+
+def test_errors_of_several_lines_become_one(monkeypatch, capsys):
+    from eqrestore_lightning.cli import _inspect
+
+    def run(images: str) -> None:
+        """Fail."""
+        raise ValueError(f"Expected {images},\n  but got\nnone.")
+
+    monkeypatch.setattr(_inspect, "run", run)
+    with pytest.raises(SystemExit) as status:
+        cli.eqrestore(["inspect", "x"])
+    assert status.value.code == 2
+    assert capsys.readouterr().err == "eqrestore: Expected x, but got none.\n"

@@ -1,0 +1,80 @@
+"""The command `eqrestore evaluate`."""
+
+import pytest
+import torch
+
+from eqrestore_lightning import ClassifierModule, RotationEstimator, save_estimator
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
+_BRIGHT = """
+import torch
+
+class Bright(torch.nn.Module):
+    def forward(self, x):
+        return torch.eye(10)[(9 * x.mean((1, 2, 3))).long()]
+"""
+
+
+@pytest.fixture
+def bright(tmp_path, monkeypatch):
+    """Write a classifier that tells images by their brightness; return its name."""
+    (tmp_path / "networks_of_evaluate.py").write_text(_BRIGHT)
+    monkeypatch.chdir(tmp_path)
+    return "networks_of_evaluate:Bright"
+
+
+@pytest.fixture
+def rotation(tmp_path):
+    weights = tmp_path / "rotation.safetensors"
+    save_estimator(RotationEstimator(1, (32, 32), num_angles=24, kernel_size=3), weights)
+    return weights
+
+
+def test_takes_checkpoints_and_names(digits, tmp_path, bright, run):
+    module = ClassifierModule(1, 10)
+    torch.save(
+        {
+            "state_dict": module.state_dict(),
+            "hyper_parameters": dict(module.hparams),
+            "pytorch-lightning_version": "2.6.6",
+        },
+        tmp_path / "c.ckpt",
+    )
+    for classifier in (tmp_path / "c.ckpt", bright):
+        printed = run("evaluate", classifier, digits, "digits", "--grayscale=true", "--max_shift=2")
+        assert "60 images of 10 classes" in printed
+        assert "shifts up to, pixels" in printed
+        assert "restored" in printed
+
+
+@pytest.mark.parametrize("kind", ["circular", "zeros"])
+def test_kinds_of_shifts(kind, digits, bright, run):
+    options = ["--grayscale=true", "--max_shift=1", f"--kind={kind}"]
+    assert "no restorer" in run("evaluate", bright, digits / "..", "digits", *options)
+
+
+def test_crops(digits, bright, tmp_path, run, fails):
+    options = ["--grayscale=true", "--max_shift=2", "--kind=crop"]
+    message = fails("evaluate", bright, digits, "digits", *options)
+    assert "32" in message  # the window is smaller than the images the weights were made for
+    printed = run("evaluate", bright, digits, "digits", *options, "--image_size=36")
+    assert "shifts up to, pixels" in printed
+
+
+def test_rotations(digits, bright, rotation, run, fails):
+    options = ["evaluate", bright, digits, rotation, "--grayscale=true"]
+    printed = run(*options, "--kind=rotation")
+    assert "turned by, degrees" in printed
+    assert "345" in printed
+    printed = run(*options, "--kind=rotation", "--max_shift=2")
+    assert "rotated, then shifted circularly by up to 2 pixels" in printed
+    assert "to find only shifts, but it finds (angle)" in fails(*options)
+
+
+def test_user_errors_are_one_line(digits, bright, fails):
+    options = ["evaluate", bright, digits, "digits", "--grayscale=true"]
+    message = fails(*options, "--max_shift=-1")
+    assert "Expected `max_shift` to be at least 0, but got -1." in message
+    for path in list(digits.rglob("*.png")):
+        path.rename(digits / path.name)
+    assert "Expected a folder for each class in" in fails(*options)

@@ -1,0 +1,223 @@
+"""The command `eqrestore fit`."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from torchvision.transforms.v2 import functional as TF
+
+from eqrestore_lightning import RestoreTransform, Shift, Turn, load_estimator
+from eqrestore_lightning.cli import _rules
+from eqrestore_lightning.cli._fit_report import conclusion
+from eqrestore_lightning.data import read_image
+from eqrestore_lightning.motions import Product
+from eqrestore_lightning.nn import list_presets
+
+_QUICK = ["--grayscale=true", "--epochs=1", "--sources=file"]
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Write 12 noisy pictures of different sizes, three of each of four sources."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(12):
+        image = torch.randint(0, 256, (3, 30 + number, 44), dtype=torch.uint8)
+        TF.to_pil_image(image).save(folder / f"{'abcd'[number // 3]}_{number}.png")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("network", "columns"), [("paper", 2), ("rotation", 1), ("roto-translation", 3)]
+)
+def test_weights_restore(network, columns, digits, tmp_path, run):
+    output = tmp_path / "new" / "mine.safetensors"
+    printed = run("fit", digits, output, *_QUICK, f"--network={network}")
+    assert f"Wrote {output}, " in printed
+    assert (output.parent / "restored.png").is_file()
+    image = read_image(next(digits.rglob("*.png")), grayscale=True)
+    restore = RestoreTransform(output)
+    last_epoch = RestoreTransform(output.parent / "mine-last-epoch.ckpt")
+    assert torch.equal(restore(image), last_epoch(image))
+    found = restore.find(image.unsqueeze(0)).motion
+    assert sum(value.reshape(1, -1).shape[1] for value in found.values()) == columns
+
+
+def test_report_ends_with_figures_for_a_person(digits, tmp_path, run):
+    printed = run("fit", digits, tmp_path / "mine.safetensors", *_QUICK, "--network=border")
+    lines = printed.splitlines()
+    assert "train 48" in lines[0]
+    assert any(line.startswith("Note: Only 48 training images;") for line in lines)
+    assert lines[-1].startswith("Of 6 test images, each shifted at random, ")
+    assert "to within 1 pixel; without training, the best rule (" in lines[-1]
+    assert lines[-1].endswith(" %) exactly.")
+
+
+def test_rotations_are_compared_with_no_rule(digits, tmp_path, run):
+    options = [*_QUICK, "--network=rotation", "--corners=border"]
+    last = run("fit", digits, tmp_path / "mine.safetensors", *options).splitlines()[-1]
+    assert last.startswith("Of 6 test images, each rotated at random, ")
+    assert last.endswith(" are restored to within 10 degrees.")
+    assert load_estimator(tmp_path / "mine.safetensors").motion == Turn(fill="border")
+
+
+def test_images_of_one_source_stay_together(photos, tmp_path, run):
+    printed = run("fit", photos, tmp_path / "mine.safetensors", "--epochs=1", "--image_size=16")
+    assert printed.startswith("Split by source (file-name prefix), so that none is in two parts")
+    assert "train 6 images of 2 sources" in printed
+
+
+def test_crops_of_photographs_are_streamed(photos, tmp_path, run, fails, monkeypatch):
+    from eqrestore_lightning.data import PhotoCropDataModule
+
+    monkeypatch.setattr(PhotoCropDataModule, "train_dataloader", _short)
+    output = tmp_path / "mine.safetensors"
+    printed = run(
+        "fit",
+        photos,
+        output,
+        "--epochs=1",
+        "--crop_sizes=[24]",
+        "--batch_size=8",
+        "--network=border",
+    )
+    assert load_estimator(output).spatial_size == (24, 24)
+    assert "Of 96 random crops of test photographs, each shifted at random" in printed
+    message = fails("fit", photos, output, "--crop_sizes=[24, 16]", "--network=border")
+    assert "Expected images of shape (3, 24, 24)" in message
+    message = fails("fit", photos, output, "--crop_sizes=[24]", "--image_size=24")
+    assert "Expected either `image_size` or `crop_sizes`" in message
+
+
+def _short(self):
+    """Stand in for `train_dataloader` of crops, with two batches only."""
+    import dataclasses
+
+    return dataclasses.replace(self.dataset("train"), num_batches=2).loader(self.batch_size)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".csv"])
+def test_signals(suffix, tmp_path, run):
+    signals = np.random.default_rng(0).normal(size=(40, 24)).cumsum(1)
+    path, output = tmp_path / f"signals{suffix}", tmp_path / "mine.safetensors"
+    if suffix == ".npy":
+        np.save(path, signals[:, None].astype(np.float32))
+    else:
+        np.savetxt(path, signals, delimiter=",")
+    printed = run("fit", path, output, "--epochs=2", "--batch_size=8")
+    restore = RestoreTransform(output)
+    assert restore.estimator.spatial_size == (24,)
+    assert "Of 4 test signals, each shifted at random" in printed
+    assert "restored.png" not in printed
+    x = torch.from_numpy(signals[:3, None]).float()
+    assert torch.equal(restore(x.roll(7, 2)), restore(x))
+
+
+def test_shifts_along_one_axis(digits, tmp_path, run, fails):
+    output = tmp_path / "mine.safetensors"
+    run("fit", digits, output, *_QUICK, "--axes", "[-1]")
+    assert load_estimator(output).motion == Shift((-1,))
+    message = fails("fit", digits, output, *_QUICK, "--network=rotation", "--axes", "[-1]")
+    assert "Expected `axes` only for networks that take it" in message
+    assert "Expected `axes` to be" in fails("fit", digits, output, *_QUICK, "--axes", "[1]")
+
+
+def test_max_shift_trains_on_images_that_lost_content(digits, tmp_path, run, fails):
+    output = tmp_path / "mine.safetensors"
+    run("fit", digits, output, *_QUICK, "--network=border", "--max_shift=3")
+    checkpoint = torch.load(tmp_path / "mine-last-epoch.ckpt", weights_only=True)
+    assert checkpoint["hyper_parameters"]["motion"] == {
+        "kind": "Shift",
+        "axes": [-2, -1],
+        "max_shift": 3,
+        "fill": "zeros",
+    }
+    message = fails("fit", digits, output, *_QUICK, "--network=rotation", "--max_shift=3")
+    assert "Expected `max_shift` to be 0 for a network that does not find shifts" in message
+
+
+def test_training_continues_from_weights(digits, tmp_path, run, fails):
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    run("fit", digits, first, *_QUICK, "--network=border")
+    run("fit", digits, second, *_QUICK, f"--start={first}", "--epochs=0")
+    image = read_image(next(digits.rglob("*.png")), grayscale=True)
+    ours, theirs = (
+        RestoreTransform(path).find(image.unsqueeze(0), scores=True) for path in (first, second)
+    )
+    assert torch.equal(ours.scores, theirs.scores)
+    message = fails("fit", digits, second, "--epochs=1", "--sources=file", f"--start={first}")
+    assert "Expected images of shape (1, 32, 32) (channels, then size)" in message
+    message = fails("fit", digits, second, *_QUICK, f"--start={first}", "--axes", "[-1]")
+    assert "Expected no `axes` with `start`, whose network has its own" in message
+
+
+def test_weights_say_how_they_were_made(digits, tmp_path, run):
+    output = tmp_path / "mine.safetensors"
+    run("fit", digits, output, *_QUICK, "--network=border")
+    with safe_open(output, framework="pt") as file:
+        notes = file.metadata()
+    assert json.loads(notes["arguments"])["network"] == "border"
+    assert len(notes["data"]) == 16
+
+
+def test_minutes_replace_epochs(digits, tmp_path, run):
+    output = tmp_path / "mine.safetensors"
+    run("fit", digits, output, *_QUICK[::2], "--network=border", "--minutes=0.02")
+    assert output.is_file()
+
+
+def test_user_errors_are_one_line(digits, tmp_path, fails):
+    message = fails("fit", tmp_path, tmp_path / "weights.pt")
+    assert "Expected `output` to end in .safetensors" in message
+    output = tmp_path / "new" / "mine.safetensors"
+    message = fails("fit", digits, output, "--network=resnet")
+    assert f"Expected `network` to be one of {', '.join(list_presets())}" in message
+    assert "found none" in fails("fit", tmp_path / "none", output)
+    assert "found none" in fails("fit", tmp_path / "none.npy", output)
+    assert not output.parent.exists()
+
+
+def test_conclusion_says_when_training_did_not_beat_a_rule():
+    trained = {"shift_accuracy": 0.5, "shift_accuracy_1px": 0.75}
+    rules = {
+        "one": {"shift_accuracy": 0.25, "shift_accuracy_1px": 1.0},
+        "other": {"shift_accuracy": 0.5, "shift_accuracy_1px": 0.5},
+    }
+    note, sentence = conclusion(trained, rules, Shift(), 1000, "test images").splitlines()
+    assert note.startswith('Note: Training did not beat the rule "other"')
+    assert sentence == (
+        "Of 1,000 test images, each shifted at random, 500 (50.0 %) are restored exactly and 750 "
+        "(75.0 %) to within 1 pixel; without training, the best rule (other) restores 500 (50.0 %) "
+        "exactly."
+    )
+    del rules["other"]
+    (sentence,) = conclusion(trained, rules, Shift(), 8, "test images").splitlines()
+    assert sentence.endswith("without training, the best rule (one) restores 2 (25.0 %) exactly.")
+
+
+def test_conclusion_for_several_fields():
+    found = {"shift_accuracy": 0.5, "shift_accuracy_1px": 0.75, "angle_accuracy_10deg": 1.0}
+    assert conclusion(found, {}, Product(Turn(), Shift()), 8, "test images") == (
+        "Of 8 test images, each rotated and shifted at random, the angle is found to within 10 "
+        "degrees for 8 (100.0 %), the shift is found exactly for 4 (50.0 %) and to within 1 pixel "
+        "for 6 (75.0 %)."
+    )
+
+
+def test_rules_find_a_seam_and_a_center():
+    ramp = torch.arange(12.0)[:, None] + torch.arange(17.0)
+    x = ramp.roll((3, -4), (0, 1))[None, None]
+    rules = _rules.untrained_rules(Shift())
+    for name in ("largest difference", "largest second difference", "largest relative difference"):
+        assert (rules[name].find(x).motion["shift"] % torch.tensor([12, 17])).tolist() == [[3, 13]]
+    dot = torch.zeros(1, 2, 13, 17)
+    dot[..., 6, 8] = 1.0
+    dot[..., 5:8, 8] += 0.5
+    moved = dot.roll((2, -5), (2, 3))
+    found = rules["center of mass"].find(moved).motion["shift"]
+    assert (found % torch.tensor([13, 17])).tolist() == [[2, 12]]
+    one = _rules.untrained_rules(Shift((-1,)))["largest difference"]
+    assert one.find(x).motion["shift"].tolist() == [[13]]
+    assert _rules.untrained_rules(Turn()) == {}

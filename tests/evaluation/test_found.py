@@ -1,0 +1,109 @@
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from eqrestore_lightning import RestoreTransform, Shift, TranslationEstimator, Turn
+from eqrestore_lightning.data import ImageTensors
+from eqrestore_lightning.evaluation import Rule, gate_rows, motion_found, shifts_found
+
+
+def _brightest(size=(8, 8), **options):
+    estimator = TranslationEstimator(1, size, hidden_channels=[], kernel_size=1)
+    estimator.layers[0].weight.data.fill_(1.0)  # scores are the image
+    return RestoreTransform(estimator, **options)
+
+
+def _spots(count=40, size=(8, 8)):
+    images = 0.2 * torch.rand(count, 1, *size)
+    images.flatten(2)[:, :, 0] = 0.5 + 0.5 * torch.rand(count, 1)
+    return images
+
+
+@pytest.mark.parametrize("size", [(8, 8), (12,), (4, 5, 6)])
+def test_shifts_are_found_by_restorers_rules_and_functions(size):
+    images = _spots(size=size)
+    restore = _brightest(size)
+
+    def estimate(x):
+        return restore.find(x).motion["shift"]
+
+    def off_by_one(x):
+        return estimate(x) + 1
+
+    for finder in (restore, Rule(estimate), estimate):
+        assert shifts_found([images], finder) == {"exact, %": 100, "≤ 1 px, %": 100}
+    assert shifts_found([images], off_by_one) == {"exact, %": 0, "≤ 1 px, %": 100}
+    pairs = ((images[:30], None), (images[30:], None))
+    assert shifts_found(iter(pairs), off_by_one) == {"exact, %": 0, "≤ 1 px, %": 100}
+
+
+def test_data_sets_serve_batches():
+    images = (255 * _spots()).byte()
+    dataset = ImageTensors(images, torch.zeros(40).long())
+    assert shifts_found(dataset, _brightest(), batch_size=7)["exact, %"] == 100
+    halves = [images[:20].float() / 255, images[20:].float() / 255]
+    whole = shifts_found(dataset, lambda x: torch.zeros(len(x), 2).long(), batch_size=20)
+    assert whole == shifts_found(halves, lambda x: torch.zeros(len(x), 2).long())
+
+
+def test_any_motion_is_looked_for():
+    images = _spots()
+    motion = Shift((-1,), max_shift=2)
+    right = Rule(lambda x: x[:, 0, 0].argmax(1, keepdim=True), motion=motion)
+    found = motion_found([images], right, motion=motion)
+    assert found == {"shift_accuracy": 1.0, "shift_accuracy_1px": 1.0, "shift_distance": 0.0}
+    nothing = Rule(lambda x: torch.zeros(len(x), 1).long(), motion=motion)
+    found = motion_found([images], nothing, motion=motion)
+    assert 0 < found["shift_accuracy"] < found["shift_accuracy_1px"] < 1
+    assert motion_found([images], nothing, motion=motion, seed=1) != found
+    with pytest.raises(ValueError, match=r"a restorer that finds \{'angle': \(40,\)\}, but got"):
+        motion_found([images], _brightest(), motion=Turn())
+    with pytest.raises(ValueError, match="Expected `batches` to hold images, but got none"):
+        shifts_found([], _brightest())
+
+
+class _TopLeft(nn.Module):
+    def forward(self, x):
+        bright = x[:, 0, 0, 0] >= 0.5
+        return torch.stack([~bright, bright], dim=1).float()
+
+
+def test_gates():
+    images = _spots(100)
+    images[:10] = 0.3 + 0.01 * torch.rand(10, 1, 8, 8)  # nothing to be found, and small margins
+    labels = torch.cat([torch.zeros(10), torch.ones(90)]).long()
+    batches = [(images[:60], labels[:60]), (images[60:], labels[60:])]
+    classifier = _TopLeft().train()
+    restore = _brightest()
+    motion = Shift(max_shift=2)
+    rows = gate_rows(classifier, batches, restore, motion=motion, quantiles=(0, 0.1, 1))
+    assert classifier.training
+    assert rows[0] == {
+        "`min_margin`": 0.0,
+        "unmoved: left as they are, %": 0.0,
+        "unmoved: accuracy, %": 100.0,
+        "moved: left as they are, %": 0.0,
+        "moved: accuracy, %": 100.0,
+    }
+    margins = restore.find(images).margin
+    assert_close(rows[1]["`min_margin`"], float(margins.quantile(0.1)))
+    assert rows[1]["unmoved: left as they are, %"] == rows[1]["moved: left as they are, %"] == 10
+    last = rows[2]
+    assert last["moved: left as they are, %"] == 99  # all but that of the largest margin
+    assert last["moved: accuracy, %"] < 30
+    chosen = gate_rows(classifier, batches, restore, motion=motion, min_margins=[0.05, 9])
+    assert [row["`min_margin`"] for row in chosen] == [0.05, 9]
+    assert chosen[1]["moved: left as they are, %"] == 100
+    gated = RestoreTransform(restore.estimator, min_margin=9)
+    (_, row) = chosen
+    view = motion.apply(images, motion.draw(100, (8, 8)))
+    assert torch.equal(gated(view), view)
+    assert row["unmoved: accuracy, %"] == 100
+
+
+def test_gates_need_images_and_no_gate():
+    with pytest.raises(ValueError, match=r"no gate, but its `min_margin` is 0\.5\."):
+        gate_rows(_TopLeft(), [], _brightest(min_margin=0.5), motion=Shift())
+    with pytest.raises(ValueError, match="Expected `batches` to hold images, but got none"):
+        gate_rows(_TopLeft(), [], _brightest(), motion=Shift())

@@ -1,0 +1,279 @@
+"""What `find` tells, and the way back: `undo` and `redo` of images, masks and predictions."""
+
+import math
+import re
+from dataclasses import FrozenInstanceError
+
+import pytest
+import torch
+from torch.testing import assert_close
+from torchvision import tv_tensors
+
+from eqrestore_lightning.functional import circular_shift, random_shift, rotate
+from eqrestore_lightning.nn import (
+    QuarterTurnEstimator,
+    RotationEstimator,
+    RotoTranslationEstimator,
+    TranslationEstimator,
+)
+from eqrestore_lightning.transforms import RestoreTransform
+
+NETWORK = {"hidden_channels": [3], "kernel_size": [3, 1], "bias": True}
+ROTATION = {"num_radii": 6, "num_angles": 24, "hidden_channels": [4], "kernel_size": [5, 1]}
+EXACT = {  # what these find is undone without interpolation
+    "shifts": lambda: TranslationEstimator(2, (12, 10), **NETWORK),
+    "shifts along the width": lambda: TranslationEstimator(2, (12, 10), axes=(-1,), **NETWORK),
+    "signals": lambda: TranslationEstimator(2, (19,), **NETWORK),
+    "volumes": lambda: TranslationEstimator(2, (5, 6, 7), axes=(-3, -1), **NETWORK),
+    "quarter turns": lambda: QuarterTurnEstimator(2, (10, 10), shifts=False, **NETWORK),
+    "quarter turns and shifts": lambda: QuarterTurnEstimator(2, (9, 9), mirrors=True, **NETWORK),
+}
+TURNING = {
+    "rotations": lambda: RotationEstimator(2, (12, 12), **ROTATION),
+    "rotations and shifts": lambda: RotoTranslationEstimator(
+        2, (12, 11), translation=NETWORK, rotation=ROTATION
+    ),
+}
+KINDS = {**EXACT, **TURNING}
+FIELDS = {"shifts": {"shift": 2}, "shifts along the width": {"shift": 1}, "signals": {"shift": 1},
+          "volumes": {"shift": 2}, "quarter turns": {"quarters": 0},
+          "quarter turns and shifts": {"shift": 2, "mirrored": 0, "quarters": 0},
+          "rotations": {"angle": 0}, "rotations and shifts": {"angle": 0, "shift": 2}}  # fmt: skip
+
+
+@pytest.fixture(params=KINDS)
+def restore(request):
+    return RestoreTransform(KINDS[request.param]())
+
+
+@pytest.fixture(params=EXACT)
+def exact(request):
+    return RestoreTransform(EXACT[request.param]())
+
+
+@pytest.fixture(params=TURNING)
+def turning(request):
+    return RestoreTransform(TURNING[request.param]())
+
+
+def _images(restore, *batch, dtype=torch.uint8):
+    size = restore.estimator.spatial_size
+    return torch.randint(0, 256, (*batch, 2, *size), dtype=torch.uint8).to(dtype)
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("batch", [(), (1,), (4,), (2, 3), (0,), (2, 0)])
+def test_what_is_found_has_the_batch_axes_of_the_images(name, batch):
+    restore = RestoreTransform(KINDS[name]())
+    x = _images(restore, *batch)
+    found = restore.find(x, scores=True)
+    assert set(found.motion) == set(FIELDS[name])
+    for field, columns in FIELDS[name].items():
+        value = found.motion[field]
+        assert value.shape == (*batch, columns) if columns else value.shape == batch
+        assert value.dtype == (torch.float64 if field == "angle" else torch.int64)
+    assert found.margin.shape == found.trusted.shape == batch
+    assert found.margin.dtype == found.scores.dtype == torch.float64
+    assert found.trusted.dtype == torch.bool
+    flat = x.reshape(-1, *x.shape[len(batch) :])
+    alone = restore.find(flat, scores=True)
+    assert torch.equal(found.scores.reshape(alone.scores.shape), alone.scores)
+    assert torch.equal(restore(x).reshape(flat.shape), restore(flat))
+
+
+@pytest.mark.parametrize("batch", [(), (4,), (2, 3), (0,)])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64, torch.int64])
+def test_undoing_what_is_found_is_restoring(restore, batch, dtype):
+    x = _images(restore, *batch, dtype=dtype)
+    before = x.clone()
+    found = restore.find(x)
+    restored = restore.undo(x, found)
+    assert torch.equal(restored, restore(x))
+    assert restored.dtype == dtype
+    assert torch.equal(x, before)
+
+
+def test_scores_are_returned_on_request(restore):
+    x = _images(restore, 3)
+    assert restore.find(x).scores is None
+    scores = restore.estimator.exact_scores(x)
+    assert torch.equal(restore.find(x, scores=True).scores, scores)
+    assert torch.equal(restore.find(x).margin, restore.estimator.margin(scores))
+
+
+def test_what_is_found_cannot_be_changed(restore):
+    found = restore.find(_images(restore))
+    with pytest.raises(FrozenInstanceError):
+        found.margin = 0
+
+
+def test_images_below_the_margin_do_not_move(restore):
+    x = _images(restore, 30)
+    margin = restore.find(x).margin
+    gate = RestoreTransform(restore.estimator, min_margin=float(margin.median()))
+    found = gate.find(x)
+    assert torch.equal(found.margin, margin)
+    assert torch.equal(found.trusted, margin >= margin.median())
+    assert 5 < found.trusted.sum() < 30
+    for field, value in found.motion.items():
+        assert value[~found.trusted].count_nonzero() == 0
+        expected = restore.find(x).motion[field]
+        assert torch.equal(value[found.trusted], expected[found.trusted])
+    assert torch.equal(gate.undo(x, found), gate(x))
+    assert torch.equal(gate(x)[~found.trusted], x[~found.trusted])
+
+
+@pytest.mark.parametrize("min_margin", [0.0, 0.5])
+def test_images_that_are_not_finite_do_not_move(restore, min_margin):
+    restore.min_margin = min_margin
+    x = torch.rand(3, 2, *restore.estimator.spatial_size)
+    x[0, 0].fill_(math.nan)
+    x[1, 1].flatten()[x[1, 1].numel() // 2] = math.inf
+    found = restore.find(x)
+    assert found.margin[:2].isnan().all()
+    assert found.trusted[:2].tolist() == [False, False]
+    assert all(value[:2].count_nonzero() == 0 for value in found.motion.values())
+    assert_close(restore(x)[:2], x[:2], rtol=0, atol=0, equal_nan=True)
+    assert not found.margin[2].isnan()
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.bool, torch.int64])
+@pytest.mark.parametrize("batch", [(), (5,), (2, 3), (0,)])
+def test_redo_is_the_inverse_of_undo(exact, batch, dtype):
+    found = exact.find(_images(exact, *batch))
+    z = _images(exact, *batch).to(dtype)
+    assert torch.equal(exact.redo(exact.undo(z, found), found), z)
+    assert torch.equal(exact.undo(exact.redo(z, found), found), z)
+
+
+def test_redo_puts_back_what_restoring_moved(exact):
+    x = _images(exact, 8)
+    found = exact.find(x)
+    restored = exact(x)
+    assert not torch.equal(restored, x)  # the negative control
+    assert torch.equal(exact.redo(restored, found), x)
+
+
+def test_a_prediction_for_each_pixel_follows_the_image():
+    restore = RestoreTransform(EXACT["shifts"]())
+    torch.manual_seed(0)
+    network = torch.nn.Conv2d(2, 3, 3, padding=1)  # not equivariant: zeros at the border
+    x = _images(restore, 6, dtype=torch.float32)
+    moved = circular_shift(x, random_shift(6, 5))
+
+    def predict(images):
+        found = restore.find(images)
+        return restore.redo(network(restore.undo(images, found)).argmax(1), found)
+
+    shift = restore.find(moved).motion["shift"] - restore.find(x).motion["shift"]
+    assert torch.equal(predict(moved), circular_shift(predict(x)[:, None], shift)[:, 0])
+    alone = network(moved).argmax(1)
+    assert not torch.equal(alone, circular_shift(network(x).argmax(1)[:, None], shift)[:, 0])
+
+
+@pytest.mark.parametrize("maps", [(), (1,), (5,), (2, 3)])
+@pytest.mark.parametrize("batch", [(), (4,), (2, 2)])
+def test_any_number_of_maps_moves_along(restore, batch, maps):
+    found = restore.find(_images(restore, *batch))
+    size = restore.estimator.spatial_size
+    y = torch.rand(*batch, *maps, *size)
+    moved = restore.undo(y, found)
+    assert moved.shape == y.shape
+    channels = y.reshape(*batch, math.prod(maps), *size)
+    assert torch.equal(restore.undo(channels, found).reshape(y.shape), moved)
+    assert restore.redo(y, found).shape == y.shape
+
+
+def test_masks_and_label_maps_are_not_mixed(turning):
+    x = _images(turning, 6)
+    found = turning.find(x)
+    labels = 100 * torch.randint(1, 3, (6, *turning.estimator.spatial_size))
+    moved = turning.undo(labels, found)
+    assert moved.dtype == torch.int64
+    assert set(moved.unique().tolist()) == {0, 100, 200}
+    assert torch.equal(moved, turning.undo(labels, found, interpolation="nearest"))
+    mixed = turning.undo(labels, found, interpolation="bilinear")
+    assert len(mixed.unique()) > 3  # the negative control
+    mask = tv_tensors.Mask(labels.to(torch.uint8))
+    moved_mask = turning.undo(mask, found)
+    assert isinstance(moved_mask, tv_tensors.Mask)
+    assert moved_mask.dtype == torch.uint8
+    assert torch.equal(moved_mask.long(), moved)
+    assert torch.equal(turning(tv_tensors.Image(x), mask)[1], moved_mask)
+    inside = labels == 100
+    assert torch.equal(turning.undo(inside, found), moved == 100)
+    plain = labels.to(torch.uint8)
+    assert len(turning.undo(plain, found).unique()) > 3  # pixels, as far as anyone can tell
+
+
+def test_redo_does_not_mix_labels_either(turning):
+    found = turning.find(_images(turning, 6))
+    labels = 100 * torch.randint(1, 3, (6, *turning.estimator.spatial_size))
+    assert set(turning.redo(labels, found).unique().tolist()) == {0, 100, 200}
+    assert isinstance(turning.redo(tv_tensors.Mask(labels), found), tv_tensors.Mask)
+
+
+def test_rotations_are_redone_by_one_interpolation():
+    restore = RestoreTransform(TURNING["rotations"]())
+    found = restore.find(_images(restore, 6))
+    y = torch.rand(6, 2, 12, 12)
+    angle = found.motion["angle"]
+    assert torch.equal(restore.redo(y, found), rotate(y, angle))
+    assert torch.equal(restore.undo(y, found), rotate(y, -angle))
+    nearest = restore.redo(y, found, interpolation="nearest")
+    assert torch.equal(nearest, rotate(y, angle, interpolation="nearest"))
+
+
+def test_rotations_and_shifts_are_redone_in_the_opposite_order():
+    restore = RestoreTransform(TURNING["rotations and shifts"]())
+    found = restore.find(_images(restore, 6))
+    y = torch.rand(6, 2, 12, 11)
+    angle, shift = found.motion["angle"], found.motion["shift"]
+    assert torch.equal(restore.redo(y, found), circular_shift(rotate(y, angle), shift))
+    assert torch.equal(restore.undo(y, found), rotate(circular_shift(y, -shift), -angle))
+
+
+def test_gradients_pass_through_undo_and_redo(restore):
+    found = restore.find(_images(restore, 3))
+    for move in (restore.undo, restore.redo):
+        y = torch.rand(3, *restore.estimator.spatial_size).requires_grad_()
+        move(y, found).sum().backward()
+        assert y.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("batch", "shape"),
+    [
+        ((), (10,)),
+        ((), (12, 11)),
+        ((4,), (12, 10)),
+        ((4,), (3, 2, 12, 10)),
+        ((4,), (4, 10, 12)),
+        ((2, 3), (6, 12, 10)),
+        ((2, 3), (2, 12, 10)),
+    ],
+)
+def test_maps_of_another_shape_are_refused(batch, shape):
+    restore = RestoreTransform(EXACT["shifts"]())
+    found = restore.find(_images(restore, *batch))
+    restore.undo(torch.zeros(*batch, 12, 10), found)
+    expected = ", ".join(map(str, [*batch, "...", 12, 10]))
+    message = f"Expected images or maps of shape ({expected}), but got {shape}."
+    for move in (restore.undo, restore.redo):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            move(torch.zeros(shape), found)
+
+
+def test_other_images_are_refused(restore):
+    size = restore.estimator.spatial_size
+    restore.find(torch.zeros(2, *size))
+    told = ", ".join(map(str, (2, *size)))
+    for shape in ((3, *size), (2, *size[:-1], size[-1] + 1), size):
+        message = (
+            f"Expected images of shape (..., {told}), which the estimator was made for, "
+            f"but got {shape}."
+        )
+        with pytest.raises(ValueError, match=re.escape(message)):
+            restore.find(torch.zeros(shape))
+    with pytest.raises(TypeError, match=r"^Expected images of a real dtype, but got torch\.compl"):
+        restore.find(torch.zeros(2, *size, dtype=torch.complex64))

@@ -4,7 +4,7 @@ Photographs that wrap around show a seam, whatever their size. Trained on CIFAR-
 twenty photographs that come with Python packages, with random crops, sizes, JPEG qualities, blur,
 noise and contrast; measured on other photographs, beside rules that need no training.
 
-    pip install scikit-image scikit-learn matplotlib; pip install --no-deps imgaug gradio
+    pip install scikit-image scikit-learn
     python recipes/photo.py --data data --panoramas data/panoramas
 
 The same command takes a folder of your own photographs, of any sizes, at any depth; they are read
@@ -20,6 +20,15 @@ from datetime import timedelta
 from pathlib import Path
 
 import lightning as L
+from _photo_data import (
+    TEST,
+    TEST_PANORAMAS,
+    TRAINING,
+    TRAINING_PANORAMAS,
+    Batches,
+    list_photographs,
+    packaged_photographs,
+)
 from _photo_tables import (
     gate_rows,
     jpeg_rows,
@@ -29,15 +38,6 @@ from _photo_tables import (
     source_rows,
     speed_rows,
     table,
-)
-from _photo_data import (
-    TEST,
-    TEST_PANORAMAS,
-    TRAINING,
-    TRAINING_PANORAMAS,
-    Batches,
-    list_photographs,
-    packaged_photographs,
 )
 from jsonargparse import auto_cli
 from torch import Tensor

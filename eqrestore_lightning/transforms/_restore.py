@@ -142,7 +142,7 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
         batch = self._batch_shape(x)
 
         def unflatten(value: Tensor) -> Tensor:
-            return value.reshape(*batch, *value.shape[1:])
+            return value.reshape((*batch, *value.shape[1:]))
 
         return Found(
             motion={name: unflatten(value) for name, value in element.items()},
@@ -219,7 +219,7 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
         if self.min_margin > 0:
             element = _masked(element, self.estimator.margin(scores) >= self.min_margin)
         batch = self._batch_shape(images[0])
-        return {"motion": {name: v.reshape(*batch, *v.shape[1:]) for name, v in element.items()}}
+        return {"motion": {name: v.reshape((*batch, *v.shape[1:])) for name, v in element.items()}}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Move one image, or the mask that belongs to it, back."""

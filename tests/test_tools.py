@@ -1,9 +1,11 @@
 """The checks that are no tests of behaviour: one command runs them all with the tests."""
 
 import re
+import runpy
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -34,11 +36,40 @@ def test_pre_commit_runs_the_same_checks():
 
 def test_ci_runs_the_commands_of_the_readme():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
     commands = [line for line in readme.splitlines() if line.startswith("python -m venv .venv &&")]
     assert len(commands) == 2
     for part in commands[1].split(" && "):
-        assert part in script
+        assert part in script  # as a line of its own, without further options
+
+
+def test_ci_installs_the_lowest_version_of_every_runtime_dependency():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    lowest = subprocess.run(
+        [sys.executable, ROOT / ".ci" / "lowest.py"], capture_output=True, text=True, check=True
+    ).stdout.split()
+    declared = [*project["dependencies"], *extras["recipes"]]
+    assert len(lowest) == len(declared)
+    for text, constraint in zip(declared, lowest, strict=True):
+        name, version = constraint.split("==")
+        assert re.match(rf"{name}(\[\w+\])?>={re.escape(version)}(,|$)", text)
+    assert not {text.split(">=")[0] for text in extras["dev"]} & {
+        text.split("==")[0] for text in lowest
+    }
+
+
+@pytest.mark.parametrize("text", ["numpy", "numpy<3", "torch>=2.13,!=2.13.0", "torch>=2,>=2.8"])
+def test_lowest_version_must_be_declared(text):
+    lowest = runpy.run_path(str(ROOT / ".ci" / "lowest.py"))["lowest"]
+    assert lowest(["numpy>=2.1", "jsonargparse[signatures]>=4.39,<5"]) == [
+        "numpy==2.1",
+        "jsonargparse==4.39",
+    ]
+    with pytest.raises(
+        ValueError, match=re.escape(f"one lower bound that it allows, but got {text!r}.")
+    ):
+        lowest(["numpy>=2.1", text])
 
 
 @pytest.mark.parametrize("page", ["README.md", "recipes/README.md"])

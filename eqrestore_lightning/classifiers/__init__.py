@@ -1,6 +1,18 @@
-"""Classifiers to put a restorer in front of."""
+"""Classifiers to place behind a restorer."""
 
-from eqrestore_lightning.classifiers._architectures import Architecture, Stem, build_classifier
+from typing import TypeAlias
+
+from eqrestore_lightning.classifiers._architectures import Stem, build_classifier
+from eqrestore_lightning.classifiers._registry import list_classifiers, register_classifier
 from eqrestore_lightning.classifiers._small_cnn import small_cnn
 
-__all__ = ["Architecture", "Stem", "build_classifier", "small_cnn"]
+Architecture: TypeAlias = str  # one of `list_classifiers()`
+
+__all__ = [
+    "Architecture",
+    "Stem",
+    "build_classifier",
+    "list_classifiers",
+    "register_classifier",
+    "small_cnn",
+]

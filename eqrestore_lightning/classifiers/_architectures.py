@@ -1,22 +1,20 @@
 """The paper's classifiers, from torchvision, for images of 32 to 40 pixels."""
 
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from torch import nn
 from torchvision import models
 from torchvision.models.vgg import VGG, make_layers
 
+from eqrestore_lightning.classifiers._registry import find_architecture, register_classifier
 from eqrestore_lightning.classifiers._small_cnn import small_cnn
 
-Architecture: TypeAlias = Literal[
-    "densenet121", "mobilenet_v2", "resnet18", "small_cnn", "small_cnn_3d", "vgg16"
-]
 Stem: TypeAlias = Literal["small", "original"]
 _VGG16 = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M")
 
 
 def build_classifier(
-    architecture: Architecture,
+    architecture: str,
     in_channels: int,
     num_classes: int,
     *,
@@ -26,24 +24,25 @@ def build_classifier(
     """Build a classifier with fresh weights.
 
     Args:
-        architecture: `"vgg16"` (with batch normalisation), `"resnet18"`, `"densenet121"`,
-            `"mobilenet_v2"`, all torchvision's, or `"small_cnn"` and, for volumes,
-            `"small_cnn_3d"`.
-        in_channels: Channels of the images.
+        architecture: One of `list_classifiers()`: torchvision's `"vgg16"` (with batch
+            normalisation), `"resnet18"`, `"densenet121"` and `"mobilenet_v2"`; `"small_cnn"`, for
+            signals `"small_cnn_1d"` and for volumes `"small_cnn_3d"`; and whatever
+            `register_classifier` added.
+        in_channels: Number of channels of the images.
         num_classes: Number of logits.
-        stem: `"original"` is torchvision's, made for 224 pixels, which shrinks images at once and
-            is what a CPU can train; `"small"` keeps the resolution for as long as is usual for
-            CIFAR: a first convolution of 3 × 3 without stride and no pooling after it (ResNet,
-            DenseNet), or the first two strides taken away (MobileNet). VGG is the same in both, but
-            for its dense layers, one of which stands in place of three of 4,096.
+        stem: `"original"` is torchvision's, designed for 224 pixels: it reduces the resolution at
+            once, and is what a CPU can train. `"small"` keeps the resolution for as long as is
+            usual for CIFAR: a first convolution of 3 × 3 without stride and without pooling after
+            it (ResNet, DenseNet), or without the first two strides (MobileNet). Architectures
+            without such a choice ignore it; VGG has one dense layer in place of three of 4,096.
         width: Factor on the number of channels, for `"vgg16"` and `"mobilenet_v2"`.
 
     Returns:
         A network from `(batch, in_channels, *spatial)` to `(batch, num_classes)`.
 
     Raises:
-        ValueError: If `architecture` or `stem` is unknown, `width` is not above 0, or not 1 where
-            the architecture has no such factor.
+        ValueError: If `architecture` or `stem` is unknown, or if `width` is not above 0, or not 1
+            for an architecture without such a factor.
 
     Source: Table 2 of the paper; torchvision; the small stems are those usual for CIFAR.
 
@@ -51,32 +50,23 @@ def build_classifier(
     >>> build_classifier("resnet18", 3, 10).eval()(torch.zeros(2, 3, 40, 40)).shape
     torch.Size([2, 10])
     """
-    if architecture not in get_args(Architecture):
-        raise ValueError(
-            f"Expected `architecture` to be one of {get_args(Architecture)}, "
-            f"but got {architecture!r}."
-        )
+    build, taken = find_architecture(architecture)
     if stem not in get_args(Stem):
         raise ValueError(f"Expected `stem` to be one of {get_args(Stem)}, but got {stem!r}.")
-    if not width > 0 or (width != 1 and architecture not in ("vgg16", "mobilenet_v2")):
+    if not width > 0:
+        raise ValueError(f"Expected `width` to be above 0, but got {width}.")
+    if width != 1 and "width" not in taken:
         raise ValueError(
-            f"Expected `width` to be above 0, and 1 for {architecture!r} unless it is vgg16 or "
-            f"mobilenet_v2, but got {width}."
+            f"Expected `width` to be 1 for {architecture!r}, whose number of channels is fixed, "
+            f"but got {width}."
         )
-    if architecture == "vgg16":
-        return _vgg16(in_channels, num_classes, width)
-    if architecture == "resnet18":
-        return _resnet18(in_channels, num_classes, stem)
-    if architecture == "densenet121":
-        return _densenet121(in_channels, num_classes, stem)
-    if architecture == "mobilenet_v2":
-        return _mobilenet_v2(in_channels, num_classes, stem, width)
-    return small_cnn(
-        in_channels, num_classes, num_spatial_dims=3 if architecture == "small_cnn_3d" else 2
-    )
+    given: dict[str, Any] = {"stem": stem, "width": width}
+    return build(in_channels, num_classes, **{name: given[name] for name in given if name in taken})
 
 
-def _vgg16(in_channels: int, num_classes: int, width: float) -> nn.Module:
+@register_classifier
+def vgg16(in_channels: int, num_classes: int, *, width: float = 1.0) -> nn.Module:
+    """Build torchvision's VGG-16 with batch normalisation, and with one dense layer."""
     channels = [size if isinstance(size, str) else max(1, round(size * width)) for size in _VGG16]
     network: nn.Module = VGG(make_layers(channels, batch_norm=True), num_classes=num_classes)
     last = channels[-2]
@@ -86,7 +76,9 @@ def _vgg16(in_channels: int, num_classes: int, width: float) -> nn.Module:
     return network
 
 
-def _resnet18(in_channels: int, num_classes: int, stem: Stem) -> nn.Module:
+@register_classifier
+def resnet18(in_channels: int, num_classes: int, *, stem: Stem = "small") -> nn.Module:
+    """Build torchvision's ResNet-18."""
     network: nn.Module = models.resnet18(num_classes=num_classes)
     if stem == "small":
         network.conv1 = nn.Conv2d(in_channels, 64, 3, padding=1, bias=False)
@@ -97,7 +89,9 @@ def _resnet18(in_channels: int, num_classes: int, stem: Stem) -> nn.Module:
     return network
 
 
-def _densenet121(in_channels: int, num_classes: int, stem: Stem) -> nn.Module:
+@register_classifier
+def densenet121(in_channels: int, num_classes: int, *, stem: Stem = "small") -> nn.Module:
+    """Build torchvision's DenseNet-121."""
     network: nn.Module = models.densenet121(num_classes=num_classes)
     if stem == "small":
         features = network.get_submodule("features")
@@ -109,7 +103,11 @@ def _densenet121(in_channels: int, num_classes: int, stem: Stem) -> nn.Module:
     return network
 
 
-def _mobilenet_v2(in_channels: int, num_classes: int, stem: Stem, width: float) -> nn.Module:
+@register_classifier
+def mobilenet_v2(
+    in_channels: int, num_classes: int, *, stem: Stem = "small", width: float = 1.0
+) -> nn.Module:
+    """Build torchvision's MobileNet v2."""
     network: nn.Module = models.mobilenet_v2(num_classes=num_classes, width_mult=width)
     _replace_input(network, "features.0.0", in_channels)
     if stem == "small":
@@ -119,8 +117,20 @@ def _mobilenet_v2(in_channels: int, num_classes: int, stem: Stem, width: float) 
     return network
 
 
+@register_classifier
+def small_cnn_1d(in_channels: int, num_classes: int) -> nn.Module:
+    """Build `small_cnn` for signals."""
+    return small_cnn(in_channels, num_classes, num_spatial_dims=1)
+
+
+@register_classifier
+def small_cnn_3d(in_channels: int, num_classes: int) -> nn.Module:
+    """Build `small_cnn` for volumes."""
+    return small_cnn(in_channels, num_classes, num_spatial_dims=3)
+
+
 def _replace_input(network: nn.Module, name: str, in_channels: int) -> None:
-    """Give the first convolution, made for three channels, another number of them."""
+    """Replace the first convolution, which takes three channels, by one of `in_channels`."""
     conv = network.get_submodule(name)
     if not isinstance(conv, nn.Conv2d) or conv.in_channels == in_channels:
         return

@@ -3,6 +3,7 @@
 import os
 import tarfile
 from pathlib import Path, PurePosixPath
+from typing import Unpack
 
 import torch
 import torch.nn.functional as F
@@ -11,13 +12,10 @@ from torchvision.datasets import CIFAR10
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from tqdm import tqdm
 
-from eqrestore_lightning.data._image_folder import ImageFolderDataModule, read_image
-from eqrestore_lightning.data._in_memory import (
-    ImageTensors,
-    InMemoryDataModule,
-    Split,
-    split_at_random,
-)
+from eqrestore_lightning.data._image_files import read_image
+from eqrestore_lightning.data._image_folder import ImageFolderDataModule
+from eqrestore_lightning.data._in_memory import ImageTensors, InMemoryDataModule, split_at_random
+from eqrestore_lightning.data._module import LoaderOptions, Split
 
 _VAL_SIZE = 5_000
 
@@ -25,23 +23,21 @@ _VAL_SIZE = 5_000
 class CIFAR10DataModule(InMemoryDataModule):
     """Serve CIFAR-10, each image in a border of zeros; 5,000 training images are for validation.
 
-    The images are looked for in three forms, in this order: torchvision's `cifar-10-batches-py`;
+    Three forms of the images are looked for, in this order: torchvision's `cifar-10-batches-py`;
     folders `train` and `test` with a folder for each class; one archive `cifar10*.tar*` of such
-    folders. They are decoded once and held in memory. `source` tells which form was found, for
-    the sake of tables: images that went through JPEG are not the original ones.
+    folders. They are decoded once and held in memory. The attribute `source` tells which form was
+    found, so that tables can name it: images that were compressed as JPEG are not the originals.
 
     Args:
-        root: Folder that holds, or shall hold, the images.
-        padding: Zeros on each side, pixels: 4, as in the paper, gives images of 40 × 40.
+        root: Folder that contains, or is to contain, the images.
+        padding: Zeros on each side, pixels: 4, as in the paper, makes images of 40 × 40.
         download: Whether to download torchvision's files if they are missing.
-        batch_size: Images in a step, over all processes.
-        seed: Decides the order of training images.
-        num_workers: Processes that prepare batches; images in memory need none.
+        **options: `batch_size`, `seed` and `num_workers` of `DataModule`.
 
     Raises:
-        FileNotFoundError: In `setup`, if the images are not there in any form.
-        ValueError: If `padding` is below 0; in `setup`, if images are not 32 × 32, of three
-            channels and ten classes.
+        FileNotFoundError: In `setup`, if the images are there in none of these forms.
+        ValueError: If `padding` is below 0; in `setup`, if the images are not 32 × 32 with three
+            channels, or not of ten classes.
 
     Source: `torchvision.datasets.CIFAR10`; Krizhevsky, 2009; Appendix D.
     """
@@ -55,11 +51,9 @@ class CIFAR10DataModule(InMemoryDataModule):
         *,
         padding: int = 4,
         download: bool = False,
-        batch_size: int = 256,
-        seed: int = 0,
-        num_workers: int = 0,
+        **options: Unpack[LoaderOptions],
     ) -> None:
-        super().__init__(batch_size=batch_size, seed=seed, num_workers=num_workers)
+        super().__init__(**options)
         if padding < 0:
             raise ValueError(f"Expected `padding` to be at least 0, but got {padding}.")
         self.root = Path(root)
@@ -69,12 +63,12 @@ class CIFAR10DataModule(InMemoryDataModule):
         self.source = ""
 
     def prepare_data(self) -> None:
-        """Download torchvision's files, in one process, if asked to."""
+        """Download torchvision's files, in one process, if `download` is set."""
         if self.download:
             CIFAR10(self.root, train=True, download=True)
 
     def load(self) -> dict[Split, ImageTensors]:
-        """Read the images, in whatever form they are there."""
+        """Read the images, in the first form that is found."""
         train, test = (
             ImageTensors(F.pad(part.images, (self.padding,) * 4), part.labels)
             for part in self._read()
@@ -113,7 +107,7 @@ class CIFAR10DataModule(InMemoryDataModule):
 
 
 def _read_archive(path: Path) -> tuple[ImageTensors, ImageTensors]:
-    """Decode what lies in `train/CLASS/` and `test/CLASS/`, going through the archive once."""
+    """Decode `train/CLASS/` and `test/CLASS/` in one pass over the archive."""
     images: dict[str, list[Tensor]] = {"train": [], "test": []}
     names: dict[str, list[str]] = {"train": [], "test": []}
     with tarfile.open(path, "r|*") as archive:

@@ -1,15 +1,11 @@
-"""The scanned digits that come inside scikit-learn: no download."""
+"""The scanned digits that scikit-learn includes: no download."""
 
 import torch
 import torch.nn.functional as F
 from torchvision.transforms.v2 import functional as TF
 
-from eqrestore_lightning.data._in_memory import (
-    ImageTensors,
-    InMemoryDataModule,
-    Split,
-    split_at_random,
-)
+from eqrestore_lightning.data._in_memory import ImageTensors, InMemoryDataModule, split_at_random
+from eqrestore_lightning.data._module import Split
 
 _TEST_SIZE = 497
 _VAL_SIZE = 300
@@ -18,12 +14,10 @@ _VAL_SIZE = 300
 class DigitsDataModule(InMemoryDataModule):
     """Serve 1,797 scanned digits of 8 × 8 pixels, enlarged to 24 × 24 and zero-padded to 32 × 32.
 
-    1,000 are for training, 300 for validation, 497 for testing, dealt out at random by `seed`.
+    1,000 are for training, 300 for validation and 497 for testing, chosen at random by `seed`.
 
     Args:
-        batch_size: Images in a step, over all processes.
-        seed: Decides the split and the order of training images.
-        num_workers: Processes that prepare batches; images in memory need none.
+        **options: `batch_size`, `seed` and `num_workers` of `DataModule`.
 
     Raises:
         ModuleNotFoundError: In `setup`, if scikit-learn is not installed.
@@ -39,12 +33,12 @@ class DigitsDataModule(InMemoryDataModule):
     num_classes = 10
 
     def load(self) -> dict[Split, ImageTensors]:
-        """Read the digits out of scikit-learn."""
+        """Read the digits from scikit-learn."""
         try:
             from sklearn.datasets import load_digits
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(
-                "Expected scikit-learn to be installed, which holds the digits: "
+                "Expected scikit-learn, which includes the digits, to be installed: "
                 "pip install 'eqrestore-lightning[recipes]'"
             ) from error
         digits = load_digits()

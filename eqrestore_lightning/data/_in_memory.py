@@ -1,31 +1,29 @@
 """Images held in memory, and the same batches for any number of processes."""
 
+import hashlib
+from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
-import lightning
 import torch
 from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-Batch: TypeAlias = tuple[Tensor, Tensor]
-Split: TypeAlias = Literal["train", "val", "test"]
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
+from eqrestore_lightning.data._module import SPLITS, Batch, DataModule, Split, check_split
 
 
 class ImageTensors(Dataset[Batch]):
     """Images and labels in memory; whole batches are taken at once, not sample by sample.
 
     Args:
-        images: uint8 of shape `(num_images, channels, *spatial)`.
+        images: Shape `(num_images, channels, *spatial)`, uint8, served divided by 255; or float32,
+            for signals, served as it is.
         labels: int64 of shape `(num_images,)`.
 
     Raises:
-        TypeError: If `images` is not uint8.
+        TypeError: If `images` is neither uint8 nor float32.
         ValueError: If the numbers of images and labels differ.
-
-    Source: own.
 
     >>> images = torch.full((3, 1, 4, 5), 255, dtype=torch.uint8)
     >>> image, label = ImageTensors(images, torch.tensor([7, 8, 9]))[1]
@@ -34,8 +32,11 @@ class ImageTensors(Dataset[Batch]):
     """
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
-        if images.dtype != torch.uint8:
-            raise TypeError(f"Expected `images` to have dtype torch.uint8, but got {images.dtype}.")
+        if images.dtype not in (torch.uint8, torch.float32):
+            raise TypeError(
+                f"Expected `images` to have dtype torch.uint8 or torch.float32, "
+                f"but got {images.dtype}."
+            )
         if len(images) != len(labels):
             raise ValueError(
                 f"Expected as many labels as images, {len(images)}, but got {len(labels)}."
@@ -47,71 +48,95 @@ class ImageTensors(Dataset[Batch]):
         return len(self.images)
 
     def __getitem__(self, index: int) -> Batch:
-        return self.images[index].float() / 255, self.labels[index]
+        return _served(self.images[index]), self.labels[index]
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         chosen = torch.as_tensor(indices, dtype=torch.int64)
-        return self.images[chosen].float() / 255, self.labels[chosen]
+        return _served(self.images[chosen]), self.labels[chosen]
 
     def loader(self, batch_size: int, **options: Any) -> DataLoader[Batch]:
-        """Give a `torch.utils.data.DataLoader` with further `options`, one look-up for a batch."""
-        return DataLoader(self, batch_size=batch_size, collate_fn=_as_it_is, **options)
+        """Return a `torch.utils.data.DataLoader` with further `options`."""
+        return DataLoader(self, batch_size=batch_size, collate_fn=_unchanged, **options)
+
+    def fingerprint(self) -> str:
+        """Return the first 16 hexadecimal digits of a SHA-256 over images and labels.
+
+        Covers shape, dtype and every value; takes about a second per gigabyte.
+
+        >>> images = torch.arange(6, dtype=torch.uint8).reshape(2, 1, 3)
+        >>> ImageTensors(images, torch.tensor([0, 1])).fingerprint()
+        '3a9c870e92c59f82'
+        """
+        digest = hashlib.sha256()
+        for values in (self.images, self.labels):
+            digest.update(f"{values.dtype} {tuple(values.shape)};".encode())
+            digest.update(raw_bytes(values))
+        return digest.hexdigest()[:16]
 
 
-class InMemoryDataModule(lightning.LightningDataModule):
-    """Serve images held in memory; a subclass says where they come from, in `load`.
-
-    A batch is `(images, labels)`: float32 from 0 to 1 of shape `(batch, channels, *spatial)`, int64
-    of shape `(batch,)`.
-
-    Convention:
-        `batch_size` counts the images of one optimiser step over **all** processes, and step `k`
-        sees the same images whatever their number. Training leaves out the last, smaller batch;
-        validation and test use every image exactly once.
+class InMemoryDataModule(DataModule):
+    """Serve images held in memory; a subclass reads them, in `load`.
 
     Args:
         batch_size: Images in a step, over all processes.
-        seed: Decides the order of training images, and random splits.
+        seed: Determines the order of training images, and random splits.
         num_workers: Processes that prepare batches; images in memory need none.
 
     Raises:
         ValueError: If `batch_size` is below 1.
 
-    Source: own.
+    >>> class Dots(InMemoryDataModule):
+    ...     in_channels, num_classes, spatial_size = 1, 1, (4, 5)
+    ...
+    ...     def load(self):
+    ...         images = torch.zeros(9, 1, 4, 5, dtype=torch.uint8)
+    ...         images[:, :, 1, 2] = 255
+    ...         part = ImageTensors(images, torch.zeros(9, dtype=torch.int64))
+    ...         return {"train": part, "val": part, "test": part}
+    >>> images, labels = next(iter(Dots(batch_size=3).train_dataloader()))
+    >>> images.shape
+    torch.Size([3, 1, 4, 5])
     """
 
-    in_channels: int
-    num_classes: int
     spatial_size: tuple[int, ...] = (32, 32)
+    _datasets: dict[Split, ImageTensors] | None = None
 
-    def __init__(self, *, batch_size: int = 256, seed: int = 0, num_workers: int = 0) -> None:
-        super().__init__()
-        if batch_size < 1:
-            raise ValueError(f"Expected `batch_size` to be at least 1, but got {batch_size}.")
-        self.batch_size = batch_size
-        self.seed = seed
-        self.num_workers = num_workers
-        self._datasets: dict[Split, ImageTensors] = {}
-
+    @abstractmethod
     def load(self) -> dict[Split, ImageTensors]:
         """Read the images of each split."""
-        raise TypeError(f"Expected {type(self).__name__} to define `load`, but it does not.")
 
     def setup(self, stage: str | None = None) -> None:
         """Read the images, once."""
         del stage
-        if not self._datasets:
+        if self._datasets is None:
             self._datasets = self.load()
 
     def dataset(self, split: Split) -> ImageTensors:
-        """Give the images and labels of a split, reading them if needed."""
-        if split not in SPLITS:
-            raise ValueError(f"Expected `split` to be one of {SPLITS}, but got {split!r}.")
+        """Return the images and labels of a split, reading them if needed."""
+        check_split(split)
         self.setup()
-        return self._datasets[split]
+        return (self._datasets or {})[split]
+
+    def fingerprint(self) -> str:
+        """Return 16 hexadecimal digits of a SHA-256 over the images and labels of each split.
+
+        The same images in the same splits have the same fingerprint, whatever settings, files or
+        machine they come from; takes about a second per gigabyte.
+        """
+        digests = [f"{split} {self.dataset(split).fingerprint()};" for split in SPLITS]
+        return hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
+
+    def describe_split(self) -> str:
+        """Return a sentence about which images are for training, validation and test."""
+        train, val, test = (f"{len(self.dataset(split)):,}" for split in SPLITS)
+        return f"{train} {self.noun} for training, {val} for validation, {test} for testing."
+
+    def names(self, split: Split) -> list[str]:
+        """Return a name for each image of a split: the path of its file, if it has one."""
+        return [f"{split} image {index}" for index in range(len(self.dataset(split)))]
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Shuffled batches, each epoch in another order."""
+        """Return a loader of shuffled batches, in another order each epoch."""
         dataset = self.dataset("train")
         if len(dataset) < self.batch_size:
             raise ValueError(
@@ -119,67 +144,64 @@ class InMemoryDataModule(lightning.LightningDataModule):
                 f"{len(dataset)}, but got {self.batch_size}."
             )
         sampler: DistributedSampler[Any] = DistributedSampler(
-            dataset, *self._place(), seed=self.seed, drop_last=True
+            dataset, *self._place, seed=self.seed, drop_last=True
         )
         return self._loader(dataset, sampler, drop_last=True)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """Every validation image once."""
+        """Return a loader of all validation images, each once."""
         return self._evaluation_loader("val")
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        """Every test image once."""
-        return self._evaluation_loader("test")
-
-    def predict_dataloader(self) -> DataLoader[Batch]:
-        """Every test image once."""
+        """Return a loader of all test images, each once."""
         return self._evaluation_loader("test")
 
     def _evaluation_loader(self, split: Split) -> DataLoader[Batch]:
-        dataset = self.dataset(split)
-        if len(dataset) < self._place()[0]:
+        dataset, (num_processes, _) = self.dataset(split), self._place
+        if len(dataset) < num_processes:
             raise ValueError(
-                f"Expected at least one {split} image for each of {self._place()[0]} processes, "
+                f"Expected at least one {split} image for each of {num_processes} processes, "
                 f"but got {len(dataset)}."
             )
-        sampler = UnrepeatedDistributedSampler(dataset, *self._place(), shuffle=False)
+        sampler = UnrepeatedDistributedSampler(dataset, *self._place, shuffle=False)
         return self._loader(dataset, sampler, drop_last=False)
-
-    def _place(self) -> tuple[int, int]:
-        """Number of processes, and which of them this is."""
-        if self.trainer is None:
-            return 1, 0
-        return self.trainer.world_size, self.trainer.global_rank
 
     def _loader(
         self, dataset: ImageTensors, sampler: DistributedSampler[Any], *, drop_last: bool
     ) -> DataLoader[Batch]:
-        num_processes = self._place()[0]
-        if self.batch_size % num_processes:
-            raise ValueError(
-                f"Expected `batch_size` to be a multiple of the number of processes, "
-                f"{num_processes}, but got {self.batch_size}."
-            )
         return dataset.loader(
-            self.batch_size // num_processes,
+            self._batch_size_per_process(),
             sampler=sampler,
             drop_last=drop_last,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
+            **self._worker_options(),
         )
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
 
 
 def split_at_random(
     images: Tensor, labels: Tensor, sizes: dict[Split, int], *, seed: int
 ) -> dict[Split, ImageTensors]:
-    """Deal images out at random, in the order of `sizes`."""
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
-    parts = torch.split(order, list(sizes.values()))
+    """Split images at random into parts of the given sizes."""
     return {
-        name: ImageTensors(images[part], labels[part])
-        for name, part in zip(sizes, parts, strict=True)
+        split: ImageTensors(images[part], labels[part])
+        for split, part in random_positions(sizes, seed=seed).items()
     }
+
+
+def random_positions(sizes: dict[Split, int], *, seed: int) -> dict[Split, Tensor]:
+    """Draw which positions, of as many as all parts together have, belong to each part."""
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(sum(sizes.values()), generator=generator)
+    return dict(zip(sizes, torch.split(order, list(sizes.values())), strict=True))
+
+
+def raw_bytes(values: Tensor) -> memoryview:
+    """Return the bytes of a tensor in its logical order, without a copy where possible."""
+    return values.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
+
+
+def _served(images: Tensor) -> Tensor:
+    return images.float() / 255 if images.dtype == torch.uint8 else images
+
+
+def _unchanged(batch: Any) -> Any:
+    return batch

@@ -1,17 +1,18 @@
-"""MNIST, brought to 32 × 32."""
+"""MNIST, enlarged to 32 × 32."""
 
 import os
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, TypeAlias, Unpack, get_args
 
 import torch.nn.functional as F
 from torch import Tensor
 from torchvision.datasets import MNIST
 from torchvision.transforms.v2 import functional as TF
 
-from eqrestore_lightning.data._in_memory import ImageTensors, InMemoryDataModule, Split
+from eqrestore_lightning.data._in_memory import ImageTensors, InMemoryDataModule
+from eqrestore_lightning.data._module import LoaderOptions, Split
 
-Enlarge = Literal["pad", "resize"]
+Enlarge: TypeAlias = Literal["pad", "resize"]
 _VAL_SIZE = 5_000
 
 
@@ -19,16 +20,14 @@ class MNISTDataModule(InMemoryDataModule):
     """Serve MNIST at 32 × 32: the first 55,000 training images, the other 5,000, and the test set.
 
     Args:
-        root: Folder that holds, or shall hold, `MNIST/raw`.
+        root: Folder that contains, or is to contain, `MNIST/raw`.
         enlarge: `"pad"` with two zeros on each side, or `"resize"` as in the paper.
         download: Whether to download what is missing.
-        batch_size: Images in a step, over all processes.
-        seed: Decides the order of training images.
-        num_workers: Processes that prepare batches; images in memory need none.
+        **options: `batch_size`, `seed` and `num_workers` of `DataModule`.
 
     Raises:
-        FileNotFoundError: In `setup`, if the files are not there.
-        ValueError: If `enlarge` is another word.
+        FileNotFoundError: In `setup`, if the files are missing.
+        ValueError: If `enlarge` is neither.
 
     Source: `torchvision.datasets.MNIST`; LeCun et al., 1998; Appendix D.
     """
@@ -42,11 +41,9 @@ class MNISTDataModule(InMemoryDataModule):
         *,
         enlarge: Enlarge = "pad",
         download: bool = False,
-        batch_size: int = 256,
-        seed: int = 0,
-        num_workers: int = 0,
+        **options: Unpack[LoaderOptions],
     ) -> None:
-        super().__init__(batch_size=batch_size, seed=seed, num_workers=num_workers)
+        super().__init__(**options)
         if enlarge not in get_args(Enlarge):
             raise ValueError(
                 f"Expected `enlarge` to be one of {get_args(Enlarge)}, but got {enlarge!r}."
@@ -56,7 +53,7 @@ class MNISTDataModule(InMemoryDataModule):
         self.download = download
 
     def prepare_data(self) -> None:
-        """Download the files, in one process, if asked to."""
+        """Download the files, in one process, if `download` is set."""
         if self.download:
             read_mnist(self.root, download=True)
 
@@ -83,7 +80,7 @@ def read_mnist(
     """Read training and test set: uint8 images `(num_images, 1, 28, 28)` and int64 labels.
 
     Raises:
-        FileNotFoundError: If the files are not there.
+        FileNotFoundError: If the files are missing.
     """
     try:
         train, test = (MNIST(root, train=train, download=download) for train in (True, False))

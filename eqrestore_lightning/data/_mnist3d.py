@@ -2,15 +2,16 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
-from eqrestore_lightning.data._in_memory import ImageTensors, InMemoryDataModule, Split
+from eqrestore_lightning.data._in_memory import ImageTensors, InMemoryDataModule
 from eqrestore_lightning.data._mnist import read_mnist
+from eqrestore_lightning.data._module import LoaderOptions, Split
 
 _NUM_TRAIN, _NUM_VAL, _NUM_TEST = 9_000, 1_000, 2_000
 _GRID = 16
@@ -20,24 +21,22 @@ _DEPTH = 6  # of an extruded digit, voxels
 class MNIST3DDataModule(InMemoryDataModule):
     """Serve digits as volumes of 16³ voxels in a border of zeros.
 
-    Made from MNIST, as its authors did: each digit is resized to 16 × 16 and stands six voxels
-    thick in the middle of the grid. As many as in the published set: 9,000 for training and 1,000
-    for validation from MNIST's training set, 2,000 from its test set. Or the published file
-    itself, whose digits also were turned at random.
+    Either made from MNIST, in the way of the published set: each digit is resized to 16 × 16 and
+    extruded to a depth of six voxels in the middle of the grid; as many as in the published set,
+    9,000 for training and 1,000 for validation from MNIST's training set, 2,000 from its test set.
+    Or the published file itself, whose digits were also rotated at random.
 
     Args:
-        root: Folder that holds, or shall hold, `MNIST/raw`; or the published HDF5 file,
+        root: Folder that contains, or is to contain, `MNIST/raw`; or the published HDF5 file,
             `full_dataset_vectors.h5`.
-        padding: Zeros on each side, voxels: 8, as in the paper, gives volumes of 32³.
+        padding: Zeros on each side, voxels: 8, as in the paper, makes volumes of 32³.
         download: Whether to download MNIST if it is missing.
-        batch_size: Volumes in a step, over all processes.
-        seed: Decides the order of training volumes.
-        num_workers: Processes that prepare batches; volumes in memory need none.
+        **options: `batch_size` (here 64 by default), `seed` and `num_workers` of `DataModule`.
 
     Raises:
-        FileNotFoundError: In `setup`, if the files are not there.
+        FileNotFoundError: In `setup`, if the files are missing.
         ImportError: In `setup`, if `root` is an HDF5 file and h5py is not installed.
-        ValueError: If `padding` is below 0; in `setup`, if the HDF5 file is of another kind.
+        ValueError: If `padding` is below 0; in `setup`, if the HDF5 file has other contents.
 
     Source: Section 5.1.3 of the paper; de la Iglesia Castro, "3D MNIST", 2016.
     """
@@ -51,11 +50,10 @@ class MNIST3DDataModule(InMemoryDataModule):
         *,
         padding: int = 8,
         download: bool = False,
-        batch_size: int = 64,
-        seed: int = 0,
-        num_workers: int = 0,
+        **options: Unpack[LoaderOptions],
     ) -> None:
-        super().__init__(batch_size=batch_size, seed=seed, num_workers=num_workers)
+        options.setdefault("batch_size", 64)
+        super().__init__(**options)
         if padding < 0:
             raise ValueError(f"Expected `padding` to be at least 0, but got {padding}.")
         self.root = Path(root)
@@ -64,7 +62,7 @@ class MNIST3DDataModule(InMemoryDataModule):
         self.spatial_size = (_GRID + 2 * padding,) * 3
 
     def prepare_data(self) -> None:
-        """Download MNIST, in one process, if asked to."""
+        """Download MNIST, in one process, if `download` is set."""
         if self.download:
             read_mnist(self.root, download=True)
 
@@ -87,7 +85,7 @@ class MNIST3DDataModule(InMemoryDataModule):
 
 
 def _extrude(digits: Tensor) -> Tensor:
-    """Make `(batch, 1, 28, 28)` into `(batch, 1, 16, 16, 16)`: depth, height, width."""
+    """Extrude `(batch, 1, 28, 28)` to `(batch, 1, 16, 16, 16)`: depth, height, width."""
     small: Tensor = TF.resize(digits, [_GRID, _GRID], antialias=True)
     front = (_GRID - _DEPTH) // 2
     volume = small.unsqueeze(2).expand(-1, -1, _DEPTH, -1, -1)
@@ -105,7 +103,7 @@ def _read_published(path: Path) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Te
         import h5py
     except ImportError as error:
         raise ImportError(
-            "Expected h5py to be installed, which reads HDF5: pip install h5py"
+            "Expected h5py, which reads HDF5, to be installed: pip install h5py"
         ) from error
     try:
         with h5py.File(path) as file:

@@ -121,7 +121,7 @@ def _pointwise(x: Tensor, weight: Tensor) -> Tensor:
 def _depthwise(x: Tensor, weight: Tensor, dilation: int) -> Tensor:
     batch = x.shape[0]
     if batch == 0:
-        return torch.zeros_like(x)
+        return _pointwise(x, weight.flatten(2).sum(2))
     channels = 32 if batch % 32 == 0 else batch  # 32 at a time suit the vector units best
     wrapped = _wrap(x, weight.shape[2:], dilation)
     wrapped = wrapped.reshape(batch // channels, channels, *wrapped.shape[2:])
@@ -132,8 +132,8 @@ def _depthwise(x: Tensor, weight: Tensor, dilation: int) -> Tensor:
 
 def _fft(x: Tensor, weight: Tensor, dilation: int) -> Tensor:
     dtype = x.dtype
-    if x.shape[0] == 0:  # some releases of torch (2.14) refuse the transform of nothing
-        return x.new_zeros(0, weight.shape[0], *x.shape[2:])
+    if x.shape[0] == 0:  # torch 2.14 refuses the transform of nothing; a product keeps gradients
+        return _pointwise(x, weight.flatten(2).sum(2)).to(dtype)
     if dtype in (torch.float16, torch.bfloat16):  # no spectra in half precision on a CPU
         x, weight = x.float(), weight.float()
     spatial = x.shape[2:]

@@ -5,7 +5,13 @@ import torch
 from torch import nn
 from torchvision import models
 
-from eqrestore_lightning.classifiers import build_classifier, small_cnn
+from eqrestore_lightning.classifiers import (
+    _registry,
+    build_classifier,
+    list_classifiers,
+    register_classifier,
+    small_cnn,
+)
 
 NAMES = ["densenet121", "mobilenet_v2", "resnet18", "vgg16"]
 
@@ -71,22 +77,72 @@ def test_width_is_a_factor_on_the_channels():
         assert narrow.eval()(torch.rand(1, 3, 32, 32)).shape == (1, 10)
 
 
-def test_volumes():
-    network = build_classifier("small_cnn_3d", 1, 10)
-    assert network(torch.rand(2, 1, 32, 32, 32)).shape == (2, 10)
-    assert sum(isinstance(layer, nn.Conv3d) for layer in network.modules()) == 3
+@pytest.mark.parametrize(
+    ("name", "size", "kind"),
+    [
+        ("small_cnn_1d", (32,), nn.Conv1d),
+        ("small_cnn", (32, 40), nn.Conv2d),
+        ("small_cnn_3d", (32, 32, 40), nn.Conv3d),
+    ],
+)
+def test_signals_images_and_volumes(name, size, kind):
+    network = build_classifier(name, 2, 10)
+    assert network(torch.rand(3, 2, *size)).shape == (3, 10)
+    assert sum(isinstance(layer, kind) for layer in network.modules()) == 3
+
+
+@pytest.fixture
+def registry(monkeypatch):
+    """A copy that a test may add to."""
+    monkeypatch.setattr(_registry, "_ARCHITECTURES", dict(_registry._ARCHITECTURES))
+
+
+@pytest.mark.usefixtures("registry")
+def test_an_architecture_is_a_function_with_a_decorator():
+    @register_classifier
+    def flat(in_channels, num_classes, *, width=1.0):
+        return nn.Sequential(nn.Flatten(), nn.Linear(in_channels * 64, round(width * num_classes)))
+
+    assert "flat" in list_classifiers()
+    assert list_classifiers() == sorted(list_classifiers())
+    assert build_classifier("flat", 1, 10, stem="original")(torch.rand(2, 1, 8, 8)).shape == (2, 10)
+    assert build_classifier("flat", 1, 10, width=0.5)(torch.rand(2, 1, 8, 8)).shape == (2, 5)
+    assert register_classifier(flat) is flat  # a module that is loaded again
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_name_belongs_to_one_architecture():
+    def resnet18(in_channels, num_classes):
+        return nn.Identity()
+
+    message = (
+        "Expected a name that is free, but got 'resnet18', which is that of "
+        "eqrestore_lightning.classifiers._architectures.resnet18."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        register_classifier(resnet18)
+
+
+def _rejects(message, *args, **options):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        build_classifier(*args, **options)
 
 
 def test_rejections():
+    names = "densenet121, mobilenet_v2, resnet18, small_cnn, small_cnn_1d, small_cnn_3d, vgg16"
+    _rejects(f"Expected `architecture` to be one of {names}, but got 'lenet'.", "lenet", 3, 10)
+    _rejects(
+        "Expected `stem` to be one of ('small', 'original'), but got 'none'.",
+        *("resnet18", 3, 10),
+        stem="none",
+    )
+    _rejects("Expected `width` to be above 0, but got 0.0.", "vgg16", 3, 10, width=0.0)
+    _rejects(
+        "Expected `width` to be 1 for 'resnet18', whose number of channels is fixed, but got 0.5.",
+        *("resnet18", 3, 10),
+        width=0.5,
+    )
     with pytest.raises(
-        ValueError, match=r"Expected `architecture` to be one of .* but got 'lenet'"
+        ValueError, match=r"^Expected `num_spatial_dims` to be 1, 2 or 3, but got 4\.$"
     ):
-        build_classifier("lenet", 3, 10)
-    with pytest.raises(ValueError, match=r"Expected `stem` to be one of .* but got 'none'"):
-        build_classifier("resnet18", 3, 10, stem="none")
-    for name, width in (("resnet18", 0.5), ("vgg16", 0.0)):
-        message = f"Expected `width` to be above 0, and 1 for '{name}' unless it is vgg16 or"
-        with pytest.raises(ValueError, match=re.escape(message)):
-            build_classifier(name, 3, 10, width=width)
-    with pytest.raises(ValueError, match="Expected `num_spatial_dims` to be 2 or 3, but got 1"):
-        small_cnn(1, 10, num_spatial_dims=1)
+        small_cnn(1, 10, num_spatial_dims=4)

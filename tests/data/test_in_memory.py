@@ -1,8 +1,13 @@
+import json
 import re
+import warnings
 from itertools import chain
+from pathlib import Path
 
+import lightning
 import pytest
 import torch
+from lightning.pytorch.loggers import CSVLogger
 
 from eqrestore_lightning.data import ImageTensors, InMemoryDataModule
 
@@ -68,6 +73,123 @@ def test_evaluation_takes_every_image_once_over_all_processes():
     assert sorted(seen) == list(range(11))
 
 
+def test_floats_are_served_as_they_are():
+    signals = torch.randn(5, 2, 7)
+    served, _ = next(iter(ImageTensors(signals, torch.zeros(5).long()).loader(3)))
+    assert torch.equal(served, signals[:3])
+
+
+class _Named(_Numbers):
+    def __init__(self, root, sizes=(3, 4), *, transform=None, table=None, **options):
+        super().__init__(**options)
+
+
+def _double(x):
+    return 2 * x
+
+
+def test_settings_are_kept_as_plain_json_types():
+    data = _Named(Path("some") / "where", (5, (6, 7)), transform=_double, batch_size=9)
+    assert dict(data.hparams) == {
+        "root": str(Path("some") / "where"),
+        "sizes": [5, [6, 7]],
+        "transform": f"{__name__}._double",
+        "table": None,
+        "batch_size": 9,
+        "seed": 0,
+        "num_workers": 0,
+    }
+    assert data.settings == {"kind": "_Named", **data.hparams}
+    assert json.loads(json.dumps(data.settings)) == data.settings
+    other = _Named("x", transform=re.compile("a"), table={1: {Path("y")}}).settings
+    assert other["transform"] == "re.Pattern"
+    assert other["table"] == {"1": ["y"]}
+    assert dict(_Numbers(seed=3).hparams) == {"batch_size": 256, "seed": 3, "num_workers": 0}
+
+
+def test_checkpoints_keep_the_settings_of_their_data(tmp_path):
+    class _Fitted(lightning.LightningModule):
+        def __init__(self, seed):
+            super().__init__()
+            self.save_hyperparameters()
+            self.layer = torch.nn.Linear(1, 1)
+
+        def training_step(self, batch, batch_idx):
+            return self.layer(batch[0].flatten(1)).mean()
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    trainer = lightning.Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        logger=CSVLogger(tmp_path),  # another `seed` than the module's must not disturb it
+        default_root_dir=tmp_path,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        limit_val_batches=0,
+        log_every_n_steps=1,
+    )
+    with warnings.catch_warnings(action="ignore"):
+        trainer.fit(_Fitted(seed=1), datamodule=_Named(tmp_path, seed=2, batch_size=50))
+    trainer.save_checkpoint(tmp_path / "x.ckpt")
+    loaded = torch.load(tmp_path / "x.ckpt", weights_only=True)
+    assert loaded["datamodule_hyper_parameters"]["root"] == str(tmp_path)
+    assert loaded["datamodule_hyper_parameters"]["seed"] == 2
+    assert loaded["hyper_parameters"] == {"seed": 1}
+
+
+def test_fingerprints_tell_data_apart_and_nothing_else():
+    first = _Numbers().fingerprint()
+    assert re.fullmatch("[0-9a-f]{16}", first)
+    assert _Numbers(batch_size=3, seed=5).fingerprint() == first
+
+    class _Changed(_Numbers):
+        def __init__(self, change):
+            super().__init__()
+            self.change = change
+
+        def load(self):
+            parts = super().load()
+            return {split: self.change(split, part) for split, part in parts.items()}
+
+    def pixel(split, part):
+        images = part.images.clone()
+        images[7] += split == "val"
+        return ImageTensors(images, part.labels)
+
+    def label(split, part):
+        return ImageTensors(part.images, part.labels + (split == "test"))
+
+    def shape(split, part):
+        return ImageTensors(part.images.squeeze(3), part.labels)
+
+    def order(split, part):
+        return ImageTensors(part.images.flip(0), part.labels.flip(0))
+
+    def dtype(split, part):
+        return ImageTensors(part.images, part.labels.int())
+
+    def one_less(split, part):
+        first = int(split == "train")
+        return ImageTensors(part.images[first:], part.labels[first:])
+
+    changes = (pixel, label, shape, order, dtype, one_less)
+    found = {_Changed(change).fingerprint() for change in changes}
+    assert len(found | {first}) == len(changes) + 1
+    same = _Changed(lambda split, part: ImageTensors(part.images.mT.clone().mT, part.labels))
+    assert same.fingerprint() == first
+
+
+def test_a_split_is_described():
+    assert _Numbers().describe_split() == (
+        "100 images for training, 11 for validation, 11 for testing."
+    )
+    assert _Numbers().names("val")[:2] == ["val image 0", "val image 1"]
+    assert _Numbers().sources("val") == _Numbers().names("val")
+
+
 def test_rejections():
     with pytest.raises(ValueError, match=r"Expected `batch_size` to be at least 1, but got 0\."):
         _Numbers(batch_size=0)
@@ -86,7 +208,8 @@ def test_rejections():
         data.test_dataloader()
     with pytest.raises(ValueError, match=r"Expected `split` to be one of .*, but got 'all'"):
         _Numbers().dataset("all")
-    with pytest.raises(TypeError, match=r"Expected `images` to have dtype torch\.uint8, but got"):
-        ImageTensors(torch.rand(2, 1, 3, 3), torch.zeros(2))
+    message = "Expected `images` to have dtype torch.uint8 or torch.float32, but got torch.float64."
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+        ImageTensors(torch.rand(2, 1, 3, 3, dtype=torch.float64), torch.zeros(2))
     with pytest.raises(ValueError, match=r"Expected as many labels as images, 2, but got 3\."):
         ImageTensors(torch.zeros(2, 1, 3, 3, dtype=torch.uint8), torch.zeros(3))

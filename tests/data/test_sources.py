@@ -248,11 +248,7 @@ def test_image_folder_refuses_what_it_cannot_use(tmp_path):
     (tmp_path / "9.png").unlink()
     (tmp_path / "class").mkdir()
     (tmp_path / "8.png").rename(tmp_path / "class" / "8.png")
-    with pytest.raises(ValueError, match="to lie in class folders or none, but got both"):
-        ImageFolderDataModule(tmp_path).setup()
-    (tmp_path / "class" / "8.png").rename(tmp_path / "8.png")
-    message = "Expected at least 10 images to deal out for val and test, but got 9."
-    with pytest.raises(ValueError, match=re.escape(message)):
+    with pytest.raises(ValueError, match="or none to lie in class folders, but got both"):
         ImageFolderDataModule(tmp_path).setup()
 
 
@@ -266,7 +262,9 @@ def test_images_are_read_upright_and_not_cut_to_8_bits(tmp_path):
     PIL.Image.fromarray(torch.tensor([[0, 300]], dtype=torch.uint16).numpy()).save(
         tmp_path / "deep.png"
     )
-    with pytest.raises(ValueError, match=r"Expected images of 8 bits a channel, but got mode I;16"):
+    with pytest.raises(
+        ValueError, match=r"Expected images of 8 bits per channel, but got mode I;16"
+    ):
         read_image(tmp_path / "deep.png", grayscale=True)
 
 

@@ -147,6 +147,21 @@ def test_empty_batch(method):
     assert y.shape == (0, 1, 6, 7)
 
 
+@pytest.mark.parametrize("kernel", [(3, 4), (1, 1)])
+@pytest.mark.parametrize(
+    ("in_channels", "out_channels", "method"), [way for way in WAYS if way[2] != "exact"]
+)
+def test_loss_of_empty_batch_goes_backward(in_channels, out_channels, method, kernel):
+    x = torch.rand(0, in_channels, 6, 7, requires_grad=True)
+    weight = torch.rand(out_channels, in_channels, *kernel, requires_grad=True)
+    bias = torch.rand(out_channels, requires_grad=True)
+    y = circular_conv(x, weight, bias=bias, method=method)
+    assert y.shape == (0, out_channels, 6, 7)
+    y.sum().backward()
+    for tensor in (x, weight, bias):
+        assert_close(tensor.grad, torch.zeros_like(tensor), rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_fft_keeps_the_dtype(dtype):
     x, weight = torch.rand(2, 1, 6, 7).to(dtype), torch.rand(1, 1, 6, 7).to(dtype)

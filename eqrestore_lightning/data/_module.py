@@ -1,0 +1,147 @@
+"""What all data modules share: settings on record, one order of batches for any launch."""
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeAlias, TypedDict
+
+import lightning
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+Batch: TypeAlias = tuple[Tensor, Tensor]
+Split: TypeAlias = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+
+class LoaderOptions(TypedDict, total=False):
+    """Options that every data module takes: see `DataModule`."""
+
+    batch_size: int
+    seed: int
+    num_workers: int
+
+
+class DataModule(lightning.LightningDataModule, ABC):
+    """Base of all data modules.
+
+    A batch is `(images, labels)`: float32 of shape `(batch, channels, *spatial)` and int64 of shape
+    `(batch,)`; labels are 0 where there are no classes.
+
+    The arguments of the constructor, those of subclasses included, become hyper-parameters
+    (`hparams`, and `datamodule_hyper_parameters` in checkpoints) of plain JSON types: a path
+    becomes a string, a tuple a list, and any other object the name of its function or class.
+
+    Convention:
+        `batch_size` counts the images of one optimizer step over **all** processes, and step `k`
+        sees the same images whatever their number. Training leaves out an incomplete last batch;
+        validation and test use every image exactly once.
+
+    Args:
+        batch_size: Images in a step, over all processes.
+        seed: Determines the order of training images, and random splits.
+        num_workers: Processes that prepare batches; 0 to prepare them in the training process,
+            which is enough for images in memory.
+
+    Raises:
+        ValueError: If `batch_size` is below 1.
+    """
+
+    in_channels: int
+    num_classes: int
+    spatial_size: tuple[int, ...] | None
+    noun = "images"  # what they are called in messages
+
+    def __init__(self, *, batch_size: int = 256, seed: int = 0, num_workers: int = 0) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise ValueError(f"Expected `batch_size` to be at least 1, but got {batch_size}.")
+        self.save_hyperparameters(logger=False)  # its `seed` may differ from the module's
+        self.hparams.update({name: _plain(value) for name, value in self.hparams.items()})
+        self.batch_size = batch_size
+        self.seed = seed
+        self.num_workers = num_workers
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What this data module was built from: `kind`, its class, and its hyper-parameters."""
+        return {"kind": type(self).__name__, **self.hparams}
+
+    @abstractmethod
+    def dataset(self, split: Split) -> Dataset[Batch]:
+        """Return the images and labels of a split, reading them if needed."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Return 16 hexadecimal digits that change if the images, labels or splits do."""
+
+    @abstractmethod
+    def describe_split(self) -> str:
+        """Return a sentence about which images are for training, validation and test."""
+
+    @abstractmethod
+    def names(self, split: Split) -> list[str]:
+        """Return a name for each image of a split: the path of its file, if it has one."""
+
+    def sources(self, split: Split) -> list[str]:
+        """Return what each image of a split was taken from; by default, each from its own."""
+        return self.names(split)
+
+    @property
+    def _place(self) -> tuple[int, int]:
+        """Number of processes, and which of them this is."""
+        if self.trainer is None:
+            return 1, 0
+        return self.trainer.world_size, self.trainer.global_rank
+
+    def _batch_size_per_process(self) -> int:
+        num_processes, _ = self._place
+        if self.batch_size % num_processes:
+            raise ValueError(
+                f"Expected `batch_size` to be a multiple of the number of processes, "
+                f"{num_processes}, but got {self.batch_size}."
+            )
+        return self.batch_size // num_processes
+
+    def _worker_options(self) -> dict[str, Any]:
+        return {"num_workers": self.num_workers, "persistent_workers": self.num_workers > 0}
+
+    @abstractmethod
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Return a loader of training batches, in another order each epoch."""
+
+    @abstractmethod
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Return a loader of all validation images, each once."""
+
+    @abstractmethod
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Return a loader of all test images, each once."""
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """Return a loader of all test images, each once."""
+        return self.test_dataloader()
+
+
+def check_split(split: str) -> None:
+    """Check that a split is one of `SPLITS`.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"Expected `split` to be one of {SPLITS}, but got {split!r}.")
+
+
+def _plain(value: Any) -> Any:
+    """Convert an argument to plain JSON types."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, Sequence | set | frozenset):
+        return [_plain(entry) for entry in value]
+    named = value if hasattr(value, "__qualname__") else type(value)
+    return f"{named.__module__}.{named.__qualname__}"

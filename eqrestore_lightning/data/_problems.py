@@ -1,0 +1,130 @@
+"""What spoils training: near-blank images, duplicates, too few images or sources."""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import torch
+
+from eqrestore_lightning.data._in_memory import ImageTensors, raw_bytes
+from eqrestore_lightning.data._module import SPLITS, DataModule, Split
+
+ProblemKind: TypeAlias = Literal["near-blank", "duplicates", "few images", "few sources"]
+_BLANK = 2 / 255  # standard deviation, of a range of values from 0 to 1
+_SHOWN = 5
+_CHUNK = 1_000  # images
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something about a data set that spoils training, or its result.
+
+    Args:
+        kind: Which problem.
+        message: One or two sentences for a person.
+        names: Images concerned, from `DataModule.names`; empty if it is not about some of them.
+    """
+
+    kind: ProblemKind
+    message: str
+    names: tuple[str, ...] = ()
+
+
+def find_problems(
+    data: DataModule, *, wanted_images: int = 5_000, wanted_sources: int = 20
+) -> list[Problem]:
+    """Report what is likely to spoil the training of a restorer, or to flatter its result.
+
+    Args:
+        data: Images in memory are looked at one by one; of photographs that are cropped, only their
+            number and sources are known.
+        wanted_images: Number of training images below which to report too few.
+        wanted_sources: Number of their sources below which to report too few, where several images
+            share a source.
+
+    Returns:
+        At most one problem of each kind; empty if none was found.
+
+    >>> from eqrestore_lightning.data._digits import DigitsDataModule
+    >>> for problem in find_problems(DigitsDataModule()):
+    ...     print(problem.message)
+    Only 1,000 training images; 5,000 or more are wanted.
+    """
+    problems: list[Problem] = []
+    names, sources = data.names("train"), Counter(data.sources("train"))
+    parts = {split: data.dataset(split) for split in SPLITS}
+    held = {split: part for split, part in parts.items() if isinstance(part, ImageTensors)}
+    if held:
+        named = {split: data.names(split) for split in held}
+        problems += [*_near_blank(held, named), *_duplicates(held, named)]
+        if len(names) < wanted_images:
+            message = (
+                f"Only {len(names):,} training {data.noun}; {wanted_images:,} or more are wanted."
+            )
+            problems.append(Problem("few images", message))
+    if len(sources) < wanted_sources and not (held and len(sources) == len(names)):
+        message = (
+            f"Only {len(names):,} training {data.noun}; {wanted_sources} or more are wanted, or "
+            f"other {data.noun} will be restored less well."
+            if len(sources) == len(names)
+            else f"The {len(names):,} training {data.noun} come from only {len(sources)} sources; "
+            f"{wanted_sources} or more are wanted, or {data.noun} of other sources will be "
+            f"restored less well."
+        )
+        problems.append(Problem("few sources", message, tuple(sources)))
+    return problems
+
+
+def _near_blank(
+    parts: Mapping[Split, ImageTensors], names: Mapping[Split, list[str]]
+) -> Iterator[Problem]:
+    """Find images that hardly differ from one color: shifting them changes next to nothing."""
+    blank = []
+    train = parts["train"].images
+    spread = 255.0 if train.dtype == torch.uint8 else float(train.max() - train.min())
+    for split, part in parts.items():
+        for start in range(0, len(part), _CHUNK):
+            values = part.images[start : start + _CHUNK].float().flatten(2)
+            deviation = values.std(2, correction=0).amax(1)
+            found = (deviation < _BLANK * spread).nonzero().flatten().tolist()
+            blank += [names[split][start + position] for position in found]
+    if blank:
+        yield Problem(
+            "near-blank",
+            f"{_images(blank)} nearly blank, and tell no shift from another: {_shown(blank)}. "
+            f"Remove them.",
+            tuple(blank),
+        )
+
+
+def _duplicates(
+    parts: Mapping[Split, ImageTensors], names: Mapping[Split, list[str]]
+) -> Iterator[Problem]:
+    """Find images that are equal, pixel by pixel."""
+    groups: dict[bytes, list[tuple[Split, str]]] = defaultdict(list)
+    for split, part in parts.items():
+        for name, image in zip(names[split], part.images, strict=True):
+            groups[hashlib.sha256(raw_bytes(image)).digest()].append((split, name))
+    equal = [group for group in groups.values() if len(group) > 1]
+    copies = [name for group in equal for _, name in group[1:]]
+    across = [group for group in equal if len({split for split, _ in group}) > 1]
+    if copies:
+        pairs = [f"{group[0][1]} = {group[1][1]}" for group in across + equal]
+        noun = "a copy" if len(copies) == 1 else "copies"
+        message = f"{_images(copies)} {noun} of others: {_shown(list(dict.fromkeys(pairs)))}."
+        if across:
+            message += (
+                f" {len(across)} of the images that were copied are in more than one of train, val "
+                f"and test, so that results will look better than they are."
+            )
+        yield Problem("duplicates", message, tuple(copies))
+
+
+def _images(names: Sequence[str]) -> str:
+    return f"{len(names):,} image{' is' if len(names) == 1 else 's are'}"
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")

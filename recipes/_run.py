@@ -8,20 +8,32 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 import wandb
+from _rules import Restorer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
+from torch import nn
+from torch.utils import benchmark
 
 import eqrestore_lightning
-from eqrestore_lightning import Estimator, save_estimator
-from eqrestore_lightning.data import InMemoryDataModule
-from eqrestore_lightning.training import trainer_options
+from eqrestore_lightning import (
+    ClassifierModule,
+    Estimator,
+    RestorerModule,
+    RestoreTransform,
+    build_preset,
+    save_estimator,
+)
+from eqrestore_lightning.data import DataModule, ImageTensors
+from eqrestore_lightning.evaluation import Evaluation, shifts_found
+from eqrestore_lightning.motions import Motion
+from eqrestore_lightning.training import load_classifier, trainer_options
 
 DATA = Path(os.environ.get("EQRESTORE_DATA", "data"))
 _NO_MATTER = ("root", "download", "num_workers")  # settings that leave the images as they are
@@ -62,7 +74,7 @@ class Run:
         self,
         stage: str,
         module: L.LightningModule,
-        data: InMemoryDataModule,
+        data: DataModule,
         *,
         epochs: int,
         launcher_precision: bool = False,
@@ -124,16 +136,95 @@ class Run:
             interrupted.unlink(missing_ok=True)
         return float(record["seconds"])
 
+    def fit_classifier(
+        self,
+        stage: str,
+        data: DataModule,
+        *,
+        epochs: int,
+        given: str | None = None,
+        launcher_precision: bool = False,
+        **options: Any,
+    ) -> nn.Module:
+        """Train a classifier, or load a given one; returns it on the CPU.
+
+        Args:
+            stage: As for `fit`.
+            data: Where images come from.
+            epochs: Passes over the training images.
+            given: A trained one instead, `.ckpt` or `package.module:name`.
+            launcher_precision: As for `fit`.
+            options: Of `ClassifierModule`.
+        """
+        if given is not None:
+            return load_classifier(given)
+        L.seed_everything(self.seed, verbose=False)
+        module = ClassifierModule(data.in_channels, data.num_classes, seed=self.seed, **options)
+        self.fit(stage, module, data, epochs=epochs, launcher_precision=launcher_precision)
+        return module.cpu()
+
+    def fit_restorer(
+        self,
+        stage: str,
+        data: DataModule,
+        preset: str,
+        *,
+        epochs: int,
+        learning_rate: float = 1e-2,
+        motion: Motion | None = None,
+        **options: Any,
+    ) -> RestoreTransform:
+        """Train the network of a preset to restore images; returns the restorer on the CPU.
+
+        Args:
+            stage: As for `fit`.
+            data: Where images come from, all of one size.
+            preset: Name of the preset, see `build_preset`.
+            epochs: Passes over the training images.
+            learning_rate: Of `RestorerModule`.
+            motion: Of `RestorerModule`.
+            options: Arguments of the estimator that replace those of the preset.
+        """
+        L.seed_everything(self.seed, verbose=False)
+        estimator = build_preset(preset, data.in_channels, data.spatial_size or (), **options)
+        module = RestorerModule(
+            estimator, motion=motion, learning_rate=learning_rate, seed=self.seed
+        )
+        self.fit(stage, module, data, epochs=epochs)
+        return RestoreTransform(estimator.cpu())
+
+    def seconds(self, stage: str) -> float:
+        """Return how long a stage was trained."""
+        return float(self._stage(stage)["seconds"])
+
     def add_table(self, title: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Print rows with the same keys as a Markdown table, keep them, and log them."""
         self._add(title, markdown(rows), rows)
         table = wandb.Table(columns=list(rows[0]), data=[list(row.values()) for row in rows])
         self.logger.experiment.log({f"tables/{title}": table})
 
+    def add_found(
+        self, title: str, images: ImageTensors, restorers: Mapping[str, Restorer]
+    ) -> dict[str, float]:
+        """Print how often restorers find shifts of up to half of each axis, keep and log it.
+
+        Args:
+            title: Of the table.
+            images: To shift.
+            restorers: Name to restorer, the trained one first.
+
+        Returns:
+            Shares of the first one, as `save_weights` notes them.
+        """
+        found = {name: shifts_found(images, each) for name, each in restorers.items()}
+        self.add_table(title, [{"restorer": name, **shares} for name, shares in found.items()])
+        exact, near = (share / 100 for share in next(iter(found.values())).values())
+        return {"exact": exact, "within_1_pixel": near}
+
     def add_evaluation(
         self,
         title: str,
-        evaluation: Any,
+        evaluation: Evaluation,
         *,
         reference: Mapping[str, Sequence[float]] | None = None,
         picture: str | None = None,
@@ -290,6 +381,14 @@ def origin() -> dict[str, Any]:
     }
 
 
+def median_seconds(work: Callable[[], object], *, min_seconds: float = 2.0) -> float:
+    """Return the median time of a call, measured for at least `min_seconds`."""
+    threads = torch.get_num_threads()
+    timer = benchmark.Timer("work()", globals={"work": work}, num_threads=threads)
+    work()
+    return float(timer.blocked_autorange(min_run_time=min_seconds).median)
+
+
 def hardware() -> str:
     """Return the name of the machine."""
     if torch.cuda.is_available():
@@ -303,22 +402,13 @@ def hardware() -> str:
 
 
 def _settings(
-    module: L.LightningModule, data: InMemoryDataModule, epochs: int, options: Mapping[str, Any]
+    module: L.LightningModule, data: DataModule, epochs: int, options: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return what determines the result of a stage, in plain JSON types."""
-    images = {
-        "kind": type(data).__name__,
-        **{key: value for key, value in dict(data.hparams).items() if key not in _NO_MATTER},
-        "batch_size": data.batch_size,
-        "seed": data.seed,
-        "spatial_size": data.spatial_size,
-        "num_train": len(data.dataset("train")),
-    }
-    if hasattr(data, "fingerprint"):
-        images["fingerprint"] = data.fingerprint()
+    images = {key: value for key, value in data.settings.items() if key not in _NO_MATTER}
     settings = {
         "module": {"kind": type(module).__name__, **dict(module.hparams)},
-        "data": images,
+        "data": {**images, "fingerprint": data.fingerprint()},
         "epochs": epochs,
         "precision": options.get("precision", "32-true"),
     }

@@ -1,0 +1,201 @@
+"""How well motions are found, and what a gate on the margin gains and costs."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from eqrestore_lightning.evaluation._restorers import Finder, Rule, draw_on, is_comparable
+from eqrestore_lightning.metrics import motion_metrics
+from eqrestore_lightning.motions import Motion, Shift
+from eqrestore_lightning.transforms import Found, RestoreTransform
+
+_QUANTILES = (0.0, 0.01, 0.02, 0.05, 0.1)
+
+
+@runtime_checkable
+class HasLoader(Protocol):
+    """A data set that serves batches, such as `ImageTensors`."""
+
+    def loader(self, batch_size: int) -> Iterable[Any]:
+        """Return an iterable of batches."""
+
+
+Batches: TypeAlias = HasLoader | Iterable[Any]
+"""A data set with `loader`, or batches: images, or tuples that begin with them."""
+
+
+@torch.no_grad()
+def motion_found(
+    batches: Batches,
+    restorer: Finder,
+    *,
+    motion: Motion,
+    batch_size: int = 500,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Move every image at random, and measure how well the motion is found.
+
+    Args:
+        batches: Images, see `Batches`; labels are not needed.
+        restorer: Finds the fields that `motion` moves.
+        motion: What to draw from.
+        batch_size: Images at a time, of a data set.
+        seed: Decides the draws.
+
+    Returns:
+        The metrics of every field of the motion, by name, such as `shift_accuracy`: shares from
+        0 to 1, distances in the unit of the field.
+
+    Raises:
+        ValueError: If there are no images, or the restorer finds other fields.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    metrics: Mapping[str, dict[str, Metric]] = {
+        field.name: motion_metrics(field) for field in motion.fields
+    }
+    total = 0
+    for batch in _batches(batches, batch_size):
+        images = _images(batch)
+        target = draw_on(motion, images, generator)
+        found = restorer.find(motion.apply(images, target)).motion
+        if not is_comparable(found, target):
+            raise ValueError(
+                f"Expected a restorer that finds {_shapes(target)}, but got {_shapes(found)}."
+            )
+        for name, period in motion.periods(tuple(images.shape[2:])).items():
+            for metric in metrics[name].values():
+                metric.update(found[name].cpu(), target[name].to(found[name]).cpu(), period)
+        total += len(images)
+    if total == 0:
+        raise ValueError("Expected `batches` to hold images, but got none.")
+    return {
+        name: round(float(metric.compute()), 7)
+        for of_field in metrics.values()
+        for name, metric in of_field.items()
+    }
+
+
+def shifts_found(
+    batches: Batches,
+    restorer: Finder | Callable[[Tensor], Tensor],
+    *,
+    motion: Shift | None = None,
+    batch_size: int = 500,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Shift every image at random, and measure how often the shift is found.
+
+    Args:
+        batches: Images, see `Batches`; labels are not needed.
+        restorer: Finds shifts; or a function from images to shifts, int64 of shape
+            `(batch, num_axes)`.
+        motion: What to draw from; by default circular shifts by up to half of every axis.
+        batch_size: Images at a time, of a data set.
+        seed: Decides the shifts.
+
+    Returns:
+        Percent found exactly, `"exact, %"`, and within a pixel on each axis, `"≤ 1 px, %"`.
+
+    Raises:
+        ValueError: If there are no images, or the restorer finds other fields.
+    """
+    iterator = iter(_batches(batches, batch_size))
+    first = next(iterator, torch.empty(0, 1, 1, 1))
+    if motion is None:
+        motion = Shift(tuple(range(2 - _images(first).ndim, 0)))
+    finder = restorer if isinstance(restorer, Finder) else Rule(restorer, motion=motion)
+    found = motion_found(chain([first], iterator), finder, motion=motion, seed=seed)
+    return {
+        "exact, %": 100 * found["shift_accuracy"],
+        "≤ 1 px, %": 100 * found["shift_accuracy_1px"],
+    }
+
+
+@torch.no_grad()
+def gate_rows(
+    classifier: nn.Module,
+    batches: Batches,
+    restore: RestoreTransform,
+    *,
+    motion: Motion,
+    quantiles: Sequence[float] = _QUANTILES,
+    min_margins: Sequence[float] | None = None,
+    batch_size: int = 250,
+    seed: int = 0,
+) -> list[dict[str, float]]:
+    """Measure what a gate gains and costs: images of small margin are left as they are.
+
+    Args:
+        classifier: From images to logits `(batch, num_classes)`; in eval mode while this runs.
+        batches: Images and labels, see `Batches`.
+        restore: Without a gate.
+        motion: Moves the images of the last two columns.
+        quantiles: Share of the unmoved images whose margin shall be below the gate.
+        min_margins: Gates to try instead.
+        batch_size: Images at a time, of a data set.
+        seed: Decides the draws.
+
+    Returns:
+        For each gate its `min_margin`, and, of unmoved and of moved images, the percentages that
+        are left as they are and that are classified correctly.
+
+    Raises:
+        ValueError: If there are no images, or `restore` has a gate.
+    """
+    if restore.min_margin > 0:
+        raise ValueError(
+            f"Expected `restore` to have no gate, but its `min_margin` is {restore.min_margin}."
+        )
+    generator = torch.Generator().manual_seed(seed)
+    views: dict[str, list[Tensor]] = {"unmoved": [], "moved": []}
+    was_training = classifier.training
+    classifier.eval()
+    try:
+        for images, labels in _batches(batches, batch_size):
+            moved = motion.apply(images, draw_on(motion, images, generator))
+            for name, x in (("unmoved", images), ("moved", moved)):
+                views[name].append(_margin_and_correct(classifier, restore, x, labels))
+    finally:
+        classifier.train(was_training)
+    if not views["moved"]:
+        raise ValueError("Expected `batches` to hold images, but got none.")
+    measured = {name: torch.cat(parts, dim=1) for name, parts in views.items()}
+    margin = measured["unmoved"][0]
+    gates = [float(margin.quantile(q)) if q else 0.0 for q in quantiles]
+    return [_gate_row(gate, measured) for gate in (gates if min_margins is None else min_margins)]
+
+
+def _margin_and_correct(
+    classifier: nn.Module, restore: RestoreTransform, x: Tensor, labels: Tensor
+) -> Tensor:
+    """Return margins, and whether classes are correct restored and as they are: `(3, batch)`."""
+    found: Found = restore.find(x)
+    views = restore.undo(x, found), x
+    correct = [classifier(view).argmax(1) == labels for view in views]
+    return torch.stack([found.margin.cpu(), *(each.double().cpu() for each in correct)])
+
+
+def _gate_row(gate: float, measured: Mapping[str, Tensor]) -> dict[str, float]:
+    row = {"`min_margin`": float(gate)}
+    for name, (margin, restored, left) in measured.items():
+        trusted = margin >= gate
+        row[f"{name}: left as they are, %"] = 100 * float((~trusted).double().mean())
+        row[f"{name}: accuracy, %"] = 100 * float(torch.where(trusted, restored, left).mean())
+    return row
+
+
+def _batches(batches: Batches, batch_size: int) -> Iterable[Any]:
+    return batches.loader(batch_size) if isinstance(batches, HasLoader) else batches
+
+
+def _images(batch: Any) -> Tensor:
+    images: Tensor = batch if isinstance(batch, Tensor) else batch[0]
+    return images
+
+
+def _shapes(element: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in element.items()}

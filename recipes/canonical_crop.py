@@ -27,7 +27,7 @@ from collections.abc import Callable, Sequence
 import PIL.Image
 import torch
 from _photographs import Split, build_classifier, load_photographs
-from _recipe import hardware
+from _run import hardware
 from jsonargparse import auto_cli
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as TF

@@ -19,7 +19,7 @@ import torch
 from _run import DATA, Run
 from jsonargparse import auto_cli
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 
 from eqrestore_lightning import RestorerModule, RestoreTransform, TranslationEstimator
 from eqrestore_lightning.data import find_images, read_image
@@ -70,7 +70,8 @@ def bands(scenes: Tensor) -> Tensor:
     height = scenes.shape[-2]
     if height % BANDS:
         raise ValueError(f"Expected a height that is a multiple of {BANDS}, but got {height}.")
-    return scenes.unflatten(-2, (BANDS, height // BANDS)).float().mean(-2) / 255
+    shape = (*scenes.shape[:-2], BANDS, height // BANDS, scenes.shape[-1])
+    return scenes.reshape(shape).float().mean(-2) / 255
 
 
 def train(scenes: Tensor, epochs: int, seed: int) -> TranslationEstimator:
@@ -89,7 +90,7 @@ def train(scenes: Tensor, epochs: int, seed: int) -> TranslationEstimator:
         enable_progress_bar=False,
     )
     module = RestorerModule(estimator, learning_rate=3e-3, weight_decay=1e-2, seed=seed)
-    trainer.fit(module, DataLoader(lit, batch_size=len(scenes), shuffle=True))
+    trainer.fit(module, DataLoader(TensorDataset(lit), batch_size=len(scenes), shuffle=True))
     return estimator
 
 
@@ -101,7 +102,7 @@ def measure(restore: RestoreTransform, scene: Tensor, yaws: int) -> dict[str, An
     forward = restore.find(bands(scene)).motion["shift"]
     expected = turn.undo(scene.unsqueeze(0), {"shift": forward.unsqueeze(0)})
     different = 0
-    for part in (torch.arange(yaws) * width // yaws).split(32):
+    for part in torch.split(torch.arange(yaws) * width // yaws, 32):
         turned = turn.apply(scene.expand(len(part), *scene.shape), {"shift": part.unsqueeze(1)})
         restored = turn.undo(turned, restore.find(bands(turned)).motion)
         different += int((restored != expected).sum())

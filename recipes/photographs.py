@@ -62,7 +62,7 @@ def main(
     for size in sizes:
         views = random_crops(photographs, crops, size, seed=seed)
         for name, restorer in restorers.items():
-            found = shifts_found(views.split(16), restorer, seed=seed)
+            found = shifts_found(torch.split(views, 16), restorer, seed=seed)
             rows.append({"crops": " × ".join(map(str, size)), "restorer": name, **found})
     run.add_table(f"shifts found, {crops} crops of each size", rows)
     network = build_classifier(classifier)
@@ -90,7 +90,7 @@ def agreement(
     for name, restorer in restorers.items():
         shares = []
         for images in (views, moved):
-            restored = torch.cat([restorer(part) for part in images.split(16)])
+            restored = torch.cat([restorer(part) for part in torch.split(images, 16)])
             same = (classes(network, restored) == original).double().mean()
             shares.append(100 * float(same))
         rows.append({"restorer": name, "unshifted": shares[0], "shifted": shares[1]})
@@ -99,7 +99,7 @@ def agreement(
 
 def classes(network: nn.Module, images: Tensor) -> Tensor:
     """Classify images in batches."""
-    return torch.cat([network(part).argmax(1) for part in images.split(16)])
+    return torch.cat([network(part).argmax(1) for part in torch.split(images, 16)])
 
 
 @torch.no_grad()

@@ -32,14 +32,20 @@ from typing import Any, Literal, TypeAlias, get_args
 import torch
 from _data import spread
 from _figures import animate, draw_restored
-from _rules import Restorer, border_rule, seam_rules
+from _rules import border_rule
 from _run import DATA, Run, is_rank_zero, median_seconds
 from jsonargparse import auto_cli
 from torch import nn
 
 from eqrestore_lightning import CIFAR10DataModule, RestoreTransform, Shift, evaluate
 from eqrestore_lightning.classifiers import Architecture, Stem, build_classifier
-from eqrestore_lightning.evaluation import Evaluation, gate_rows, shift_motions
+from eqrestore_lightning.evaluation import (
+    Evaluation,
+    Restorer,
+    gate_rows,
+    seam_rules,
+    shift_motions,
+)
 from eqrestore_lightning.motions import ShiftFill
 from eqrestore_lightning.training import trainer_options
 
@@ -154,7 +160,7 @@ class Sections:
             {
                 f"learned in {self.run.seconds('restorer'):.0f} s": restore,
                 **border_rule(3, self.data.spatial_size, 4),
-                **seam_rules(),
+                **seam_rules(3),
             },
         )
         self.run.add_table("restored images", [self._invariance(restore, range(21))])

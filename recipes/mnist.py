@@ -17,14 +17,14 @@ from typing import Any
 
 from _data import MirroredMNIST, spread
 from _figures import animate, draw_restored
-from _rules import Restorer, digit_rules
+from _rules import digit_rules
 from _run import DATA, Run, is_rank_zero
 from jsonargparse import auto_cli
 from torch import nn
 
 from eqrestore_lightning import MNISTDataModule, RestoreTransform, Shift, evaluate
 from eqrestore_lightning.data import Enlarge, InMemoryDataModule
-from eqrestore_lightning.evaluation import gate_rows, shift_motions
+from eqrestore_lightning.evaluation import Restorer, gate_rows, shift_motions
 from eqrestore_lightning.motions import ShiftFill
 
 PAPER = {

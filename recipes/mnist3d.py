@@ -11,12 +11,13 @@ Takes 18 minutes on one core of an Intel Xeon shared with other work, 100 volume
 
 from pathlib import Path
 
-from _rules import border_rule, harmonic_rule
+from _rules import border_rule
 from _run import DATA, Run, is_rank_zero
 from jsonargparse import auto_cli
 from mnist import report
 
 from eqrestore_lightning import MNIST3DDataModule
+from eqrestore_lightning.evaluation import harmonic_rule
 
 
 def main(

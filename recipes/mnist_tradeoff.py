@@ -17,12 +17,12 @@ from typing import Any
 
 import lightning as L
 from _data import MirroredMNIST
-from _rules import Restorer, centre_of_mass, digit_rules
+from _rules import centre_of_mass, digit_rules
 from _run import DATA, Run, is_rank_zero, median_seconds
 from jsonargparse import auto_cli
 
 from eqrestore_lightning import MNISTDataModule, RestorerModule, RestoreTransform, build_preset
-from eqrestore_lightning.evaluation import shifts_found
+from eqrestore_lightning.evaluation import Restorer, shifts_found
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 from _data import ClutteredMNIST, CroppedCIFAR10, NoisyMNIST, UnpaddedCIFAR10, spread
-from _rules import Restorer, digit_rules, seam_rules
+from _rules import digit_rules
 from _run import DATA, Run, is_rank_zero
 from jsonargparse import auto_cli
 from torch import nn
@@ -34,7 +34,7 @@ from torch import nn
 from eqrestore_lightning import RestoreTransform, Shift, evaluate
 from eqrestore_lightning.classifiers import Stem
 from eqrestore_lightning.data import ImageTensors, InMemoryDataModule
-from eqrestore_lightning.evaluation import gate_rows, shift_motions
+from eqrestore_lightning.evaluation import Restorer, gate_rows, seam_rules, shift_motions
 
 Task: TypeAlias = Literal["cifar10-unpadded", "cifar10-crops", "mnist-noise", "mnist-clutter"]
 DATA_SETS: dict[Task, Callable[..., InMemoryDataModule]] = {
@@ -76,7 +76,7 @@ def main(
         photographs = name.startswith("cifar10")
         restore = run.fit_restorer(name, source, "seam", epochs=epochs, learning_rate=3e-3)
         if is_rank_zero():
-            rules = seam_rules() if photographs else {**digit_rules(), **seam_rules()}
+            rules = seam_rules(3) if photographs else {**digit_rules(), **seam_rules(1)}
             metrics = run.add_found(
                 f"{name}, shifts found on test images",
                 source.dataset("test"),
@@ -111,7 +111,7 @@ def classify(
     evaluation = evaluate(
         classifier,
         test.loader(250),
-        restorers={"restored": restore, **seam_rules()},
+        restorers={"restored": restore, **seam_rules(3)},
         motions=shift_motions((0, 2, 4, 8)),
         seed=run.seed,
     )

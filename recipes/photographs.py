@@ -21,14 +21,13 @@ import torch
 import torch.utils.benchmark as benchmark
 import torchvision
 from _photographs import build_classifier, load_photographs, random_crops
-from _rules import Restorer, seam_rules
 from _run import Run
 from jsonargparse import auto_cli
 from matplotlib import pyplot as plt
 from torch import Tensor, nn
 
 from eqrestore_lightning import RestoreTransform
-from eqrestore_lightning.evaluation import shifts_found
+from eqrestore_lightning.evaluation import Restorer, seam_rules, shifts_found
 from eqrestore_lightning.functional import circular_shift
 from eqrestore_lightning.motions import Shift
 
@@ -56,7 +55,7 @@ def main(
         seed: Of crops and shifts.
     """
     run = Run("photographs", output, seed=seed, config={"weights": weights})
-    restorers: dict[str, Restorer] = {"restored": RestoreTransform(weights), **seam_rules()}
+    restorers: dict[str, Restorer] = {"restored": RestoreTransform(weights), **seam_rules(3)}
     photographs = load_photographs("test")
     rows = []
     for size in sizes:

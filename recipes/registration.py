@@ -23,7 +23,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from _photographs import load_photographs
-from _recipe import DATA, hardware
+from _run import DATA, hardware
 from jsonargparse import auto_cli
 from skimage.registration import phase_cross_correlation
 from torch import Tensor, nn

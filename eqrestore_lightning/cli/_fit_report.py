@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from eqrestore_lightning.cli._device import default_device
-from eqrestore_lightning.cli._rules import untrained_rules
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,10 +38,16 @@ def report(estimator: "Estimator", data: "DataModule", motion: "Motion", *, seed
     Returns:
         See `conclusion`.
     """
-    from eqrestore_lightning.evaluation import motion_found
+    from eqrestore_lightning.evaluation import harmonic_rule, motion_found, seam_rules
+    from eqrestore_lightning.motions import Shift
     from eqrestore_lightning.transforms import RestoreTransform
 
-    restorers = {"": RestoreTransform(estimator).to(default_device()), **untrained_rules(motion)}
+    restorers: dict[str, Any] = {"": RestoreTransform(estimator).to(default_device())}
+    if isinstance(motion, Shift):
+        restorers |= seam_rules(
+            estimator.in_channels, axes=motion.axes, num_spatial_dims=estimator.num_spatial_dims
+        )
+        restorers |= harmonic_rule(axes=motion.axes)
     found = {
         name: motion_found(_test_batches(data), restorer, motion=motion, seed=seed)
         for name, restorer in restorers.items()
@@ -77,14 +82,14 @@ def conclusion(
         return f"{sentence}."
     measure = _measure(motion.fields[0], next(iter(motion.fields[0].tolerances)))
     best = max(rules, key=lambda name: rules[name][measure])
-    share, note = rules[best][measure], ""
+    share, note, rule = rules[best][measure], "", best.removeprefix("rule: ")
     if share >= trained[measure]:
         note = (
-            f'Note: Training did not beat the rule "{best}", which needs none. Add images, train '
-            f"for more epochs, or try another network.\n"
+            f'Note: Training did not beat the rule "{rule}", which needs none. Add images, train for '
+            f"more epochs, or try another network.\n"
         )
     return (
-        f"{note}{sentence}; without training, the best rule ({best}) restores "
+        f"{note}{sentence}; without training, the best rule ({rule}) restores "
         f"{_count(share, total)} exactly."
     )
 

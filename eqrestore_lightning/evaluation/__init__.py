@@ -6,6 +6,7 @@ from eqrestore_lightning.evaluation._measures import Outcome, register_measure
 from eqrestore_lightning.evaluation._motions import shift_motions, turn_motions
 from eqrestore_lightning.evaluation._restorers import NO_RESTORER, Restorer, Rule
 from eqrestore_lightning.evaluation._results import Evaluation, Result
+from eqrestore_lightning.evaluation._rules import first_harmonic_phase, harmonic_rule, seam_rules
 
 __all__ = [
     "NO_RESTORER",
@@ -15,9 +16,12 @@ __all__ = [
     "Result",
     "Rule",
     "evaluate",
+    "first_harmonic_phase",
     "gate_rows",
+    "harmonic_rule",
     "motion_found",
     "register_measure",
+    "seam_rules",
     "shift_motions",
     "shifts_found",
     "turn_motions",

@@ -24,6 +24,9 @@ class Finder(Protocol):
     def undo(self, y: Tensor, found: Any) -> Tensor:
         """Move images back by what `find` returned."""
 
+    def __call__(self, x: Tensor) -> Tensor:
+        """Restore images."""
+
 
 Restorer: TypeAlias = Finder | Callable[[Tensor], Tensor]
 """A restorer that reports what it found, or a function from images to restored images."""

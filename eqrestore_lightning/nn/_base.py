@@ -174,7 +174,8 @@ class Estimator(nn.Module, ABC):
         """Raise `ValueError` unless `x` has the shape that the estimator was built for."""
         if self.spatial_size is None:
             matches = x.ndim == self.num_spatial_dims + 2 and x.shape[1] == self.in_channels
-            expected = "height, width"
+            names = ("length", "height, width", "depth, height, width")
+            expected = names[self.num_spatial_dims - 1]
         else:
             matches = tuple(x.shape[1:]) == (self.in_channels, *self.spatial_size)
             expected = ", ".join(map(str, self.spatial_size))

@@ -35,15 +35,15 @@ class SeamRule(SeparableShiftEstimator):
 
     Args:
         in_channels: Channels of the images.
-        axes: The axes along which images may have been shifted, `(-2, -1)` by default.
+        axes: The axes along which images may have been shifted; all by default.
         measure: What to look at.
+        num_spatial_dims: Number of spatial axes: 1 for signals, 2 for images, 3 for volumes.
 
     Shapes:
-        Input `(batch, in_channels, height, width)`, floating; output `(batch, height, width)`, or
-        one of both for one axis.
+        Input `(batch, in_channels, *spatial)`, floating; output `(batch, *sizes of axes)`.
 
     Raises:
-        ValueError: If `in_channels` is below 1, `axes` are not spatial axes, or `measure` is
+        ValueError: If a number is out of range, `axes` are not spatial axes, or `measure` is
             another word.
 
     >>> image = torch.tensor([1.0, 2.0, 3.0, 4.0, 9.0, 8.0, 7.0]).expand(1, 1, 5, 7)
@@ -57,8 +57,9 @@ class SeamRule(SeparableShiftEstimator):
         *,
         axes: Sequence[int] | None = None,
         measure: SeamMeasure = "relative-difference",
+        num_spatial_dims: int = 2,
     ) -> None:
-        super().__init__(in_channels, axes=axes)
+        super().__init__(in_channels, axes=axes, num_spatial_dims=num_spatial_dims)
         if measure not in get_args(SeamMeasure):
             raise ValueError(
                 f"Expected `measure` to be one of {get_args(SeamMeasure)}, but got {measure!r}."
@@ -72,6 +73,7 @@ class SeamRule(SeparableShiftEstimator):
             "in_channels": self.in_channels,
             "axes": list(self.axes),
             "measure": self.measure,
+            "num_spatial_dims": self.num_spatial_dims,
         }
 
     def score(self, x: Tensor, *, exact: bool) -> Tensor:

@@ -14,34 +14,48 @@ from eqrestore_lightning.nn._shift import ShiftEstimator
 class SeparableShiftEstimator(ShiftEstimator):
     """Score shifts of images of any size by the sum of what each axis scores.
 
-    Subclasses score rows; columns are the rows of the transposed image.
+    Subclasses score rows; the places along any other axis are scored as if they were rows.
 
     Args:
         in_channels: Channels of the images.
         axes: The axes along which images may have been shifted, negative as in torch, ascending;
-            `(-2, -1)` by default.
+            all by default.
+        num_spatial_dims: Number of spatial axes: 1 for signals, 2 for images, 3 for volumes.
 
     Raises:
-        ValueError: If `in_channels` is below 1 or `axes` are not spatial axes.
+        ValueError: If a number is out of range or `axes` are not spatial axes.
     """
 
     scale: Tensor
 
-    def __init__(self, in_channels: int, *, axes: Sequence[int] | None = None) -> None:
+    def __init__(
+        self, in_channels: int, *, axes: Sequence[int] | None = None, num_spatial_dims: int = 2
+    ) -> None:
         super().__init__()
         if in_channels < 1:
             raise ValueError(f"Expected `in_channels` to be at least 1, but got {in_channels}.")
         self.in_channels = in_channels
         self.spatial_size = None
-        self.axes = check_axes(axes, 2)
+        if not 1 <= num_spatial_dims <= 3:
+            raise ValueError(
+                f"Expected `num_spatial_dims` to be from 1 to 3, but got {num_spatial_dims}."
+            )
+        self.axes = check_axes(axes, num_spatial_dims)
+        self._num_spatial_dims = num_spatial_dims
         self.register_buffer("scale", torch.ones(()))
+
+    @property
+    def num_spatial_dims(self) -> int:
+        """Number of spatial axes of the images."""
+        return self._num_spatial_dims
 
     @abstractmethod
     def score_rows(self, x: Tensor, dtype: torch.dtype) -> Tensor:
-        """Score rows.
+        """Score the places along one axis, as if they were the rows of an image.
 
         Args:
-            x: Images that `prepare` returned, or their transpose.
+            x: What `prepare` returned, of shape `(batch, channels, rows, others)`: the axis to
+                score, and all other spatial axes as one.
             dtype: float64 if scores must be exact.
 
         Returns:
@@ -67,7 +81,7 @@ class SeparableShiftEstimator(ShiftEstimator):
         """Score every shift: the sum over the axes, times `scale`.
 
         Args:
-            x: Shape `(batch, in_channels, height, width)`, any real dtype.
+            x: Shape `(batch, in_channels, *spatial)`, any real dtype.
             dtype: Of the scores; float64 if they must be exact.
 
         Returns:
@@ -75,10 +89,11 @@ class SeparableShiftEstimator(ShiftEstimator):
         """
         with torch.autocast(x.device.type, enabled=False):
             x = self.prepare(x)
-            scores = [
-                self.score_rows(x if axis == -2 else x.transpose(2, 3), dtype) for axis in self.axes
-            ]
-            total = scores[0]
-            for other in scores[1:]:
-                total = total.unsqueeze(2) + other.unsqueeze(1)
+            total = x.new_zeros((), dtype=dtype)
+            for axis in self.axes:
+                rows = x.movedim(axis, 2)
+                rows = rows.flatten(3) if rows.ndim > 3 else rows.unsqueeze(3)
+                scores = self.score_rows(rows, dtype)
+                view = scores[(slice(None), *[None] * (total.ndim - 1))]
+                total = scores if total.ndim == 0 else total.unsqueeze(-1) + view
             return total * self.scale.to(total)

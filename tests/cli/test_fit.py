@@ -9,7 +9,6 @@ from safetensors import safe_open
 from torchvision.transforms.v2 import functional as TF
 
 from eqrestore_lightning import RestoreTransform, Shift, Turn, load_estimator
-from eqrestore_lightning.cli import _rules
 from eqrestore_lightning.cli._fit_report import conclusion
 from eqrestore_lightning.data import read_image
 from eqrestore_lightning.motions import Product
@@ -204,20 +203,3 @@ def test_conclusion_for_several_fields():
         "degrees for 8 (100.0 %), the shift is found exactly for 4 (50.0 %) and to within 1 pixel "
         "for 6 (75.0 %)."
     )
-
-
-def test_rules_find_a_seam_and_a_center():
-    ramp = torch.arange(12.0)[:, None] + torch.arange(17.0)
-    x = ramp.roll((3, -4), (0, 1))[None, None]
-    rules = _rules.untrained_rules(Shift())
-    for name in ("largest difference", "largest second difference", "largest relative difference"):
-        assert (rules[name].find(x).motion["shift"] % torch.tensor([12, 17])).tolist() == [[3, 13]]
-    dot = torch.zeros(1, 2, 13, 17)
-    dot[..., 6, 8] = 1.0
-    dot[..., 5:8, 8] += 0.5
-    moved = dot.roll((2, -5), (2, 3))
-    found = rules["center of mass"].find(moved).motion["shift"]
-    assert (found % torch.tensor([13, 17])).tolist() == [[2, 12]]
-    one = _rules.untrained_rules(Shift((-1,)))["largest difference"]
-    assert one.find(x).motion["shift"].tolist() == [[13]]
-    assert _rules.untrained_rules(Turn()) == {}

@@ -97,3 +97,26 @@ def test_rejections():
         SeamRule(0)
     with pytest.raises(ValueError, match=r"^Expected `x` to have shape \(batch, 1, height, width"):
         SeamRule(1).exact_scores(torch.zeros(1, 2, 9, 9))
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize(("size", "axes"), [((23,), None), ((7, 9, 10), None), ((7, 9, 10), (-2,))])
+def test_signals_and_volumes_are_scored_axis_by_axis(measure, size, axes):
+    rule = SeamRule(2, measure=measure, axes=axes, num_spatial_dims=len(size))
+    x = torch.randint(0, 256, (3, 2, *size), dtype=torch.uint8)
+    restore = RestoreTransform(rule)
+    shift = torch.tensor([2, -3, 4][: len(rule.axes)]).expand(3, -1)
+    moved = rule.motion.apply(x, {"shift": shift})
+    assert torch.equal(restore(moved), restore(x))
+    scores = rule.exact_scores(x)
+    assert scores.shape == (3, *(size[axis] for axis in rule.axes))
+    alone = SeamRule(2, measure=measure, axes=(-1,)).exact_scores(x.reshape(3, 2, -1, size[-1]))
+    if len(size) == 1:
+        assert torch.equal(scores, alone)
+
+
+def test_the_number_of_axes_is_checked():
+    with pytest.raises(ValueError, match="`num_spatial_dims` to be from 1 to 3, but got 4"):
+        SeamRule(1, num_spatial_dims=4)
+    with pytest.raises(ValueError, match=r"to have shape \(batch, 1, length\), but got \(2, 1, 9,"):
+        SeamRule(1, num_spatial_dims=1).exact_scores(torch.zeros(2, 1, 9, 9))

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, get_args
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from eqrestore_lightning import RestoreTransform, TranslationEstimator, Turn
 from eqrestore_lightning.evaluation import Rule
 from eqrestore_lightning.motions import Element
+from eqrestore_lightning.nn import SeamMeasure, SeamRule
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,11 @@ def digit_rules() -> dict[str, Restorer]:
     }
 
 
-def seam_rules() -> dict[str, Restorer]:
+def seam_rules(in_channels: int = 3) -> dict[str, Restorer]:
     """Return the rules for images without a border: they look for the seam of the wrap-around."""
     return {
-        "rule: difference of neighbours": Rule(seam_estimate(differences)),
-        "rule: second difference": Rule(seam_estimate(second_differences)),
-        "rule: relative difference": Rule(seam_estimate(relative_differences)),
+        f"rule: {measure}": RestoreTransform(SeamRule(in_channels, measure=measure))
+        for measure in get_args(SeamMeasure)
     }
 
 
@@ -150,41 +150,6 @@ def first_harmonic_phase(images: Tensor) -> Tensor:
     return torch.stack(shifts, 1)
 
 
-def seam_estimate(measure: Callable[[Tensor, int], Tensor]) -> Callable[[Tensor], Tensor]:
-    """Return the estimate of shifts by the place, on each axis, where `measure` is largest.
-
-    Args:
-        measure: From images and a spatial axis to one value for each place on that axis, shape
-            `(batch, size)`: how much the pixels there do not continue those before.
-    """
-
-    def estimate(images: Tensor) -> Tensor:
-        shifts = []
-        for axis in range(2, images.ndim):
-            place, size = measure(images.double(), axis).argmax(1), images.shape[axis]
-            shifts.append((place + size // 2) % size - size // 2)
-        return torch.stack(shifts, 1)
-
-    return estimate
-
-
-def differences(images: Tensor, axis: int) -> Tensor:
-    """Compute the absolute difference to the neighbors before, summed over the other axes."""
-    return _sum_others((images - images.roll(1, axis)).abs(), axis)
-
-
-def second_differences(images: Tensor, axis: int) -> Tensor:
-    """Compute how far differences are from those one place before and after, summed absolutely."""
-    step = images - images.roll(1, axis)
-    return _sum_others((2 * step - step.roll(1, axis) - step.roll(-1, axis)).abs(), axis)
-
-
-def relative_differences(images: Tensor, axis: int) -> Tensor:
-    """Compute `differences` relative to those one place before and after."""
-    total = differences(images, axis)
-    return total / (total.roll(1, 1) + total.roll(-1, 1)).clamp(min=1e-12)
-
-
 def mass_direction(images: Tensor) -> Tensor:
     """Compute the direction of the center of mass, seen from the center of the image.
 
@@ -242,10 +207,6 @@ def _mass(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     )
     share = mass / mass.sum((1, 2), keepdim=True).clamp(min=1e-12)
     return share, -up.unsqueeze(1), right
-
-
-def _sum_others(values: Tensor, axis: int) -> Tensor:
-    return values.sum([other for other in range(1, values.ndim) if other != axis])
 
 
 def _position_of_taps(size: int) -> Tensor:

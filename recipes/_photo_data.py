@@ -135,7 +135,8 @@ class Pool:
             image = image.resize((width, height), draw.choice(FILTERS))
         if draw.random() < 0.5:
             image = through_jpeg(image, draw.randint(40, 97), draw.choice((0, 2)))
-        return pil_to_tensor(image)
+        pixels: Tensor = pil_to_tensor(image)
+        return pixels
 
 
 class Batches(IterableDataset[Tensor]):

@@ -3,6 +3,7 @@
 import io
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,23 +14,22 @@ from torchvision.models import resnet18
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from eqrestore_lightning import RestoreTransform, circular_shift
+from eqrestore_lightning.evaluation import Restorer, seam_rules
 from eqrestore_lightning.functional import random_shift
-from eqrestore_lightning.nn import Estimator, SeamRule
+from eqrestore_lightning.nn import Estimator
 
 Row = dict[str, str | float]
 
-RULES = ("difference", "second-difference", "relative-difference")
 SIZES = ((32, 32), (64, 64), (96, 160), (128, 128), (224, 224), (320, 320))
 _PIXELS = 2**20  # of the images restored at once
 
 
-def restorers(estimator: Estimator) -> dict[str, RestoreTransform]:
+def restorers(estimator: Estimator) -> dict[str, Restorer]:
     """Return what is compared: the estimator and the rules."""
-    rules = {rule: RestoreTransform(SeamRule(3, measure=rule)) for rule in RULES}
-    return {"photo": RestoreTransform(estimator), **rules}
+    return {"photo": RestoreTransform(estimator), **seam_rules(3)}
 
 
-def exact_share(restore: RestoreTransform, images: Tensor, seed: int = 0) -> float:
+def exact_share(restore: Restorer, images: Tensor, seed: int = 0) -> float:
     """Return how many images are themselves again, bit for bit, after a random shift, %."""
     generator = torch.Generator().manual_seed(seed)
     right = 0
@@ -42,7 +42,7 @@ def exact_share(restore: RestoreTransform, images: Tensor, seed: int = 0) -> flo
 
 
 def size_rows(
-    compared: Mapping[str, RestoreTransform],
+    compared: Mapping[str, Restorer],
     small: Tensor | None,
     paths: Sequence[Path],
     count: int,
@@ -54,15 +54,13 @@ def size_rows(
         sets["CIFAR-10, crops of 24 × 24"] = lambda: small_crops(small, 24)
     for height, width in SIZES:
         number = count if height < 200 else count // 2
-        sets[f"photographs {height} × {width}"] = lambda h=height, w=width, n=number: test_crops(
-            paths, h, w, n
-        )
+        sets[f"photographs {height} × {width}"] = partial(test_crops, paths, height, width, number)
     for name, build in sets.items():
         yield _row(name, compared, build())
 
 
 def source_rows(
-    compared: Mapping[str, RestoreTransform], paths: Sequence[Path], size: int, count: int
+    compared: Mapping[str, Restorer], paths: Sequence[Path], size: int, count: int
 ) -> Iterator[Row]:
     """Measure crops of each photograph by itself."""
     for path in paths:
@@ -72,9 +70,7 @@ def source_rows(
             yield _row(f"{path.stem} {size}", compared, test_crops([path], size, size, count))
 
 
-def jpeg_rows(
-    compared: Mapping[str, RestoreTransform], paths: Sequence[Path], count: int
-) -> Iterator[Row]:
+def jpeg_rows(compared: Mapping[str, Restorer], paths: Sequence[Path], count: int) -> Iterator[Row]:
     """Measure crops that were saved as JPEG before they were shifted."""
     for size in (64, 224):
         crops = test_crops(paths, size, size, count)
@@ -85,7 +81,7 @@ def jpeg_rows(
 
 
 def resized_rows(
-    compared: Mapping[str, RestoreTransform], paths: Sequence[Path], count: int
+    compared: Mapping[str, Restorer], paths: Sequence[Path], count: int
 ) -> Iterator[Row]:
     """Measure crops of photographs that were resized before."""
     for scale in (0.5, 0.7, 1.5, 2.0):
@@ -149,13 +145,13 @@ def table(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def _row(name: str, compared: Mapping[str, RestoreTransform], images: Tensor) -> Row:
+def _row(name: str, compared: Mapping[str, Restorer], images: Tensor) -> Row:
     shares = {label: exact_share(restore, images) for label, restore in compared.items()}
     return {"images": name, "number": str(len(images)), **shares}
 
 
 def _parts(images: Tensor) -> tuple[Tensor, ...]:
-    return images.split(max(1, _PIXELS // (images.shape[2] * images.shape[3])))
+    return torch.split(images, max(1, _PIXELS // (images.shape[2] * images.shape[3])))
 
 
 def _seconds(function: Callable[[], object], repeats: int = 5) -> float:

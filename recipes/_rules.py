@@ -58,6 +58,15 @@ def digit_rules() -> dict[str, Restorer]:
     }
 
 
+def turn_rules(upright: Tensor) -> dict[str, Restorer]:
+    """Return the rules for turned images; they learn from `upright` ones what upright means."""
+    return {
+        "rule: direction of the centre of mass": TurnRule(mass_direction, upright),
+        "rule: principal axis": TurnRule(principal_axis, upright),
+        "rule: gradient orientation": TurnRule(gradient_orientation, upright),
+    }
+
+
 @torch.no_grad()
 def centre_of_mass() -> TranslationEstimator:
     """Build the network that looks for the center of mass in its window and a clear border.
@@ -107,6 +116,65 @@ def blank_border(in_channels: int, spatial_size: Sequence[int], width: int) -> T
     border = _border(spatial_size, width)
     next(estimator.parameters()).copy_(-border.expand(1, in_channels, *spatial_size))
     return estimator
+
+
+def mass_direction(images: Tensor) -> Tensor:
+    """Compute the direction of the center of mass, seen from the center of the image.
+
+    MNIST's digits were placed to the pixel, so that upright ones all have their center of mass to
+    the lower right of the center about which they are turned.
+
+    Args:
+        images: Floating, shape `(batch, channels, height, width)`; brightness counts as mass.
+
+    Returns:
+        Degrees, counter-clockwise from the right, shape `(batch,)`.
+    """
+    mass, up, right = _mass(images)
+    return torch.rad2deg(torch.atan2((mass * up).sum((1, 2)), (mass * right).sum((1, 2))))
+
+
+def principal_axis(images: Tensor) -> Tensor:
+    """Compute the direction of the longest axis, towards the side with the longer tail.
+
+    Second moments determine the axis, the third moment along it determines the side; takes and
+    returns what `mass_direction` does.
+    """
+    mass, up, right = _mass(images)
+    up = up - (mass * up).sum((1, 2), keepdim=True)
+    right = right - (mass * right).sum((1, 2), keepdim=True)
+    mixed = (mass * up * right).sum((1, 2))
+    spread = (mass * right * right).sum((1, 2)) - (mass * up * up).sum((1, 2))
+    angle_rad = torch.atan2(2 * mixed, spread) / 2
+    cosine, sine = (f(angle_rad).reshape(-1, 1, 1) for f in (torch.cos, torch.sin))
+    skewness = (mass * (right * cosine + up * sine) ** 3).sum((1, 2))
+    return torch.rad2deg(angle_rad) + torch.where(skewness < 0, 180, 0)
+
+
+@torch.no_grad()
+def gradient_orientation(images: Tensor) -> Tensor:
+    """Compute the dominant direction of the gradient, as for SIFT key points (Lowe, 2004).
+
+    Takes square images and returns what `mass_direction` does, up to a constant.
+    """
+    from kornia.feature import PatchDominantGradientOrientation
+
+    dominant = PatchDominantGradientOrientation(images.shape[-1])
+    return torch.rad2deg(dominant(images.mean(1, keepdim=True)))
+
+
+def _mass(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the share of brightness at each pixel, and how far up and right of the center it is.
+
+    Shapes are `(batch, height, width)`, `(height, 1)` and `(width,)`.
+    """
+    mass = images.mean(1)
+    up, right = (
+        torch.arange(size, dtype=images.dtype, device=images.device) - (size - 1) / 2
+        for size in mass.shape[1:]
+    )
+    share = mass / mass.sum((1, 2), keepdim=True).clamp(min=1e-12)
+    return share, -up.unsqueeze(1), right
 
 
 def _position_of_taps(size: int) -> Tensor:

@@ -16,7 +16,6 @@ import lightning as L
 import torch
 import wandb
 from _figures import markdown
-from _rules import Restorer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
 from torch import nn
@@ -31,7 +30,7 @@ from eqrestore_lightning import (
     save_estimator,
 )
 from eqrestore_lightning.data import DataModule, ImageTensors
-from eqrestore_lightning.evaluation import Evaluation, shifts_found
+from eqrestore_lightning.evaluation import Evaluation, Restorer, shifts_found
 from eqrestore_lightning.motions import Motion
 from eqrestore_lightning.training import load_classifier, trainer_options
 

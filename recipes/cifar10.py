@@ -186,7 +186,8 @@ class Sections:
         """Accuracy against shift, the same as Figure 1."""
         classifier, restore = self.classifier("resnet18"), self.restore()
         if is_rank_zero():
-            restorers = {"restored": restore, **border_rule(3, self.data.spatial_size, 4)}
+            restorers: dict[str, Restorer] = {"restored": restore}
+            restorers |= border_rule(3, self.data.spatial_size, 4)
             evaluation = self.measure(classifier, restorers, range(9))
             self.run.add_evaluation(
                 "table1", evaluation, reference=PAPER_TABLE_1, picture="figure1.png"

@@ -76,7 +76,9 @@ def main(
         photographs = name.startswith("cifar10")
         restore = run.fit_restorer(name, source, "seam", epochs=epochs, learning_rate=3e-3)
         if is_rank_zero():
-            rules = seam_rules(3) if photographs else {**digit_rules(), **seam_rules(1)}
+            rules = seam_rules(source.in_channels)
+            if not photographs:
+                rules = {**digit_rules(), **rules}
             metrics = run.add_found(
                 f"{name}, shifts found on test images",
                 source.dataset("test"),

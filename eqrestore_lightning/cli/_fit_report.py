@@ -85,8 +85,8 @@ def conclusion(
     share, note, rule = rules[best][measure], "", best.removeprefix("rule: ")
     if share >= trained[measure]:
         note = (
-            f'Note: Training did not beat the rule "{rule}", which needs none. Add images, train for '
-            f"more epochs, or try another network.\n"
+            f'Note: Training did not beat the rule "{rule}", which needs none. Add images, train '
+            f"for more epochs, or try another network.\n"
         )
     return (
         f"{note}{sentence}; without training, the best rule ({rule}) restores "

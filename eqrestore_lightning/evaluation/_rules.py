@@ -3,13 +3,14 @@
 import math
 from collections.abc import Sequence
 from functools import partial
+from typing import get_args
 
 import torch
 from torch import Tensor
 
 from eqrestore_lightning.evaluation._restorers import Restorer, Rule
 from eqrestore_lightning.motions import Shift
-from eqrestore_lightning.nn import SeamRule
+from eqrestore_lightning.nn import SeamMeasure, SeamRule
 from eqrestore_lightning.transforms import RestoreTransform
 
 
@@ -29,7 +30,7 @@ def seam_rules(
     >>> list(seam_rules(3))
     ['rule: difference', 'rule: second difference', 'rule: relative difference']
     """
-    measures = ("difference", "second-difference", "relative-difference")
+    measures: tuple[SeamMeasure, ...] = get_args(SeamMeasure)
     return {
         f"rule: {measure.replace('-', ' ')}": RestoreTransform(
             SeamRule(in_channels, axes=axes, measure=measure, num_spatial_dims=num_spatial_dims)

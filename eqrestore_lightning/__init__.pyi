@@ -8,6 +8,7 @@ from .data import (
 from .evaluation import evaluate as evaluate
 from .functional import (
     circular_shift as circular_shift,
+    find_between as find_between,
     rotate as rotate,
     to_polar as to_polar,
 )
@@ -30,6 +31,7 @@ from .training import (
     RestorerModule as RestorerModule,
 )
 from .transforms import (
+    CanonicalCrop as CanonicalCrop,
     RandomMotion as RandomMotion,
     RestoreTransform as RestoreTransform,
 )

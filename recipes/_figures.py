@@ -1,7 +1,8 @@
-"""Pictures: images restored, accuracy against shift, an animation."""
+"""Tables, and pictures: images moved and restored, with their classes, and an animation."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,99 +10,139 @@ import matplotlib as mpl
 import PIL.Image
 import torch
 from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
 from torch import Tensor, nn
 
-from eqrestore_lightning import RestoreTransform, circular_shift, random_shift
-from eqrestore_lightning.training import ShiftResult
+from eqrestore_lightning import RestoreTransform
+from eqrestore_lightning.motions import Motion
 
 mpl.use("Agg")
 
 
+def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows with the same keys as a Markdown table."""
+    lines = [f"| {' | '.join(rows[0])} |", "|---" * len(rows[0]) + "|"]
+    lines += [f"| {' | '.join(map(_cell, row.values()))} |" for row in rows]
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.1e}" if 0 < abs(value) < 0.005 else f"{value:.2f}"
+    return f"{value:,}" if isinstance(value, int) else re.sub(r"\s+", " ", str(value))
+
+
 @torch.no_grad()
 def draw_restored(
-    path: Path, images: Tensor, restore: RestoreTransform, classifier: nn.Module, *, seed: int
+    path: Path,
+    images: Tensor,
+    restore: RestoreTransform,
+    classifier: nn.Module,
+    *,
+    motion: Motion | None = None,
+    seed: int = 0,
 ) -> Path:
-    """Draw images as they are, shifted and restored, each with the class it is given.
+    """Draw images as they are, moved and restored.
 
     Args:
         path: File to write.
-        images: uint8 of shape `(num_images, channels, *spatial)`, two or three axes.
+        images: uint8 of shape `(num_images, channels, *spatial)`, two or three spatial axes.
         restore: Moves images back.
         classifier: From images of 0…1 to logits.
-        seed: Decides the shifts, of up to half the image.
+        motion: How to move them; by default any motion that `restore` finds.
+        seed: Determines the motions.
     """
+    motion = restore.estimator.motion if motion is None else motion
     generator = torch.Generator().manual_seed(seed)
-    dims = images.ndim - 2
-    shift = random_shift(
-        len(images), images.shape[-1] // 2, num_spatial_dims=dims, generator=generator
-    )
-    shifted = circular_shift(images, shift)
-    rows = {"original": images, "shifted": shifted, "restored": restore(shifted)}
-    upright = classifier(images.float() / 255).argmax(1)
-    side = 1.15 if dims == 2 else 2.0
-    figure, axes = plt.subplots(
-        3,
-        len(images),
-        figsize=(side * len(images) + 1, 3.8 * side),
-        subplot_kw={"projection": "3d"} if dims == 3 else None,
-    )
-    for row, (name, pictures) in enumerate(rows.items()):
-        classes = classifier(pictures.float() / 255).argmax(1)
-        for column, axis in enumerate(axes[row]):
-            (_draw_image if dims == 2 else _draw_volume)(axis, pictures[column])
-            same = bool(classes[column] == upright[column])
-            label = f"“{int(classes[column])}”"
-            axis.set_title(label, color="tab:green" if same else "tab:red", y=-0.22, fontsize=11)
-        axes[row][0].text2D(
-            -0.15, 0.5, name, transform=axes[row][0].transAxes, rotation=90, va="center"
-        ) if dims == 3 else axes[row][0].set_ylabel(name)
-    figure.suptitle("The same frozen classifier; its answer below each image", fontsize=11)
-    figure.tight_layout()
-    figure.savefig(path, dpi=120 if dims == 2 else 80)
-    plt.close(figure)
-    return path
+    element = motion.draw(len(images), tuple(images.shape[2:]), generator=generator)
+    moved = motion.apply(images, element)
+    rows = [("original", images), ("moved", moved), ("restored", restore(moved))]
+    return draw_rows(path, rows, classifier, [images] * 3)
 
 
-def draw_accuracy(path: Path, curves: Mapping[str, Sequence[ShiftResult]], title: str) -> Path:
-    """Draw accuracy against the size of shifts, a line for each restorer of each curve.
+def draw_turned(
+    path: Path,
+    images: Tensor,
+    restore: RestoreTransform,
+    classifier: nn.Module,
+    motion: Motion,
+) -> Path:
+    """Draw images turned by eight angles, and what they are restored to, with their classes.
 
     Args:
         path: File to write.
-        curves: Name, empty if there is one only, to what `evaluate_shifts` gave.
-        title: Above the picture.
+        images: uint8 of shape `(num_images, channels, height, width)`.
+        restore: Moves images back.
+        classifier: From images of 0…1 to logits.
+        motion: Turns images, and moves them in further ways at random.
     """
-    figure, axis = plt.subplots(figsize=(5.6, 3.6))
-    for name, results in curves.items():
-        for restorer in dict.fromkeys(result.restorer for result in results):
-            line = [result for result in results if result.restorer == restorer]
-            axis.plot(
-                [result.max_shift for result in line],
-                [100 * result.accuracy for result in line],
-                "s--" if restorer == "no restorer" else "o-",
-                label=f"{name}: {restorer}" if name else restorer,
-                markersize=4,
-            )
-    axis.set(xlabel="shifts up to, pixels", ylabel="accuracy, %", title=title)
-    axis.legend(fontsize=8)
-    axis.grid(alpha=0.3)
+    generator = torch.Generator().manual_seed(0)
+    angles = torch.arange(0, 360, 45.0)
+    rows, originals = [], []
+    for image in images:
+        original = image.expand(len(angles), *image.shape)
+        element = motion.draw(len(angles), tuple(image.shape[1:]), generator=generator)
+        moved = motion.apply(original, {**element, "angle": angles})
+        rows += [("moved", moved), ("restored", restore(moved))]
+        originals += [original, original]
+    titles = [f"{angle:.0f}°" for angle in angles.tolist()]
+    return draw_rows(path, rows, classifier, originals, titles=titles)
+
+
+@torch.no_grad()
+def draw_rows(
+    path: Path,
+    rows: Sequence[tuple[str, Tensor]],
+    classifier: nn.Module,
+    originals: Sequence[Tensor],
+    *,
+    titles: Sequence[str] = (),
+) -> Path:
+    """Draw rows of images, with the class of each below: green if it is that of the original.
+
+    Args:
+        path: File to write.
+        rows: Name and images of each row, uint8 of shape `(num_images, channels, *spatial)`.
+        classifier: From images of 0…1 to logits.
+        originals: For each row, the images whose classes are the right ones.
+        titles: Above the columns.
+    """
+    count, flat = len(rows[0][1]), rows[0][1].ndim == 4
+    side = 1.15 if flat else 2.0
+    figure, axes = plt.subplots(
+        len(rows),
+        count,
+        figsize=(side * count + 1, 1.25 * side * len(rows)),
+        subplot_kw=None if flat else {"projection": "3d"},
+        squeeze=False,
+    )
+    classifier.eval()
+    for line, (name, images), original in zip(axes, rows, originals, strict=True):
+        classes, right = (classifier(x.float() / 255).argmax(1) for x in (images, original))
+        for axis, image, found, expected in zip(line, images, classes, right, strict=True):
+            (_draw_image if flat else _draw_volume)(axis, image)
+            color = "tab:green" if found == expected else "tab:red"
+            axis.set_title(f"“{int(found)}”", color=color, y=-0.25, fontsize=9)
+        if flat:
+            line[0].set_ylabel(name, fontsize=9)
+        else:
+            line[0].text2D(-0.15, 0.5, name, transform=line[0].transAxes, rotation=90, va="center")
+    for axis, title in zip(axes[0], titles, strict=False):
+        axis.text(0.5, 1.05, title, transform=axis.transAxes, ha="center", fontsize=9)
     figure.tight_layout()
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=120 if flat else 80)
     plt.close(figure)
     return path
 
 
 @torch.no_grad()
-def animate(
-    path: Path, images: Tensor, restore: Callable[[Tensor], Tensor], *, num_frames: int = 40
-) -> Path:
-    """Let images wander around, above what the restorer makes of them, as a GIF.
+def animate(path: Path, images: Tensor, restore: RestoreTransform, *, num_frames: int = 40) -> Path:
+    """Draw images moving in a closed curve, above the restored ones, as a GIF.
 
     Args:
         path: File to write.
         images: uint8 of shape `(num_images, 1 or 3, height, width)`.
-        restore: From images to restored images.
-        num_frames: Steps of the way, which ends where it began.
+        restore: Moves images back.
+        num_frames: Number of frames.
     """
     frames = []
     height, width = images.shape[2:]
@@ -109,9 +150,8 @@ def animate(
         turn = 2 * math.pi * step / num_frames
         shift = [round(height / 2 * math.sin(turn)), round(width / 2 * math.sin(2 * turn))]
         moved = images.roll(shift, dims=(2, 3))
-        rows = [torch.cat(list(part), dim=2) for part in (moved, restore(moved))]
-        line = torch.full_like(rows[0][:, :2], 128)
-        picture = torch.cat([rows[0], line, rows[1]], dim=1)
+        upper, lower = (torch.cat(list(part), dim=2) for part in (moved, restore(moved)))
+        picture = torch.cat([upper, torch.full_like(upper[:, :2], 128), lower], dim=1)
         picture = picture.expand(3, *picture.shape[1:]).permute(1, 2, 0)
         frame = PIL.Image.fromarray(picture.contiguous().numpy())
         frames.append(
@@ -121,15 +161,15 @@ def animate(
     return path
 
 
-def _draw_image(axis: Axes, picture: Tensor) -> None:
-    axis.imshow(picture.permute(1, 2, 0).numpy(), cmap="gray", vmin=0, vmax=255)
+def _draw_image(axis: Any, image: Tensor) -> None:
+    axis.imshow(image.permute(1, 2, 0).numpy(), cmap="gray", vmin=0, vmax=255)
     axis.set_xticks([])
     axis.set_yticks([])
 
 
-def _draw_volume(axis: Any, picture: Tensor) -> None:
-    depth, height, width = (picture[0] > 100).nonzero(as_tuple=True)
-    sizes = picture.shape[1:]
+def _draw_volume(axis: Any, image: Tensor) -> None:
+    depth, height, width = (image[0] > 100).nonzero(as_tuple=True)
+    sizes = image.shape[1:]
     axis.scatter(width, depth, sizes[1] - height, c=depth, s=2, cmap="viridis")
     axis.set(xlim=(0, sizes[2]), ylim=(0, sizes[0]), zlim=(0, sizes[1]))
     axis.set(xticklabels=[], yticklabels=[], zticklabels=[])

@@ -1,39 +1,114 @@
-"""Restoring by rules that know how the data were made: nothing is trained."""
+"""Rules that restore images without training, and their names in every table."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from eqrestore_lightning import TranslationEstimator
+from eqrestore_lightning import RestoreTransform, TranslationEstimator, Turn
+from eqrestore_lightning.evaluation import Rule
+from eqrestore_lightning.motions import Element
 
-SIZE = 32
+
+@dataclass(frozen=True)
+class TurnFound:
+    """What a `TurnRule` found: `motion`, the element."""
+
+    motion: Element
+
+
+class TurnRule:
+    """Turn images until an angle read off them is what it mostly is for upright images.
+
+    Args:
+        angle: From images to degrees, shape `(batch,)`; turning an image adds to it.
+        upright: Upright images, floating, shape `(num_images, channels, height, width)`.
+    """
+
+    def __init__(self, angle: Callable[[Tensor], Tensor], upright: Tensor) -> None:
+        self.angle = angle
+        counts = torch.histc(angle(upright) % 360, bins=72, min=0, max=360)
+        self.usual = 5 * float(counts.argmax()) + 2.5
+
+    def find(self, x: Tensor) -> TurnFound:
+        """Estimate how images were turned."""
+        return TurnFound({"angle": self.angle(x) - self.usual})
+
+    def undo(self, y: Tensor, found: TurnFound) -> Tensor:
+        """Turn images back."""
+        return Turn().undo(y, found.motion)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Restore images."""
+        return self.undo(x, self.find(x))
+
+
+Restorer: TypeAlias = RestoreTransform | Rule | TurnRule
+
+
+def border_rule(in_channels: int, spatial_size: Sequence[int], width: int) -> dict[str, Restorer]:
+    """Return the rule for images in a blank border, `width` pixels on each side."""
+    return {"rule: blank border": RestoreTransform(blank_border(in_channels, spatial_size, width))}
+
+
+def harmonic_rule() -> dict[str, Restorer]:
+    """Return the rule for objects that are placed roughly by their center of mass."""
+    return {"rule: first-harmonic phase": Rule(first_harmonic_phase)}
+
+
+def digit_rules() -> dict[str, Restorer]:
+    """Return the rules for MNIST at 32 × 32."""
+    return {
+        "rule: centre of mass in its window": RestoreTransform(centre_of_mass()),
+        **harmonic_rule(),
+        **border_rule(1, (32, 32), 4),
+    }
+
+
+def seam_rules() -> dict[str, Restorer]:
+    """Return the rules for images without a border: they look for the seam of the wrap-around."""
+    return {
+        "rule: difference of neighbours": Rule(seam_estimate(differences)),
+        "rule: second difference": Rule(seam_estimate(second_differences)),
+        "rule: relative difference": Rule(seam_estimate(relative_differences)),
+    }
+
+
+def turn_rules(upright: Tensor) -> dict[str, Restorer]:
+    """Return the rules for turned images; they learn from `upright` ones what upright means."""
+    return {
+        "rule: direction of the centre of mass": TurnRule(mass_direction, upright),
+        "rule: principal axis": TurnRule(principal_axis, upright),
+        "rule: gradient orientation": TurnRule(gradient_orientation, upright),
+    }
 
 
 @torch.no_grad()
-def centre_of_mass_rule() -> TranslationEstimator:
-    """Build the network that looks for the centre of mass in its window and a clear border.
+def centre_of_mass() -> TranslationEstimator:
+    """Build the network that looks for the center of mass in its window and a clear border.
 
-    MNIST's digits were placed by rounding their centre of mass to whole pixels: zero-padded to
+    MNIST's digits were placed by rounding their center of mass to whole pixels: zero-padded to
     32 × 32 it lies in [15.5, 16.5) on both axes. Four full-size filters measure by how much a place
-    misses that, a fifth the mass within two pixels of the border; the score is what is left after
-    subtracting all five, 0 where nothing is amiss. A bias below what one grey level can do keeps
-    the window open on its upper side.
+    misses that, a fifth the mass within two pixels of the border; the score is the negative sum of
+    all five, 0 where everything fits. A bias smaller than one gray level keeps the window open at
+    its upper end.
     """
+    size = 32
     estimator = TranslationEstimator(
-        1, (SIZE, SIZE), hidden_channels=[5], kernel_size=["full", 1], bias=True
+        1, (size, size), hidden_channels=[5], kernel_size=["full", 1], bias=True
     )
-    position = (torch.arange(SIZE) - (SIZE - 1) // 2) % SIZE  # of the pixel that each tap reads
+    position = _position_of_taps(size)
     low, high = 15.5 - position, position - 16.5
-    flat = torch.ones(SIZE)
-    border = ((position < 2) | (position >= SIZE - 2)).float()
+    flat = torch.ones(size)
     filters = [
         torch.outer(low, flat),
         torch.outer(high, flat),
         torch.outer(flat, low),
         torch.outer(flat, high),
-        torch.maximum(border[:, None], border[None, :]),
+        _border((size, size), 2),
     ]
     weights = dict(estimator.named_parameters())
     weights["layers.0.weight"].copy_(torch.stack(filters).unsqueeze(1))
@@ -43,69 +118,147 @@ def centre_of_mass_rule() -> TranslationEstimator:
 
 
 @torch.no_grad()
-def blank_border_rule(
-    in_channels: int, spatial_size: Sequence[int], width: int
-) -> TranslationEstimator:
+def blank_border(in_channels: int, spatial_size: Sequence[int], width: int) -> TranslationEstimator:
     """Build the network that looks for a blank border: one full-size filter, no hidden layer.
 
-    The score of a place is what lies on the border, negated: 0 where nothing does. Among places
-    that tie, as for images that are blank further in, content decides.
+    The score of a place is the negative sum of what lies on the border. Equal scores, as for images
+    that are blank further in, are decided by content.
 
     Args:
         in_channels: Channels of the images.
-        spatial_size: Their size, pixels.
+        spatial_size: Size of each spatial axis, pixels.
         width: Of the border, pixels on each side.
     """
     estimator = TranslationEstimator(
         in_channels, spatial_size, hidden_channels=[], kernel_size="full"
     )
-    border = torch.zeros(tuple(spatial_size))
-    for axis, size in enumerate(spatial_size):
-        position = (torch.arange(size) - (size - 1) // 2) % size  # of the pixel that a tap reads
-        outside = (position < width) | (position >= size - width)
-        border = torch.maximum(
-            border, outside.float().reshape(-1, *[1] * (len(spatial_size) - axis - 1))
-        )
+    border = _border(spatial_size, width)
     next(estimator.parameters()).copy_(-border.expand(1, in_channels, *spatial_size))
     return estimator
 
 
 def first_harmonic_phase(images: Tensor) -> Tensor:
-    """Estimate shifts by the circular centre of mass, expected in the middle.
-
-    Args:
-        images: Floating, of shape `(batch, channels, *spatial)`.
-
-    Returns:
-        Pixels, int64 of shape `(batch, num_spatial_dims)`.
-    """
+    """Estimate shifts by the circular center of mass, expected in the middle."""
     mass = images.sum(1)
     shifts = []
     for axis, size in enumerate(images.shape[2:], start=1):
-        turns = torch.exp(2j * math.pi * torch.arange(size) / size)
+        turns = torch.exp(2j * math.pi * torch.arange(size, device=images.device) / size)
         others = [other for other in range(1, mass.ndim) if other != axis]
-        centre = (mass.sum(others) * turns).sum(1).angle() * size / (2 * math.pi)
-        shift = (centre - size // 2).round().long()
+        center = (mass.sum(others) * turns).sum(1).angle() * size / (2 * math.pi)
+        shift = (center - size // 2).round().long()
         shifts.append((shift + size // 2) % size - size // 2)
     return torch.stack(shifts, 1)
 
 
-def largest_seam(images: Tensor) -> Tensor:
-    """Estimate shifts by the place, on each axis, at which neighbours differ most.
-
-    An image that wraps around has a seam there; nothing else tells the shift of a photograph.
+def seam_estimate(measure: Callable[[Tensor, int], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Return the estimate of shifts by the place, on each axis, where `measure` is largest.
 
     Args:
-        images: Of shape `(batch, channels, *spatial)`.
+        measure: From images and a spatial axis to one value for each place on that axis, shape
+            `(batch, size)`: how much the pixels there do not continue those before.
+    """
+
+    def estimate(images: Tensor) -> Tensor:
+        shifts = []
+        for axis in range(2, images.ndim):
+            place, size = measure(images.double(), axis).argmax(1), images.shape[axis]
+            shifts.append((place + size // 2) % size - size // 2)
+        return torch.stack(shifts, 1)
+
+    return estimate
+
+
+def differences(images: Tensor, axis: int) -> Tensor:
+    """Compute the absolute difference to the neighbors before, summed over the other axes."""
+    return _sum_others((images - images.roll(1, axis)).abs(), axis)
+
+
+def second_differences(images: Tensor, axis: int) -> Tensor:
+    """Compute how far differences are from those one place before and after, summed absolutely."""
+    step = images - images.roll(1, axis)
+    return _sum_others((2 * step - step.roll(1, axis) - step.roll(-1, axis)).abs(), axis)
+
+
+def relative_differences(images: Tensor, axis: int) -> Tensor:
+    """Compute `differences` relative to those one place before and after."""
+    total = differences(images, axis)
+    return total / (total.roll(1, 1) + total.roll(-1, 1)).clamp(min=1e-12)
+
+
+def mass_direction(images: Tensor) -> Tensor:
+    """Compute the direction of the center of mass, seen from the center of the image.
+
+    MNIST's digits were placed to the pixel, so that upright ones all have their center of mass to
+    the lower right of the center about which they are turned.
+
+    Args:
+        images: Floating, shape `(batch, channels, height, width)`; brightness counts as mass.
 
     Returns:
-        Pixels, int64 of shape `(batch, num_spatial_dims)`.
+        Degrees, counter-clockwise from the right, shape `(batch,)`.
     """
-    shifts = []
-    for axis in range(2, images.ndim):
-        step = (images.float() - images.float().roll(1, axis)).abs()
-        others = [other for other in range(1, images.ndim) if other != axis]
-        size = images.shape[axis]
-        place = step.sum(others).argmax(1)
-        shifts.append((place + size // 2) % size - size // 2)
-    return torch.stack(shifts, 1)
+    mass, up, right = _mass(images)
+    return torch.rad2deg(torch.atan2((mass * up).sum((1, 2)), (mass * right).sum((1, 2))))
+
+
+def principal_axis(images: Tensor) -> Tensor:
+    """Compute the direction of the longest axis, towards the side with the longer tail.
+
+    Second moments determine the axis, the third moment along it determines the side; takes and
+    returns what `mass_direction` does.
+    """
+    mass, up, right = _mass(images)
+    up = up - (mass * up).sum((1, 2), keepdim=True)
+    right = right - (mass * right).sum((1, 2), keepdim=True)
+    mixed = (mass * up * right).sum((1, 2))
+    spread = (mass * right * right).sum((1, 2)) - (mass * up * up).sum((1, 2))
+    angle_rad = torch.atan2(2 * mixed, spread) / 2
+    cosine, sine = (f(angle_rad).reshape(-1, 1, 1) for f in (torch.cos, torch.sin))
+    skewness = (mass * (right * cosine + up * sine) ** 3).sum((1, 2))
+    return torch.rad2deg(angle_rad) + torch.where(skewness < 0, 180, 0)
+
+
+@torch.no_grad()
+def gradient_orientation(images: Tensor) -> Tensor:
+    """Compute the dominant direction of the gradient, as for SIFT key points (Lowe, 2004).
+
+    Takes square images and returns what `mass_direction` does, up to a constant.
+    """
+    from kornia.feature import PatchDominantGradientOrientation
+
+    dominant = PatchDominantGradientOrientation(images.shape[-1])
+    return torch.rad2deg(dominant(images.mean(1, keepdim=True)))
+
+
+def _mass(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the share of brightness at each pixel, and how far up and right of the center it is.
+
+    Shapes are `(batch, height, width)`, `(height, 1)` and `(width,)`.
+    """
+    mass = images.mean(1)
+    up, right = (
+        torch.arange(size, dtype=images.dtype, device=images.device) - (size - 1) / 2
+        for size in mass.shape[1:]
+    )
+    share = mass / mass.sum((1, 2), keepdim=True).clamp(min=1e-12)
+    return share, -up.unsqueeze(1), right
+
+
+def _sum_others(values: Tensor, axis: int) -> Tensor:
+    return values.sum([other for other in range(1, values.ndim) if other != axis])
+
+
+def _position_of_taps(size: int) -> Tensor:
+    """Return which pixel each tap of a full-size filter reads."""
+    return (torch.arange(size) - (size - 1) // 2) % size
+
+
+def _border(spatial_size: Sequence[int], width: int) -> Tensor:
+    """Return a full-size filter that is 1 on the border of the image, 0 inside."""
+    border = torch.zeros(tuple(spatial_size))
+    for axis, size in enumerate(spatial_size):
+        position = _position_of_taps(size)
+        outside = (position < width) | (position >= size - width)
+        shape = (-1, *[1] * (len(spatial_size) - axis - 1))
+        border = torch.maximum(border, outside.float().reshape(shape))
+    return border

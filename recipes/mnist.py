@@ -11,21 +11,27 @@ Resized, with 4 and 20 epochs, it took 18 minutes on one core of an Intel Xeon s
 work.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from _experiment import Experiment
-from _mnist import MirroredMNIST
-from _recipe import DATA
-from _rules import blank_border_rule, centre_of_mass_rule, first_harmonic_phase
+from _data import MirroredMNIST, spread
+from _figures import animate, draw_restored
+from _rules import Restorer, digit_rules
+from _run import DATA, Run, is_rank_zero
 from jsonargparse import auto_cli
+from torch import nn
 
-from eqrestore_lightning import MNISTDataModule, RestoreTransform
-from eqrestore_lightning.data import Enlarge
+from eqrestore_lightning import MNISTDataModule, RestoreTransform, Shift, evaluate
+from eqrestore_lightning.data import Enlarge, InMemoryDataModule
+from eqrestore_lightning.evaluation import gate_rows, shift_motions
+from eqrestore_lightning.motions import ShiftFill
 
 PAPER = {
-    "paper: no restorer": [98.89, 98.21, 95.41, 87.07, 76.61, 62.9, 51.33, 41.1, 35.7],
-    "paper: restored": [98.59] * 9,
+    "accuracy, paper (resized): no restorer": [
+        *(98.89, 98.21, 95.41, 87.07, 76.61, 62.9, 51.33, 41.1, 35.7)
+    ],
+    "accuracy, paper (resized): restored": [98.59] * 9,
 }
 
 
@@ -43,45 +49,89 @@ def main(
     """Run the recipe.
 
     Args:
-        data: Folder that holds, or shall hold, MNIST/raw; by default what EQRESTORE_DATA names,
-            or data.
-        download: Download MNIST if it is not there.
+        data: Folder that contains, or is to contain, MNIST/raw; by default EQRESTORE_DATA, or data.
+        download: Download MNIST if it is missing.
         enlarge: Pad with zeros, or resize as in the paper.
         classifier: A trained one instead, .ckpt or package.module:name.
         output: Folder for weights, pictures, tables and W&B's files; outputs/mnist, or
             outputs/mnist-resize.
         classifier_epochs: Epochs of the classifier.
         restorer_epochs: Epochs of the restorer.
-        seed: Decides everything random.
-        bundle: Put the weights into the package, as `mnist` or `mnist-resize`.
+        seed: Seed of everything random.
+        bundle: Copy the weights into the package, as `mnist` or `mnist-resize`.
     """
     name = "mnist" if enlarge == "pad" else "mnist-resize"
-    options: dict[str, Any] = {"enlarge": enlarge, "download": download, "seed": seed}
-    rules = {
-        "centre of mass in its window": RestoreTransform(centre_of_mass_rule()).estimate,
-        "first-harmonic phase": first_harmonic_phase,
-        "blank border": RestoreTransform(blank_border_rule(1, (32, 32), 4)).estimate,
-    }
-    Experiment(
-        name=name,
-        command=f"lightning run recipes/mnist.py --enlarge {enlarge} --seed {seed} --bundle true",
-        data=MNISTDataModule(data, **options),
-        restorer_data=MirroredMNIST(data, **options) if enlarge == "pad" else None,
-        rules=rules,
-        classifier=classifier,
-        network={
-            "hidden_channels": [6],
-            "kernel_size": ["full", 1],
-            "bias": True,
-            "separable": True,
-        },
-        classifier_epochs=classifier_epochs,
-        restorer_epochs=restorer_epochs,
-        learning_rate=1e-2,
-        output=output or Path("outputs") / name,
+    run = Run(
+        name,
+        output or Path("outputs") / name,
         seed=seed,
-        reference=PAPER,
-    ).run(bundle=bundle)
+        tags=["translation"],
+        config={
+            "classifier": classifier or "trained here",
+            "classifier_epochs": classifier_epochs,
+            "restorer_epochs": restorer_epochs,
+        },
+    )
+    options: dict[str, Any] = {"enlarge": enlarge, "download": download, "seed": seed}
+    digits = MNISTDataModule(data, **options)
+    shown = MirroredMNIST(data, **options) if enlarge == "pad" else digits
+    network = run.fit_classifier("classifier", digits, epochs=classifier_epochs, given=classifier)
+    restore = run.fit_restorer("restorer", shown, "centred", epochs=restorer_epochs)
+    if is_rank_zero():  # evaluate in one process: several would repeat images
+        report(run, digits, network, restore, digit_rules(), reference=PAPER, bundle=bundle)
+
+
+def report(
+    run: Run,
+    data: InMemoryDataModule,
+    classifier: nn.Module,
+    restore: RestoreTransform,
+    rules: Mapping[str, Restorer],
+    *,
+    sizes: Sequence[int] = range(9),
+    num_images: int | None = None,
+    reference: Mapping[str, Sequence[float]] | None = None,
+    bundle: bool = False,
+) -> None:
+    """Print, draw and log accuracy under shifts, shifts found and the gate; save the weights.
+
+    `restore` was trained in the stage `restorer`. The first `num_images` test images, spread over
+    the set, are classified under shifts of up to each of `sizes`; shifts are looked for on all.
+    """
+    learned = {"restored": restore}
+    test = spread(data.dataset("test"), num_images)
+    axes = tuple(range(2 - test.images.ndim, 0))
+    fills: dict[ShiftFill, Mapping[str, Restorer]] = {
+        "circular": {**learned, **rules},
+        "zeros": learned,
+    }
+    for fill, restorers in fills.items():
+        circular = fill == "circular"
+        evaluation = evaluate(
+            classifier,
+            test.loader(250),
+            restorers=restorers,
+            motions=shift_motions(sizes, fill=fill, axes=axes),
+            seed=run.seed,
+        )
+        run.add_evaluation(
+            "circular shifts" if circular else "zero-fill shifts",
+            evaluation,
+            reference=reference if circular else None,
+            picture="accuracy.png" if circular else None,
+        )
+    motion = Shift(axes, max_shift=max(sizes))
+    run.add_table("gate", gate_rows(classifier, test, restore, motion=motion))
+    trained = {f"learned in {run.seconds('restorer'):.0f} s": restore}
+    metrics = run.add_found(
+        "shifts found on test images", data.dataset("test"), {**trained, **rules}
+    )
+    path = run.output / "restored.png"
+    run.add_picture(draw_restored(path, test.images[:8], restore, classifier, seed=run.seed))
+    if len(axes) == 2:
+        run.add_picture(animate(run.output / "restored.gif", test.images[:6], restore))
+    run.save_weights(run.name, restore.estimator, stage="restorer", metrics=metrics, bundle=bundle)
+    run.close()
 
 
 if __name__ == "__main__":

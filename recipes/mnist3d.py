@@ -2,7 +2,7 @@
 
 Trains the classifier and the restorer on digits extruded from MNIST (or on the published HDF5 file,
 `--data full_dataset_vectors.h5`), and prints the classifier's accuracy with and without the
-restorer, which the paper shows as pictures only.
+restorer; the paper shows pictures only.
 
     lightning run recipes/mnist3d.py --data data
 
@@ -11,12 +11,12 @@ Takes 18 minutes on one core of an Intel Xeon shared with other work, 100 volume
 
 from pathlib import Path
 
-from _experiment import Experiment
-from _recipe import DATA
-from _rules import blank_border_rule, first_harmonic_phase
+from _rules import border_rule, harmonic_rule
+from _run import DATA, Run, is_rank_zero
 from jsonargparse import auto_cli
+from mnist import report
 
-from eqrestore_lightning import MNIST3DDataModule, RestoreTransform
+from eqrestore_lightning import MNIST3DDataModule
 
 
 def main(
@@ -33,43 +33,52 @@ def main(
     """Run the recipe.
 
     Args:
-        data: Folder that holds, or shall hold, MNIST/raw, or the published HDF5 file; by default
-            what EQRESTORE_DATA names, or data.
-        download: Download MNIST if it is not there.
+        data: Folder that contains, or is to contain, MNIST/raw, or the published HDF5 file; by
+            default EQRESTORE_DATA, or data.
+        download: Download MNIST if it is missing.
         classifier: A trained one instead, .ckpt or package.module:name.
         output: Folder for weights, pictures, tables and W&B's files.
         classifier_epochs: Epochs of the classifier.
         restorer_epochs: Epochs of the restorer.
         num_images: How many test volumes are classified; shifts are looked for on all 2,000.
-        seed: Decides everything random.
-        bundle: Put the weights into the package, as `mnist3d`.
+        seed: Seed of everything random.
+        bundle: Copy the weights into the package, as `mnist3d`.
     """
-    source = MNIST3DDataModule(data, download=download, batch_size=32, seed=seed)
-    rules = {
-        "first-harmonic phase": first_harmonic_phase,
-        "blank border": RestoreTransform(blank_border_rule(1, source.spatial_size, 8)).estimate,
-    }
-    Experiment(
-        name="mnist3d",
-        command=f"lightning run recipes/mnist3d.py --seed {seed} --bundle true",
-        data=source,
-        rules=rules,
-        network={
-            "hidden_channels": [4],
-            "kernel_size": ["full", 1],
-            "bias": True,
-            "separable": True,
-        },
-        architecture="small_cnn_3d",
-        classifier=classifier,
-        classifier_epochs=classifier_epochs,
-        restorer_epochs=restorer_epochs,
-        learning_rate=1e-2,
-        output=output,
-        num_images=num_images,
-        max_shifts=(0, 2, 4, 8),
+    run = Run(
+        "mnist3d",
+        output,
         seed=seed,
-    ).run(bundle=bundle)
+        tags=["translation"],
+        config={
+            "classifier": classifier or "trained here",
+            "classifier_epochs": classifier_epochs,
+            "restorer_epochs": restorer_epochs,
+            "num_images": num_images,
+        },
+    )
+    volumes = MNIST3DDataModule(data, download=download, batch_size=32, seed=seed)
+    network = run.fit_classifier(
+        "classifier",
+        volumes,
+        epochs=classifier_epochs,
+        given=classifier,
+        architecture="small_cnn_3d",
+    )
+    restore = run.fit_restorer(
+        "restorer", volumes, "centred", epochs=restorer_epochs, hidden_channels=[4]
+    )
+    if is_rank_zero():  # evaluate in one process: several would repeat volumes
+        rules = {**harmonic_rule(), **border_rule(1, volumes.spatial_size, 8)}
+        report(
+            run,
+            volumes,
+            network,
+            restore,
+            rules,
+            sizes=(0, 2, 4, 8),
+            num_images=num_images,
+            bundle=bundle,
+        )
 
 
 if __name__ == "__main__":

@@ -1,154 +1,126 @@
 """Which network restores MNIST exactly, at what price: weights, training time, speed.
 
-Trains each network from a random start on zero-padded MNIST, and measures it on the 10,000 test
-images through `RestoreTransform`; beside them the rules that know how MNIST was made and need no
-training.
+Trains each network from a random start on zero-padded MNIST, and measures on the 10,000 test images
+how often it finds random shifts and how fast it restores; beside them, the rules that know how
+MNIST was made and need no training.
 
     python recipes/mnist_tradeoff.py --data data
 
 Takes 9 minutes on 2 CPU cores (AMD EPYC).
 """
 
-import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
-from _mnist import MirroredMNIST
-from _recipe import DATA
-from _rules import centre_of_mass_rule, first_harmonic_phase
+from _data import MirroredMNIST
+from _rules import Restorer, centre_of_mass, digit_rules
+from _run import DATA, Run, is_rank_zero, median_seconds
 from jsonargparse import auto_cli
-from torch import Tensor
 
-from eqrestore_lightning import (
-    MNISTDataModule,
-    RestorerModule,
-    RestoreTransform,
-    TranslationEstimator,
-)
-
-SEPARABLE = {"kernel_size": ["full", 1], "bias": True, "separable": True}
+from eqrestore_lightning import MNISTDataModule, RestorerModule, RestoreTransform, build_preset
+from eqrestore_lightning.evaluation import shifts_found
 
 
-@dataclass
+@dataclass(frozen=True)
 class Entry:
-    """One network and how it is trained; no epochs for a rule."""
+    """One network, and how it is trained.
 
-    epochs: int = 0
-    mirrored: bool = False
+    Attributes:
+        preset: Name of the preset; none for the rule of the center of mass, trained further.
+        options: Arguments that replace those of the preset.
+        epochs: Passes over the training images.
+        learning_rate: Of the restorer.
+        mirrored: Whether training images are mirrored as well.
+    """
+
+    preset: str = "centred"
+    options: dict[str, Any] = field(default_factory=dict)
+    epochs: int = 20
     learning_rate: float = 1e-2
-    network: dict[str, Any] = field(default_factory=dict)
-    start: Callable[[], TranslationEstimator] | None = None
+    mirrored: bool = False
 
 
+DILATED = {
+    "hidden_channels": [16] * 5,
+    "kernel_size": 3,
+    "dilation": [1, 1, 2, 4, 8, 1],
+    "bias": True,
+    "skip": True,
+}
 ENTRIES: dict[str, Entry] = {
-    "rule: centre of mass in its window, clear border": Entry(start=centre_of_mass_rule),
-    "the same, trained on": Entry(epochs=2, learning_rate=1e-4, start=centre_of_mass_rule),
-    "paper's network: 6 layers, 9 × 9, one channel": Entry(epochs=20, learning_rate=3e-3),
-    "1 separable full-size filter": Entry(epochs=20, network={"hidden_channels": [1], **SEPARABLE}),
-    "2 separable full-size filters": Entry(
-        epochs=20, network={"hidden_channels": [2], **SEPARABLE}
-    ),
-    "4 separable full-size filters": Entry(
-        epochs=20, network={"hidden_channels": [4], **SEPARABLE}
-    ),
-    "6 separable full-size filters": Entry(
-        epochs=20, network={"hidden_channels": [6], **SEPARABLE}
-    ),
-    "6 separable, mirrored": Entry(
-        epochs=40, mirrored=True, network={"hidden_channels": [6], **SEPARABLE}
-    ),
-    "8 full-size filters": Entry(
-        epochs=20, network={"hidden_channels": [8], "kernel_size": ["full", 1], "bias": True}
-    ),
-    "16 channels, 3 × 3 dilated 1,1,2,4,8,1, skips": Entry(
-        epochs=1,
-        learning_rate=3e-3,
-        network={
-            "hidden_channels": [16] * 5,
-            "kernel_size": 3,
-            "dilation": [1, 1, 2, 4, 8, 1],
-            "bias": True,
-            "skip": True,
-        },
-    ),
+    "rule: centre of mass in its window, trained on": Entry("", epochs=2, learning_rate=1e-4),
+    "paper's network: 6 layers, 9 × 9, one channel": Entry("paper", learning_rate=3e-3),
+    "1 separable full-size filter": Entry(options={"hidden_channels": [1]}),
+    "2 separable full-size filters": Entry(options={"hidden_channels": [2]}),
+    "4 separable full-size filters": Entry(options={"hidden_channels": [4]}),
+    "6 separable full-size filters": Entry(),
+    "6 separable, mirrored": Entry(epochs=40, mirrored=True),
+    "8 full-size filters": Entry(options={"hidden_channels": [8], "separable": False}),
+    "16 channels, 3 × 3 dilated 1,1,2,4,8,1, skips": Entry("paper", DILATED, 1, 3e-3),
 }
 
 
 def main(
     data: Path = DATA,
     only: Sequence[str] = (),
-    output: Path = Path("outputs/mnist_tradeoff"),
+    output: Path | None = None,
     seed: int = 0,
 ) -> None:
     """Run the recipe.
 
     Args:
-        data: Folder that holds MNIST/raw; by default what EQRESTORE_DATA names, or data.
+        data: Folder that contains MNIST/raw; by default EQRESTORE_DATA, or data.
         only: Names of the rows to measure; all by default.
-        output: Folder for the picture of the last network.
-        seed: Decides everything random.
+        output: Folder for weights, the table and W&B's files; outputs/mnist_tradeoff-SEED.
+        seed: Seed of everything random.
     """
-    unknown = sorted(set(only) - set(ENTRIES))
+    rules = digit_rules()
+    names = [*rules, *ENTRIES]
+    unknown = sorted(set(only) - set(names))
     if unknown:
-        raise ValueError(f"Expected `only` to name rows of {list(ENTRIES)}, but got {unknown}.")
-    print(
-        "| network | weights | epochs | training, s | restoring, images/s | exact, % | ≤ 1 px, % |"
-    )
-    print("|---|---|---|---|---|---|---|")
-    batches = list(MNISTDataModule(data).test_dataloader())
-    if not only:
-        _print_row("rule: first-harmonic phase", 0, 0, 0.0, batches, first_harmonic_phase)
-    for name, entry in ENTRIES.items():
-        if only and name not in only:
-            continue
-        L.seed_everything(seed, verbose=False)
-        estimator = (
-            entry.start() if entry.start else TranslationEstimator(1, (32, 32), **entry.network)
-        )
-        start = time.perf_counter()
-        if entry.epochs:
-            source = MirroredMNIST if entry.mirrored else MNISTDataModule
-            L.Trainer(
-                accelerator="cpu",
-                max_epochs=entry.epochs,
-                limit_val_batches=0,
-                default_root_dir=output,
-                logger=False,
-                enable_checkpointing=False,
-                enable_model_summary=False,
-            ).fit(
-                RestorerModule(estimator, learning_rate=entry.learning_rate, seed=seed),
-                datamodule=source(data, seed=seed),
-            )
-        seconds = time.perf_counter() - start
-        weights = sum(parameter.numel() for parameter in estimator.parameters())
-        _print_row(
-            name, weights, entry.epochs, seconds, batches, RestoreTransform(estimator).estimate
-        )
+        raise ValueError(f"Expected `only` to name rows of {names}, but got {unknown}.")
+    folder = output or Path(f"outputs/mnist_tradeoff-{seed}")
+    run = Run("mnist_tradeoff", folder, seed=seed, tags=["translation"])
+    rows = []
+    for name in only or names:
+        restore = rules[name] if name in rules else train(run, name, ENTRIES[name], data)
+        if is_rank_zero():
+            rows.append(measure(run, name, restore, MNISTDataModule(data)))
+    if is_rank_zero():
+        run.add_table("networks and rules", rows)
+        run.close()
 
 
-def _print_row(
-    name: str,
-    weights: int,
-    epochs: int,
-    seconds: float,
-    batches: Sequence[tuple[Tensor, Tensor]],
-    estimate: Callable[[Tensor], Tensor],
-) -> None:
-    seconds_to_restore = []
-    for _ in range(3):
-        start = time.perf_counter()
-        error = torch.cat([estimate(images) for images, _ in batches]).abs()
-        seconds_to_restore.append(time.perf_counter() - start)
-    speed = len(error) / statistics.median(seconds_to_restore)
-    exact, near = ((error <= pixels).all(1).double().mean() * 100 for pixels in (0, 1))
-    cost = f"{weights} | {epochs} | {seconds:.0f} | {speed:,.0f}"
-    print(f"| {name} | {cost} | {exact:.2f} | {near:.2f} |", flush=True)
+def train(run: Run, name: str, entry: Entry, data: Path) -> RestoreTransform:
+    """Train one network, in a stage of its name."""
+    L.seed_everything(run.seed, verbose=False)
+    start = partial(build_preset, entry.preset, 1, (32, 32), **entry.options)
+    estimator = start() if entry.preset else centre_of_mass()
+    source = (MirroredMNIST if entry.mirrored else MNISTDataModule)(data, seed=run.seed)
+    module = RestorerModule(estimator, learning_rate=entry.learning_rate, seed=run.seed)
+    run.fit(name, module, source, epochs=entry.epochs)
+    return RestoreTransform(estimator.cpu())
+
+
+def measure(run: Run, name: str, restore: Restorer, data: MNISTDataModule) -> dict[str, Any]:
+    """Return one row of the table."""
+    test = data.dataset("test")
+    images = test.images[:256].float() / 255
+    estimator = restore.estimator if isinstance(restore, RestoreTransform) else None
+    row = {
+        "network": name,
+        "weights": sum(t.numel() for t in estimator.state_dict().values()) if estimator else 0,
+        "epochs": ENTRIES[name].epochs if name in ENTRIES else 0,
+        "training, s": round(run.seconds(name)) if name in ENTRIES else 0,
+        "restoring, images/s": round(len(images) / median_seconds(lambda: restore(images))),
+        **shifts_found(test, restore),
+    }
+    run.say(f"{name}: {row['exact, %']:.2f} % exactly")
+    return row
 
 
 if __name__ == "__main__":

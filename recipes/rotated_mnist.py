@@ -1,65 +1,101 @@
-"""Restore turned MNIST, alone and together with shifts, in front of a classifier that never saw it.
+"""Restore turned MNIST, alone and together with shifts, in front of a classifier of upright digits.
 
-MNIST is zero-padded to 32 × 32. Trains a classifier on upright digits and freezes it, trains an
-estimator of rotations and one of rotations and shifts, and prints: accuracy against angle, with
-and without the restorer and with what else one might do; what the gate makes of upright and of
-turned digits; how far the angles are off; what becomes of 6 and 9; whether restoring is invariant;
-and what becomes of turned and shifted digits. `rotation_speed.py` says how fast it is.
+MNIST is zero-padded to 32 × 32. Trains a classifier on upright digits, an estimator of rotations,
+one of rotations and shifts, and one of quarter turns, and prints: accuracy against angle, with and
+without the restorer, beside three rules and a classifier trained on turned digits; what a gate
+gains and costs; how far angles are off; what becomes of each digit, 6 and 9 above all; how many
+restored images are not exactly invariant; and accuracy on digits that are turned and shifted.
 
     lightning run --precision bf16-mixed recipes/rotated_mnist.py --data data
 
 On 2 cores of an Intel Xeon (AMX) the estimator of rotations took 7 minutes to train, that of
-rotations and shifts 18, all the rest 10. Run again, it reuses what is trained.
+rotations and shifts 18, all the rest 10.
 """
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import torch
-from _recipe import DATA, Recipe, is_rank_zero
-from _rotation import Turned, accuracy_rows, add_curves, draw_turned
-from _rotation_judge import Found, Judge, Trained
+from _data import spread
+from _figures import draw_turned
+from _rules import turn_rules
+from _run import DATA, Run, is_rank_zero
 from jsonargparse import auto_cli
-from torch import Tensor
+from torch import Tensor, nn
 
 from eqrestore_lightning import (
-    ClassifierModule,
+    Estimator,
     MNISTDataModule,
     QuarterTurnEstimator,
-    RestorerModule,
+    RestoreTransform,
     RotationEstimator,
-    RotoTranslationEstimator,
+    Shift,
+    Turn,
+    evaluate,
+    to_polar,
 )
+from eqrestore_lightning.data import ImageTensors, InMemoryDataModule
+from eqrestore_lightning.evaluation import (
+    NO_RESTORER,
+    Evaluation,
+    Restorer,
+    gate_rows,
+    turn_motions,
+)
+from eqrestore_lightning.motions import Motion
+from eqrestore_lightning.nn import register_preset
 
-ROTATION: dict[str, Any] = {
-    "num_radii": 20,
-    "num_angles": 72,
-    "max_radius": 14.5,
-    "hidden_channels": [32] * 6,
-    "kernel_size": [9] * 6 + [1],
-    "dilation": [1, 1, 2, 2, 4, 4, 1],
-    "bias": True,
-    "skip": True,
-}
-WIDE_ROTATION = {**ROTATION, "hidden_channels": [96] * 6}  # shifted digits tell less of their angle
-TRANSLATION: dict[str, Any] = {
+MAX_SHIFT = 16  # pixels: half of the image
+MARGINS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
+RINGS = {"num_radii": 20, "max_radius": 14.5}
+CENTRED = {
     "hidden_channels": [6],
     "kernel_size": ["full", 1],
+    "dilation": 1,
     "bias": True,
+    "skip": False,
     "separable": True,
 }
-QUARTERS: dict[str, Any] = {
-    "shifts": False,
-    "hidden_channels": [4],
-    "kernel_size": ["full", 1],
-    "bias": True,
+NETWORKS: dict[str, dict[str, Any]] = {
+    "rotation": {"preset": "rotation", "learning_rate": 3e-3, **RINGS},
+    "both": {
+        "preset": "roto-translation",
+        "learning_rate": 3e-3,
+        "translation": CENTRED,
+        "hidden_channels": [96] * 6,  # the angle of shifted digits is harder to tell
+        **RINGS,
+    },
+    "quarters": {"preset": "quarters"},
 }
 
 
-class TurnedMNIST(Turned, MNISTDataModule):
-    """MNIST with training images turned at random."""
+@register_preset
+def quarters(in_channels: int, spatial_size: Sequence[int], **options: Any) -> Estimator:
+    """Build four full-size filters that score all four quarter turns of an image."""
+    network: dict[str, Any] = {"hidden_channels": [4], "kernel_size": ["full", 1], "bias": True}
+    return QuarterTurnEstimator(in_channels, spatial_size, shifts=False, **{**network, **options})
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What the recipe trains.
+
+    Attributes:
+        classifier: Trained on upright images.
+        augmented: The same network, trained on turned images.
+        rotation: Restores turned images.
+        both: Restores images that are turned, then shifted.
+        quarters: Restores quarter turns.
+    """
+
+    classifier: nn.Module
+    augmented: nn.Module
+    rotation: RestoreTransform
+    both: RestoreTransform
+    quarters: RestoreTransform
 
 
 def main(
@@ -69,202 +105,294 @@ def main(
     classifier_epochs: int = 8,
     restorer_epochs: int = 40,
     both_epochs: int = 30,
-    images: int = 10_000,
+    num_images: int = 10_000,
     seed: int = 0,
     bundle: bool = False,
 ) -> None:
     """Run the recipe.
 
     Args:
-        data: Folder that holds, or shall hold, MNIST/raw; by default what EQRESTORE_DATA names,
-            or data.
-        download: Download MNIST if it is not there.
+        data: Folder that contains, or is to contain, MNIST/raw; by default EQRESTORE_DATA, or data.
+        download: Download MNIST if it is missing.
         output: Folder for weights, pictures, tables and W&B's files.
         classifier_epochs: Epochs of each classifier.
-        restorer_epochs: Epochs of the estimator of rotations; that of quarter turns gets a
-            fortieth.
+        restorer_epochs: Epochs of the estimator of rotations; that of quarter turns is trained for
+            a fortieth.
         both_epochs: Epochs of the estimator of rotations and shifts.
-        images: How many of the test images to measure on.
-        seed: Decides everything random.
-        bundle: Put the weights into the package, as `mnist-rotation` and `mnist-roto-translation`.
+        num_images: How many of the test images to evaluate on.
+        seed: Seed of everything random.
+        bundle: Copy the weights into the package, as `mnist-rotation` and `mnist-roto-translation`.
     """
-    recipe = Recipe(
-        "rotated_mnist",
-        output,
-        command="lightning run --precision bf16-mixed recipes/rotated_mnist.py "
-        f"--seed {seed} --bundle true",
-        seed=seed,
-        tags=["rotation"],
-        config={
-            "rotation": ROTATION,
-            "roto_translation": {"translation": TRANSLATION, "rotation": WIDE_ROTATION},
-            "quarters": QUARTERS,
-            "classifier_epochs": classifier_epochs,
-            "restorer_epochs": restorer_epochs,
-            "both_epochs": both_epochs,
-        },
-    )
-    upright = MNISTDataModule(data, download=download, seed=seed)
-    trained = train(
-        recipe,
-        upright,
-        TurnedMNIST(data, download=download, seed=seed),
-        classifier_epochs=classifier_epochs,
-        restorer_epochs=restorer_epochs,
-        both_epochs=both_epochs,
-    )
-    if is_rank_zero():  # judge on one device: several would repeat images
-        test = upright.dataset("test")
-        known = upright.dataset("train").images[:5000].float() / 255
-        judge = Judge(trained, test.images[:images], test.labels[:images], known, seed)
-        report(recipe, judge, bundle=bundle)
-        recipe.close()
+    epochs = {
+        "classifier": classifier_epochs,
+        "augmented": classifier_epochs,
+        "rotation": restorer_epochs,
+        "both": both_epochs,
+        "quarters": max(1, restorer_epochs // 40),
+    }
+    config = {"epochs": epochs, "networks": NETWORKS, "num_images": num_images}
+    run = Run("rotated_mnist", output, seed=seed, tags=["rotation"], config=config)
+    source = MNISTDataModule(data, download=download, seed=seed)
+    trained = train(run, source, epochs)
+    if is_rank_zero():  # evaluate in one process: several would repeat images
+        report(run, source, trained, num_images=num_images, bundle=bundle)
+        run.close()
 
 
-def train(
-    recipe: Recipe,
-    upright: MNISTDataModule,
-    turned: MNISTDataModule,
-    *,
-    classifier_epochs: int,
-    restorer_epochs: int,
-    both_epochs: int,
-) -> Trained:
-    """Train both classifiers and all estimators."""
-    seconds: dict[str, float] = {}
+def train(run: Run, data: InMemoryDataModule, epochs: Mapping[str, int]) -> Trained:
+    """Train both classifiers and all three restorers."""
 
-    def classifier() -> L.LightningModule:
-        module = ClassifierModule(1, 10)
-        return module.to(memory_format=torch.channels_last)  # faster in bfloat16 on a CPU
+    def classifier(stage: str, motion: Motion | None) -> nn.Module:
+        options: dict[str, Any] = {"launcher_precision": True, "motion": motion}
+        return run.fit_classifier(stage, data, epochs=epochs[stage], **options)
 
-    def fit(stage: str, build: Callable[[], Any], data: MNISTDataModule, epochs: int) -> Any:
-        L.seed_everything(recipe.seed, verbose=False)
-        module = build()
-        seconds[stage] = recipe.fit(
-            stage, module, data, epochs=max(1, epochs), launcher_precision=True
-        )
-        return module.cpu().eval()
-
-    def restorer(stage: str, estimator: Callable[[], Any], rate: float, epochs: int) -> Any:
-        def build() -> RestorerModule:
-            return RestorerModule(estimator(), learning_rate=rate, seed=recipe.seed)
-
-        return fit(stage, build, upright, epochs).estimator
-
-    size = (upright.in_channels, upright.spatial_size)
-
-    def rotation() -> RotationEstimator:
-        return RotationEstimator(*size, **ROTATION)
-
-    def both() -> RotoTranslationEstimator:
-        return RotoTranslationEstimator(*size, translation=TRANSLATION, rotation=WIDE_ROTATION)
-
-    def quarters() -> QuarterTurnEstimator:
-        return QuarterTurnEstimator(*size, **QUARTERS)
+    def restorer(stage: str) -> RestoreTransform:
+        options = {"launcher_precision": True, **NETWORKS[stage]}
+        return run.fit_restorer(stage, data, epochs=epochs[stage], **options)
 
     return Trained(
-        classifier=fit("classifier", classifier, upright, classifier_epochs),
-        rotation=restorer("rotation", rotation, 3e-3, restorer_epochs),
-        both=restorer("both", both, 3e-3, both_epochs),
-        quarters=restorer("quarters", quarters, 1e-2, restorer_epochs // 40),
-        augmented=fit("augmented", classifier, turned, classifier_epochs),
-        seconds=seconds,
+        classifier("classifier", None),
+        classifier("augmented", Turn()),
+        *map(restorer, NETWORKS),
     )
 
 
-def report(recipe: Recipe, judge: Judge, *, bundle: bool) -> None:
-    """Measure, print, draw, log and save everything."""
-    output = recipe.output
-    add_curves(recipe, "accuracy against angle", judge.over_angles(), output / "accuracy.png")
-    shown, classifier = judge.images[:4], judge.trained.classifier
-    recipe.add_picture(draw_turned(output / "turned.png", shown, judge.restore, classifier))
-    picture = output / "shifted.png"
-    recipe.add_picture(draw_turned(picture, shown, judge.restore_both, classifier, max_shift=16))
-    accuracy = accuracy_rows(judge.accuracy())
-    recipe.add_rows("accuracy", accuracy)
-    recipe.add_rows("gate", judge.gate(judge.restore))
-    recipe.add_rows("gate, shift and angle", judge.gate(judge.restore_both))
-    _add_angles(recipe, judge.labels, "turned", judge.find(judge.restore))
-    recipe.add_rows("exact", judge.exact())
-    recipe.add_rows("quarter turns", judge.quarter_rows())
-    both = judge.roto_translation()
-    recipe.add_rows("turned and shifted", both)
-    found = judge.find(judge.restore_both, max_shift=16)
-    _add_angles(recipe, judge.labels, "turned and shifted", found)
-    none, restored = accuracy[:2]
-    metrics = {
-        "accuracy": none["upright"],
-        "accuracy_restored": restored["upright"],
-        "accuracy_any_angle": none["any angle"],
-        "accuracy_any_angle_restored": restored["any angle"],
-    }
-    shifted = {
-        "accuracy_turned_and_shifted": both[0]["turned and shifted"],
-        "accuracy_turned_and_shifted_restored": both[1]["turned and shifted"],
-    }
-    seconds = judge.trained.seconds
-    for name, estimator, figures, stage in (
-        ("mnist-rotation", judge.trained.rotation, metrics, "rotation"),
-        ("mnist-roto-translation", judge.trained.both, shifted, "both"),
-    ):
-        recipe.save_weights(
-            name,
-            estimator,
-            metrics={key: round(value / 100, 6) for key, value in figures.items()},
-            training_seconds=seconds[stage],
-            bundle=bundle,
+def report(
+    run: Run, data: InMemoryDataModule, trained: Trained, *, num_images: int, bundle: bool
+) -> None:
+    """Print, draw and log everything; save the weights."""
+    test = spread(data.dataset("test"), num_images)
+    accuracy = add_accuracy(run, trained, test, data.dataset("train").images[:5000].float() / 255)
+    shifted = evaluate(
+        trained.classifier,
+        test.loader(500),
+        restorers={"restored": trained.both},
+        motions=turn_motions((), max_shift=MAX_SHIFT),
+        axis="turned by, degrees, then shifted",
+        seed=run.seed,
+    )
+    run.add_evaluation("turned and shifted", shifted)
+    for moved, restore in (("turned", trained.rotation), ("turned and shifted", trained.both)):
+        gate = gate_rows(
+            trained.classifier, test, restore, motion=Turn(), min_margins=MARGINS, seed=run.seed
         )
+        run.add_table(f"gate, {moved}", gate)
+        motion = restore.estimator.motion
+        found = find_all(trained.classifier, test, restore, motion, seed=run.seed)
+        run.add_table(f"angles, {moved}", angle_rows(found, digit_groups(test.labels, found)))
+        run.add_table(f"digits, {moved}", digit_rows(test.labels, found))
+        path = run.output / f"{moved.replace(' ', '_')}.png"
+        run.add_picture(draw_turned(path, test.images[:4], restore, trained.classifier, motion))
+    run.add_table("exact", exact_rows(trained, test.images, seed=run.seed))
+    run.add_table("quarter turns", quarter_rows(trained, test))
+    for name, stage, metrics in (
+        ("mnist-rotation", "rotation", shares(accuracy, {"": "0", "_any_angle": "any"})),
+        ("mnist-roto-translation", "both", shares(shifted, {"_turned_and_shifted": "any"})),
+    ):
+        estimator = getattr(trained, stage).estimator
+        run.save_weights(name, estimator, stage=stage, metrics=metrics, bundle=bundle)
 
 
-def _add_angles(recipe: Recipe, labels: Tensor, moved: str, found: Found) -> None:
-    """Add how far estimates are off, of all images and by digit, and what 6 and 9 become."""
-    error, classes = found.error, found.classes
-    groups = {
-        "all": torch.ones_like(labels, dtype=torch.bool),
-        "all but 0, 1 and 8, which look alike upside down": (labels != 0)
-        & (labels != 1)
-        & (labels != 8),
-        **{f"margin of at least {least}": found.margin >= least for least in (1, 4, 8)},
+def shares(evaluation: Evaluation, motions: Mapping[str, str]) -> dict[str, float]:
+    """Return accuracies, as `save_weights` notes them: suffix to label of the motion."""
+    return {
+        f"accuracy{suffix}{end}": evaluation.get(name, label).measures["accuracy"]
+        for suffix, label in motions.items()
+        for end, name in (("", NO_RESTORER), ("_restored", "restored"))
     }
-    recipe.add_rows(
-        f"angles, {moved}",
-        [
-            {
-                "images": name,
-                "share, %": 100 * float(chosen.double().mean()),
-                "median error, degrees": float(error[chosen].median()),
-                "off by over 30°, %": 100 * float((error[chosen] > 30).double().mean()),
-                **(_shifts_found(found.off[chosen]) if found.off.any() else {}),
-            }
-            for name, chosen in groups.items()
-            if chosen.any()
-        ],
-    )
 
-    def share(digit: int, condition: torch.Tensor) -> float:
-        return 100 * float(condition[labels == digit].double().mean())
 
-    recipe.add_rows(
-        f"digits, {moved}",
-        [
+def add_accuracy(run: Run, trained: Trained, test: ImageTensors, upright: Tensor) -> Evaluation:
+    """Add accuracy against angle, and accuracy on upright and turned images; return the latter."""
+    on_grid = RestoreTransform(trained.rotation.estimator)
+    as_rotation(on_grid).sub_grid = False
+    restorers: dict[str, Restorer] = {
+        "restored": trained.rotation,
+        "restored, grid angles only": on_grid,
+        "restored, shift and angle": trained.both,
+        **turn_rules(upright),
+    }
+
+    def measure(every: int, angles: Iterable[float]) -> Evaluation:
+        images = ImageTensors(test.images[::every], test.labels[::every]).loader(500)
+        options: dict[str, Any] = {
+            "motions": turn_motions(angles),
+            "axis": "turned by, degrees",
+            "seed": run.seed,
+        }
+        frozen = evaluate(trained.classifier, images, restorers=restorers, **options)
+        augmented = evaluate(trained.augmented, images, restorers={}, **options)
+        name = "classifier trained on turned images"
+        others = [replace(result, restorer=name) for result in augmented.results]
+        return replace(frozen, results=[*frozen.results, *others])
+
+    curve = measure(4, range(0, 360, 15))
+    title = "accuracy against angle"
+    run.add_evaluation(title, curve, measures=["accuracy"], picture="accuracy.png")
+    accuracy = measure(1, (0,))
+    run.add_evaluation("accuracy", accuracy)
+    return accuracy
+
+
+@torch.no_grad()
+def find_all(
+    classifier: nn.Module,
+    images: ImageTensors,
+    restore: RestoreTransform,
+    motion: Motion,
+    *,
+    seed: int,
+) -> dict[str, Tensor]:
+    """Move every image at random, restore and classify it.
+
+    Returns:
+        The absolute error of every field that `motion` moves (`angle`, degrees; `shift`, pixels),
+        the `margin` and the `class`, one for each image.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    classifier.eval()
+    found: dict[str, list[Tensor]] = defaultdict(list)
+    for x, _ in images.loader(500):
+        size = tuple(x.shape[2:])
+        element = motion.draw(len(x), size, generator=generator)
+        moved = motion.apply(x, element)
+        each = restore.find(moved)
+        classes = classifier(restore.undo(moved, each)).argmax(1)
+        errors = motion.error(each.motion, element, size)
+        for name, values in {**errors, "margin": each.margin, "class": classes}.items():
+            found[name].append(values)
+    return {name: torch.cat(parts) for name, parts in found.items()}
+
+
+def digit_groups(labels: Tensor, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return groups of images whose angles may be harder or easier to find."""
+    alike = torch.isin(labels, torch.tensor([0, 1, 8]))
+    groups = {"all but 0, 1 and 8, which look alike upside down": ~alike}
+    return groups | {f"margin of at least {m}": found["margin"] >= m for m in (1, 4, 8)}
+
+
+def angle_rows(
+    found: Mapping[str, Tensor], groups: Mapping[str, Tensor] | None = None
+) -> list[dict[str, Any]]:
+    """Return how far estimates are off, of all images and of groups of them.
+
+    Args:
+        found: What `find_all` returned.
+        groups: Name to which images, bool; empty groups are left out.
+    """
+    everything = torch.ones(len(found["angle"]), dtype=torch.bool)
+    rows = []
+    for name, chosen in {"all": everything, **(groups or {})}.items():
+        angle = found["angle"][chosen]
+        row = {
+            "images": name,
+            "share, %": percent(chosen),
+            "median error, degrees": float(angle.median()),
+            "off by over 30°, %": percent(angle > 30),
+        }
+        if "shift" in found:
+            shift = found["shift"][chosen].amax(1) if chosen.any() else torch.empty(0)
+            row["shift exact, %"] = percent(shift == 0)
+            row["shift within a pixel, %"] = percent(shift <= 1)
+        rows += [row] if chosen.any() else []
+    return rows
+
+
+def digit_rows(labels: Tensor, found: Mapping[str, Tensor]) -> list[dict[str, Any]]:
+    """Return how far estimates are off and what images are taken for, a row for each digit."""
+    rows = []
+    for digit in sorted(set(labels.tolist())):
+        angle, classes = (found[name][labels == digit] for name in ("angle", "class"))
+        rows.append(
             {
                 "digit": digit,
-                "median error, degrees": float(error[labels == digit].median()),
-                "upside down, %": share(digit, error > 135),
-                "classified rightly, %": share(digit, classes == digit),
-                "as 6, %": share(digit, classes == 6),
-                "as 9, %": share(digit, classes == 9),
+                "median error, degrees": float(angle.median()),
+                "upside down, %": percent(angle > 135),
+                "classified correctly, %": percent(classes == digit),
+                "as 6, %": percent(classes == 6),
+                "as 9, %": percent(classes == 9),
             }
-            for digit in sorted(set(labels.tolist()))
-        ],
+        )
+    return rows
+
+
+def exact_rows(trained: Trained, images: Tensor, *, seed: int) -> list[dict[str, Any]]:
+    """Count images that should be restored to the same image however they are moved, and are not.
+
+    `images` are uint8 of shape `(num_images, 1, height, width)`.
+    """
+    estimator = as_rotation(trained.rotation)
+    polar = to_polar(
+        images[:500].double(),
+        num_radii=estimator.num_radii,
+        num_angles=estimator.num_angles,
+        max_radius=estimator.max_radius,
     )
+    generator = torch.Generator().manual_seed(seed)
+
+    def grid_turns(x: Tensor) -> Iterable[Tensor]:
+        return (x.roll(steps, 3) for steps in range(estimator.num_angles))
+
+    def quarter_turns(x: Tensor) -> Iterable[Tensor]:
+        return (torch.rot90(x, count, (2, 3)) for count in range(4))
+
+    def two_shifts(x: Tensor) -> Iterable[Tensor]:
+        size, shift = tuple(x.shape[2:]), Shift(max_shift=MAX_SHIFT)
+        turned = Turn().apply(x, Turn().draw(len(x), size, generator=generator))
+        draws = [shift.draw(len(x), size, generator=generator) for _ in range(2)]
+        return (shift.apply(turned, draw) for draw in draws)
+
+    checks: tuple[tuple[str, RestoreTransform, Tensor, Callable[..., Iterable[Tensor]]], ...] = (
+        ("polar images, all grid angles", RestoreTransform(estimator.network), polar, grid_turns),
+        ("four quarter turns, RotationEstimator", trained.rotation, images, quarter_turns),
+        ("four quarter turns, QuarterTurnEstimator", trained.quarters, images, quarter_turns),
+        ("turned, two shifts, RotoTranslationEstimator", trained.both, images, two_shifts),
+    )
+    return [
+        {"images": name, "of": len(some), "restored differently": differing(restore, some, views)}
+        for name, restore, some, views in checks
+    ]
 
 
-def _shifts_found(off: Tensor) -> dict[str, float]:
-    return {
-        "shift exact, %": 100 * float((off == 0).double().mean()),
-        "shift within a pixel, %": 100 * float((off <= 1).double().mean()),
-    }
+def differing(
+    restore: RestoreTransform, images: Tensor, views: Callable[[Tensor], Iterable[Tensor]]
+) -> int:
+    """Count images of which two views are restored to images that differ in any bit.
+
+    `views` is from a batch of images to the same images, moved in several ways.
+    """
+    total = 0
+    for batch in torch.split(images, 500):
+        first, *others = map(restore, views(batch))
+        unequal = [(other != first).flatten(1).any(1) for other in others]
+        total += int(torch.stack(unequal).any(0).sum())
+    return total
+
+
+def quarter_rows(trained: Trained, images: ImageTensors) -> list[dict[str, Any]]:
+    """Return the accuracy over all four quarter turns of every image."""
+    evaluation = evaluate(
+        trained.classifier,
+        images.loader(500),
+        restorers={"RotationEstimator": trained.rotation, "QuarterTurnEstimator": trained.quarters},
+        motions={str(angle): Turn((angle, angle)) for angle in (0.0, 90.0, 180.0, 270.0)},
+    )
+    return [
+        {"restorer": name, "accuracy, %": 25 * sum(evaluation.curve(name, "accuracy")[1])}
+        for name in evaluation.restorers
+    ]
+
+
+def as_rotation(restore: RestoreTransform) -> RotationEstimator:
+    """Return the estimator of a restorer of rotations."""
+    if not isinstance(restore.estimator, RotationEstimator):
+        raise TypeError(f"Expected a RotationEstimator, but got {type(restore.estimator)}.")
+    return restore.estimator
+
+
+def percent(chosen: Tensor) -> float:
+    """Return the share of entries that are true, percent."""
+    return 100 * float(chosen.double().mean())
 
 
 if __name__ == "__main__":

@@ -17,6 +17,11 @@ from eqrestore_lightning.functional._exact import (
     best_index,
     content_keys,
 )
+from eqrestore_lightning.functional._registration import (
+    Normalization,
+    Registration,
+    find_between,
+)
 from eqrestore_lightning.functional._rotation import (
     Fill,
     Interpolation,
@@ -41,6 +46,8 @@ __all__ = [
     "ConvMethod",
     "Fill",
     "Interpolation",
+    "Normalization",
+    "Registration",
     "as_float64",
     "best_index",
     "check_axes",
@@ -49,6 +56,7 @@ __all__ = [
     "circular_shift",
     "consistency",
     "content_keys",
+    "find_between",
     "full_size_filters",
     "index_to_shift",
     "mirror",

@@ -37,7 +37,7 @@ def best_index(scores: Tensor, keys: Callable[[], Iterable[Tensor]]) -> Tensor:
             graph always calls it.
 
     Returns:
-        int64 of shape `(batch,)`; 0 for samples with scores that are NaN.
+        int64 of shape `(batch,)`; 0 for samples whose scores are all NaN.
 
     Raises:
         ValueError: If `scores` has no places, or a key has another shape.

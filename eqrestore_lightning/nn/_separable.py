@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from eqrestore_lightning.nn._shift import ShiftEstimator, check_axes
+from eqrestore_lightning.functional import check_axes
+from eqrestore_lightning.nn._shift import ShiftEstimator
 
 
 class SeparableShiftEstimator(ShiftEstimator):

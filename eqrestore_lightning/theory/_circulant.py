@@ -195,7 +195,8 @@ def _check_output(answer: Tensor, shape: Sequence[int]) -> None:
     if answer.ndim != len(shape) + 1:
         raise ValueError(
             f"Expected `operator` to return (batch, channels, *spatial) with {len(spatial)} "
-            f"spatial axes, but got {tuple(answer.shape)}: not equivariant, there is nothing to shift."
+            f"spatial axes, but got {tuple(answer.shape)}: not equivariant, there is nothing to "
+            f"shift."
         )
     if tuple(answer.shape[2:]) != spatial:
         raise ValueError(

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from scipy import ndimage
 from torch.testing import assert_close
 
-from eqrestore_lightning.functional import quarter_turn, rotate, to_polar
+from eqrestore_lightning.functional import mirror, quarter_turn, rotate, to_polar
 
 SIZES = [(8, 8), (9, 9), (8, 11), (12, 7)]
 
@@ -214,6 +214,29 @@ def test_rotate_rejections(change, error, message):
     rotate(**arguments)
     with pytest.raises(error, match=re.escape(message)):
         rotate(**{**arguments, **change})
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.float32, torch.complex64])
+def test_mirror_flips_left_and_right_or_not(dtype):
+    x = torch.randint(0, 100, (5, 2, 4, 7)).to(dtype)
+    mirrored = mirror(x, torch.tensor([0, 1, 2, -1, 3]))
+    assert mirrored.dtype == dtype
+    assert torch.equal(mirrored[[0, 2]], x[[0, 2]])
+    assert torch.equal(mirrored[[1, 3, 4]], x[[1, 3, 4]].flip(3))
+    assert mirror(x[:0], torch.zeros(0, dtype=torch.int64)).shape == (0, 2, 4, 7)
+
+
+def test_mirror_rejections():
+    x, one = torch.zeros(2, 1, 5, 4), torch.ones(2, dtype=torch.int64)
+    mirror(x, one)
+    message = "Expected `mirrored` to have dtype torch.int64, but got torch.bool."
+    with pytest.raises(TypeError, match=re.escape(message)):
+        mirror(x, one.bool())
+    message = "Expected `mirrored` to have shape (batch,) = (2,), but got (2, 1)."
+    with pytest.raises(ValueError, match=re.escape(message)):
+        mirror(x, one[:, None])
+    with pytest.raises(ValueError, match=re.escape("at least one pixel, but got (1, 5, 4).")):
+        mirror(x[0], one)
 
 
 def test_quarter_turn_rejections():

@@ -6,7 +6,9 @@ from torch.testing import assert_close
 
 from eqrestore_lightning.functional import (
     best_index,
+    check_axes,
     circular_shift,
+    index_to_shift,
     random_shift,
     scores_to_margin,
     scores_to_shift,
@@ -87,6 +89,67 @@ class _Shift(torch.nn.Module):
         return circular_shift(x, shift)
 
 
+AXES = [
+    ((7,), (-1,)),
+    ((5, 8), (-1,)),
+    ((5, 8), (-2,)),
+    ((5, 8), (-2, -1)),
+    ((3, 4, 5), (-3,)),
+    ((3, 4, 5), (-3, -1)),
+    ((3, 4, 5), (-2, -1)),
+]
+
+
+@pytest.mark.parametrize(("size", "axes"), AXES)
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.float32])
+def test_circular_shift_moves_along_the_given_axes_only(size, axes, dtype):
+    x = torch.randint(0, 100, (6, 2, *size)).to(dtype)
+    shift = random_shift(6, 20, num_spatial_dims=len(axes))
+    shifted = circular_shift(x, shift, axes=axes)
+    expected = [one.roll(s.tolist(), axes) for one, s in zip(x, shift, strict=True)]
+    assert shifted.dtype == dtype
+    assert torch.equal(shifted, torch.stack(expected))
+    assert torch.equal(circular_shift(shifted, -shift, axes=axes), x)
+
+
+@pytest.mark.parametrize(("size", "axes"), AXES)
+def test_zero_fill_shift_moves_along_the_given_axes_only(size, axes):
+    x = 1 + torch.rand(6, 2, *size)
+    shift = random_shift(6, 3, num_spatial_dims=len(axes))
+    every = torch.zeros(6, len(size), dtype=torch.int64)
+    every[:, [len(size) + axis for axis in axes]] = shift
+    shifted = zero_fill_shift(x, shift, axes=axes)
+    assert torch.equal(shifted, zero_fill_shift(x, every))
+    lost = shifted == 0
+    assert torch.equal(shifted, torch.where(lost, 0, circular_shift(x, shift, axes=axes)))
+
+
+@pytest.mark.parametrize("axes", [(), (0,), (1,), (-1, -2), (-2, -2), (-3,), (2, 3)])
+@pytest.mark.parametrize("function", [circular_shift, zero_fill_shift])
+def test_other_axes_are_rejected(function, axes):
+    x, shift = torch.rand(2, 1, 3, 4), torch.zeros(2, len(axes), dtype=torch.int64)
+    message = f"Expected `axes` to be ascending and from (-2, -1), but got {axes}."
+    with pytest.raises(ValueError, match=re.escape(message)):
+        function(x, shift, axes=axes)
+
+
+@pytest.mark.parametrize("function", [circular_shift, zero_fill_shift])
+def test_shifts_need_one_column_for_each_axis(function):
+    x = torch.rand(2, 1, 3, 4)
+    function(x, torch.zeros(2, 1, dtype=torch.int64), axes=(-1,))
+    message = "Expected `shift` to have shape (batch, num_axes) = (2, 1), but got (2, 2)."
+    with pytest.raises(ValueError, match=re.escape(message)):
+        function(x, torch.zeros(2, 2, dtype=torch.int64), axes=(-1,))
+
+
+def test_check_axes_returns_a_tuple():
+    assert check_axes([-3, -1], 3) == (-3, -1)
+    assert check_axes(None, 3) == (-3, -2, -1)
+    message = "Expected `axes` to be ascending and from (-1,), but got (-2, -1)."
+    with pytest.raises(ValueError, match=re.escape(message)):
+        check_axes([-2, -1], 1)
+
+
 @pytest.mark.parametrize("shape", [(2, 3), (1, 2), (2, 1), (2, 2, 1)])
 def test_circular_shift_rejects_shifts_of_another_shape(shape):
     x = torch.rand(2, 1, 3, 4)
@@ -135,6 +198,27 @@ def test_random_shift_depends_on_its_generator_only():
     assert torch.equal(first, random_shift(9, 5, generator=torch.Generator().manual_seed(3)))
 
 
+@pytest.mark.parametrize("max_shift", [(3, 3), (1, 4), (0, 2)])
+def test_random_shift_draws_each_axis_from_its_own_range(max_shift):
+    shift = random_shift(3000, max_shift, generator=torch.Generator().manual_seed(1))
+    assert shift.dtype == torch.int64
+    for column, largest in zip(shift.T, max_shift, strict=True):
+        values, counts = column.unique(return_counts=True)
+        assert values.tolist() == list(range(-largest, largest + 1))
+        share = counts / 3000 * len(values)
+        assert_close(share, torch.ones_like(share), rtol=0, atol=0.2)
+    few, many = (
+        random_shift(count, max_shift, generator=torch.Generator().manual_seed(1))
+        for count in (7, 70)
+    )
+    assert torch.equal(few, many[:7])
+    message = "Expected `max_shift` to be one number or 3, but got (1, 2)."
+    with pytest.raises(ValueError, match=re.escape(message)):
+        random_shift(2, (1, 2), num_spatial_dims=3)
+    with pytest.raises(ValueError, match=re.escape("to be at least 0, but got (1, -2).")):
+        random_shift(2, (1, -2))
+
+
 def test_random_shift_rejects_negative_sizes():
     assert random_shift(2, 0).tolist() == [[0, 0], [0, 0]]
     with pytest.raises(ValueError, match=r"Expected `max_shift` to be at least 0, but got -1\."):
@@ -146,6 +230,7 @@ def test_scores_to_shift_finds_every_place_and_shift_to_index_goes_back(size):
     places = torch.eye(torch.tensor(size).prod().item()).reshape(-1, *size)
     shift = scores_to_shift(places)
     assert shift_to_index(shift, size).tolist() == list(range(len(places)))
+    assert torch.equal(index_to_shift(torch.arange(len(places)), size), shift)
     for axis, length in enumerate(size):
         assert shift[:, axis].min() == -(length // 2)
         assert shift[:, axis].max() == (length - 1) // 2

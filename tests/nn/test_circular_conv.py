@@ -5,7 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from eqrestore_lightning.functional import circular_shift, random_shift
-from eqrestore_lightning.nn import CircularConv1d, CircularConv2d, CircularConv3d
+from eqrestore_lightning.nn import CircularConv, CircularConv1d, CircularConv2d, CircularConv3d
 
 LAYERS = [(CircularConv1d, (9,)), (CircularConv2d, (7, 8)), (CircularConv3d, (4, 5, 6))]
 
@@ -64,6 +64,25 @@ def test_rejections(options, message):
     CircularConv2d(**arguments)
     with pytest.raises(ValueError, match=re.escape(message)):
         CircularConv2d(**{**arguments, **options})
+
+
+@pytest.mark.parametrize(("layer", "size"), LAYERS)
+@pytest.mark.parametrize("separable", [False, True])
+def test_layers_are_circular_convs_with_their_number_of_axes(layer, size, separable):
+    conv = layer(2, 3, 3, dilation=1, separable=separable)
+    alone = CircularConv(len(size), 2, 3, 3, dilation=1, separable=separable)
+    assert isinstance(conv, CircularConv)
+    assert conv.num_spatial_dims == len(size)
+    alone.load_state_dict(conv.state_dict())
+    x = torch.rand(4, 2, *size)
+    assert torch.equal(alone(x), conv(x))
+
+
+@pytest.mark.parametrize("number", [0, 4])
+def test_rejects_no_axes_and_four(number):
+    message = f"Expected `num_spatial_dims` to be from 1 to 3, but got {number}."
+    with pytest.raises(ValueError, match=re.escape(message)):
+        CircularConv(number, 1, 1, 3)
 
 
 def test_rejects_another_number_of_axes():

@@ -1,0 +1,126 @@
+"""Data sets made from others: more of MNIST, harder MNIST, windows of CIFAR-10."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as TF
+
+from eqrestore_lightning import CIFAR10DataModule, MNISTDataModule, circular_shift
+from eqrestore_lightning.data import ImageTensors, InMemoryDataModule, Split
+from eqrestore_lightning.training import step_generator
+
+
+class Augmented(InMemoryDataModule, ABC):
+    """Change training images on their device; inherit from it before a data module."""
+
+    @abstractmethod
+    def augment(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Change the images of one training batch, the same way in every process."""
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Change a training batch, and leave others as they are."""
+        del dataloader_idx
+        if self.trainer is None or not self.trainer.training:
+            return batch
+        generator = step_generator(self.seed, self.trainer.fit_loop.total_batch_idx)
+        return self.augment(batch[0], generator), batch[1]
+
+
+class MirroredMNIST(Augmented, MNISTDataModule):
+    """Mirror each training batch about pixel 16, along rows, columns, the diagonal, or not at all.
+
+    Mirroring a coordinate about 16 maps the window in which MNIST's centers of mass lie,
+    [15.5, 16.5), onto itself, so a mirrored digit is still in its place: eight times the training
+    images for a restorer. (A classifier should not see mirrored digits.)
+    """
+
+    def augment(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Mirror a training batch."""
+        rows, columns, diagonal = torch.randint(2, (3,), generator=generator).tolist()
+        if rows:
+            images = images.flip(2).roll(1, 2)
+        if columns:
+            images = images.flip(3).roll(1, 3)
+        return images.transpose(2, 3) if diagonal else images
+
+
+class NoisyMNIST(MNISTDataModule):
+    """Add Gaussian noise to the padded images, border included; clipped to 0…1, 8 bits."""
+
+    sigma = 0.3
+
+    def load(self) -> dict[Split, ImageTensors]:
+        """Read the files and add the noise, the same in every run."""
+        generator = torch.Generator().manual_seed(self.seed)
+
+        def noisy(images: Tensor) -> Tensor:
+            noise = torch.randn(images.shape, generator=generator) * self.sigma
+            return ((images / 255 + noise).clamp(0, 1) * 255).round().to(torch.uint8)
+
+        parts = super().load().items()
+        return {split: ImageTensors(noisy(part.images), part.labels) for split, part in parts}
+
+
+class ClutteredMNIST(MNISTDataModule):
+    """Write the digits over photographs: the brighter of digit and darkened CIFAR-10 image."""
+
+    brightness = 0.6
+
+    def load(self) -> dict[Split, ImageTensors]:
+        """Read the files and the photographs; no photograph is in two splits."""
+        photographs = CIFAR10DataModule(self.root, padding=0)
+        cluttered = {}
+        for split, part in super().load().items():
+            gray = TF.rgb_to_grayscale(photographs.dataset(split).images)
+            background = gray[torch.arange(len(part)) % len(gray)].float() * self.brightness
+            images = torch.maximum(part.images, background.round().to(torch.uint8))
+            cluttered[split] = ImageTensors(images, part.labels)
+        return cluttered
+
+
+class UnpaddedCIFAR10(CIFAR10DataModule):
+    """CIFAR-10 without a border, 32 × 32."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, padding=0, **options)
+
+
+class CroppedCIFAR10(Augmented, UnpaddedCIFAR10):
+    """Cut a window of 24 × 24 out of each image; training batches each at a new offset."""
+
+    size = 24
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.spatial_size = (self.size, self.size)
+
+    def load(self) -> dict[Split, ImageTensors]:
+        """Crop validation and test images, each at its own offset; training images stay whole."""
+        parts = super().load()
+        generator = torch.Generator().manual_seed(self.seed)
+        for split in ("val", "test"):
+            images = parts[split].images
+            offset = torch.randint(33 - self.size, (len(images), 2), generator=generator)
+            window = circular_shift(images, -offset)[..., : self.size, : self.size]
+            parts[split] = ImageTensors(window, parts[split].labels)
+        return parts
+
+    def augment(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Crop a training batch, at one offset."""
+        down, right = torch.randint(33 - self.size, (2,), generator=generator).tolist()
+        return images[..., down : down + self.size, right : right + self.size]
+
+
+def spread(dataset: ImageTensors, num_images: int | None) -> ImageTensors:
+    """Return images from all over a data set, which may be sorted by class; all of them for None.
+
+    Args:
+        dataset: Images and labels.
+        num_images: How many.
+    """
+    if num_images is None or num_images >= len(dataset):
+        return dataset
+    chosen = torch.arange(num_images) * len(dataset) // num_images
+    return ImageTensors(dataset.images[chosen], dataset.labels[chosen])

@@ -1,0 +1,168 @@
+"""What an estimator and the rules find on photographs: tables."""
+
+import io
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from _photo_data import FILTERS, crops_of, small_crops, test_crops, through_jpeg
+from PIL import Image
+from torch import Tensor, nn
+from torchvision.models import resnet18
+from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
+
+from eqrestore_lightning import RestoreTransform, circular_shift
+from eqrestore_lightning.functional import random_shift
+from eqrestore_lightning.nn import Estimator, SeamRule
+
+Row = dict[str, str | float]
+
+RULES = ("difference", "second-difference", "relative-difference")
+SIZES = ((32, 32), (64, 64), (96, 160), (128, 128), (224, 224), (320, 320))
+_PIXELS = 2**20  # of the images restored at once
+
+
+def restorers(estimator: Estimator) -> dict[str, RestoreTransform]:
+    """Return what is compared: the estimator and the rules."""
+    rules = {rule: RestoreTransform(SeamRule(3, measure=rule)) for rule in RULES}
+    return {"photo": RestoreTransform(estimator), **rules}
+
+
+def exact_share(restore: RestoreTransform, images: Tensor, seed: int = 0) -> float:
+    """Return how many images are themselves again, bit for bit, after a random shift, %."""
+    generator = torch.Generator().manual_seed(seed)
+    right = 0
+    for part in _parts(images):
+        largest = [size // 2 for size in part.shape[2:]]
+        shift = random_shift(len(part), largest, num_spatial_dims=2, generator=generator)
+        restored = restore(circular_shift(part, shift))
+        right += int((restored == part).flatten(1).all(1).sum())
+    return 100 * right / len(images)
+
+
+def size_rows(
+    compared: Mapping[str, RestoreTransform],
+    small: Tensor | None,
+    paths: Sequence[Path],
+    count: int,
+) -> Iterator[Row]:
+    """Measure each size; `small` are test images of CIFAR-10, `paths` test photographs."""
+    sets: dict[str, Callable[[], Tensor]] = {}
+    if small is not None:
+        sets["CIFAR-10 32 × 32"] = lambda: small
+        sets["CIFAR-10, crops of 24 × 24"] = lambda: small_crops(small, 24)
+    for height, width in SIZES:
+        number = count if height < 200 else count // 2
+        sets[f"photographs {height} × {width}"] = lambda h=height, w=width, n=number: test_crops(
+            paths, h, w, n
+        )
+    for name, build in sets.items():
+        yield _row(name, compared, build())
+
+
+def source_rows(
+    compared: Mapping[str, RestoreTransform], paths: Sequence[Path], size: int, count: int
+) -> Iterator[Row]:
+    """Measure crops of each photograph by itself."""
+    for path in paths:
+        with Image.open(path) as file:
+            fits = min(file.size) >= size
+        if fits:
+            yield _row(f"{path.stem} {size}", compared, test_crops([path], size, size, count))
+
+
+def jpeg_rows(
+    compared: Mapping[str, RestoreTransform], paths: Sequence[Path], count: int
+) -> Iterator[Row]:
+    """Measure crops that were saved as JPEG before they were shifted."""
+    for size in (64, 224):
+        crops = test_crops(paths, size, size, count)
+        yield _row(f"{size}, PNG", compared, crops)
+        for quality in (50, 65, 75, 85, 95):
+            saved = [pil_to_tensor(through_jpeg(to_pil_image(c), quality)) for c in crops]
+            yield _row(f"{size}, JPEG {quality}", compared, torch.stack(saved))
+
+
+def resized_rows(
+    compared: Mapping[str, RestoreTransform], paths: Sequence[Path], count: int
+) -> Iterator[Row]:
+    """Measure crops of photographs that were resized before."""
+    for scale in (0.5, 0.7, 1.5, 2.0):
+        images = []
+        for path in paths:
+            with Image.open(path) as file:
+                size = (int(file.size[0] * scale), int(file.size[1] * scale))
+                images.append(file.convert("RGB").resize(size, FILTERS[1]))
+        for side in (64, 128, 224):
+            if any(min(image.size) >= side for image in images):
+                crops = crops_of(images, side, side, count, seed=3)
+                yield _row(f"{side}, resized by {scale}", compared, crops)
+
+
+def gate_rows(
+    estimator: Estimator, small: Tensor, paths: Sequence[Path], count: int
+) -> Iterator[Row]:
+    """Measure, for several gates, how many images stay, and how many shifted ones are restored."""
+    restore = RestoreTransform(estimator)
+    sets = {"CIFAR-10 32 × 32": small[:2_000]}
+    for size in (64, 224):
+        sets[f"photographs {size} × {size}"] = test_crops(paths, size, size, count)
+    for name, images in sets.items():
+        found = [restore.find(part) for part in _parts(images)]
+        margin = torch.cat([each.margin for each in found])
+        still = torch.cat([(each.motion["shift"] == 0).all(1) for each in found])
+        for gate in (0.0, 1.0, 2.0, 3.0, 4.0, 6.0):
+            trusted = margin >= gate
+            yield {
+                "images": name,
+                "min_margin": gate,
+                "left as they are, %": 100 * (still | ~trusted).float().mean().item(),
+                "restored after a circular shift, %": 100 * (still & trusted).float().mean().item(),
+            }
+
+
+def speed_rows(estimator: Estimator) -> Iterator[Row]:
+    """Measure the seconds of restoring 16 images of 224 × 224 beside ResNet-18's, one thread."""
+    torch.set_num_threads(1)
+    images = torch.randint(0, 256, (16, 3, 224, 224), dtype=torch.uint8)
+    network: nn.Module = resnet18().eval()
+    restore = RestoreTransform(estimator)
+    with torch.no_grad():
+        seconds = {
+            "photo": _seconds(lambda: restore(images)),
+            "ResNet-18": _seconds(lambda: network(images.float())),
+        }
+    for name, value in seconds.items():
+        yield {"": name, "ms": 1e3 * value, "share of ResNet-18": value / seconds["ResNet-18"]}
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Write rows as a Markdown table."""
+    text = io.StringIO()
+    names = list(rows[0])
+    print("|", " | ".join(names), "|", file=text)
+    print("|---" * len(names), end="|\n", file=text)
+    for row in rows:
+        cells = (f"{v:.2f}" if isinstance(v, float) else str(v) for v in row.values())
+        print("|", " | ".join(cells), "|", file=text)
+    return text.getvalue()
+
+
+def _row(name: str, compared: Mapping[str, RestoreTransform], images: Tensor) -> Row:
+    shares = {label: exact_share(restore, images) for label, restore in compared.items()}
+    return {"images": name, "number": str(len(images)), **shares}
+
+
+def _parts(images: Tensor) -> tuple[Tensor, ...]:
+    return images.split(max(1, _PIXELS // (images.shape[2] * images.shape[3])))
+
+
+def _seconds(function: Callable[[], object], repeats: int = 5) -> float:
+    function()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return min(times)

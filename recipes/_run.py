@@ -1,0 +1,401 @@
+"""What the recipes share: stages that are reused, tables, pictures, weights, one W&B run."""
+
+import json
+import os
+import platform
+import re
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+import wandb
+from _figures import markdown
+from _rules import Restorer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import WandbLogger
+from torch import nn
+
+import eqrestore_lightning
+from eqrestore_lightning import (
+    ClassifierModule,
+    Estimator,
+    RestorerModule,
+    RestoreTransform,
+    build_preset,
+    save_estimator,
+)
+from eqrestore_lightning.data import DataModule, ImageTensors
+from eqrestore_lightning.evaluation import Evaluation, shifts_found
+from eqrestore_lightning.motions import Motion
+from eqrestore_lightning.training import load_classifier, trainer_options
+
+DATA = Path(os.environ.get("EQRESTORE_DATA", "data"))
+_NO_MATTER = ("root", "download", "num_workers")  # settings that leave the images as they are
+
+
+class Run:
+    """One run of a recipe: stages of training, tables, pictures and weights, in one W&B run.
+
+    Everything is written below `output`. A finished stage is reused and an interrupted one resumed
+    at its last epoch, so it is enough to run the same command again.
+
+    Args:
+        name: Name of the recipe; groups W&B runs.
+        output: Folder for everything written.
+        seed: Seed of everything random.
+        tags: For W&B, besides the name.
+        config: Settings of the recipe, for W&B; results of runs with other settings are replaced.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        output: Path,
+        *,
+        seed: int = 0,
+        tags: Sequence[str] = (),
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.name, self.output, self.seed = name, output, seed
+        self.config = json.loads(json.dumps({"seed": seed, **(config or {})}))
+        self.results: dict[str, Any] = {}
+        self.tables: dict[str, str] = {}
+        self._started = time.perf_counter()
+        output.mkdir(parents=True, exist_ok=True)
+        self.logger = self._open([*tags, name])
+
+    def fit(
+        self,
+        stage: str,
+        module: L.LightningModule,
+        data: DataModule,
+        *,
+        epochs: int,
+        launcher_precision: bool = False,
+    ) -> float:
+        """Train a module, or load the result of the same stage.
+
+        Args:
+            stage: Name of its folder and prefix of its curves.
+            module: What to train, with fresh weights.
+            data: Where images come from.
+            epochs: Passes over the training images.
+            launcher_precision: Whether to train in the precision that the launcher was given
+                (`--precision bf16-mixed`) rather than in float32.
+
+        Returns:
+            Seconds of training, of all runs together that worked on the stage.
+
+        Raises:
+            ValueError: If the folder contains a stage that was trained differently.
+        """
+        options = trainer_options()
+        if not launcher_precision:
+            options.pop("precision", None)
+        folder = self.output / stage
+        finished = folder / f"{stage}.ckpt"
+        settings = stage_settings(module, data, epochs, options)
+        found = self._stage(stage)
+        if found and found["settings"] != settings:
+            raise ValueError(
+                f"Expected {folder} to be empty or to contain this very stage, {settings}, but it "
+                f"contains {found['settings']}; remove it or choose another `output`."
+            )
+        if found and finished.is_file():
+            state = torch.load(finished, map_location="cpu", weights_only=True)["state_dict"]
+            module.load_state_dict(state)
+            self.say(f"Reusing {finished}.")
+            return float(found["seconds"])
+        self._train(stage, module, data, {"settings": settings, "seconds": 0.0, **found}, options)
+        return self.seconds(stage)
+
+    def _train(
+        self,
+        stage: str,
+        module: L.LightningModule,
+        data: DataModule,
+        record: dict[str, Any],
+        options: Mapping[str, Any],
+    ) -> None:
+        folder = self.output / stage
+        interrupted = folder / "interrupted.ckpt"
+        resumed = interrupted if interrupted.is_file() else None
+        if resumed:
+            self.say(f"Resuming from {resumed}.")
+        run = self.logger.experiment if is_rank_zero() else None
+        last = ModelCheckpoint(folder, filename="interrupted", enable_version_counter=False)
+        trainer = L.Trainer(
+            max_epochs=record["settings"]["epochs"],
+            logger=WandbLogger(experiment=run, prefix=stage, save_dir=folder),
+            default_root_dir=folder,
+            callbacks=[last],
+            enable_model_summary=False,
+            log_every_n_steps=1,
+            **options,
+        )
+        self._record(stage, record)
+        start = time.perf_counter()
+        try:
+            trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True)
+        finally:
+            spent = time.perf_counter() - start
+            self._record(stage, {**record, "seconds": record["seconds"] + spent})
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        trainer.save_checkpoint(folder / f"{stage}.ckpt")
+        data.trainer = None  # whoever asks for batches next is one process
+        if is_rank_zero():
+            interrupted.unlink(missing_ok=True)
+
+    def _record(self, stage: str, record: Mapping[str, Any]) -> None:
+        if is_rank_zero():
+            folder = self.output / stage
+            folder.mkdir(parents=True, exist_ok=True)
+            _write_json(folder / "stage.json", {**record, **origin()})
+
+    def fit_classifier(
+        self,
+        stage: str,
+        data: DataModule,
+        *,
+        epochs: int,
+        given: str | None = None,
+        launcher_precision: bool = False,
+        **options: Any,
+    ) -> nn.Module:
+        """Train a classifier in a stage, see `fit`, and return it on the CPU.
+
+        `given` is a trained one to load instead, `.ckpt` or `package.module:name`; `options` are
+        arguments of `ClassifierModule`.
+        """
+        if given is not None:
+            return load_classifier(given)
+        L.seed_everything(self.seed, verbose=False)
+        module = ClassifierModule(data.in_channels, data.num_classes, seed=self.seed, **options)
+        self.fit(stage, module, data, epochs=epochs, launcher_precision=launcher_precision)
+        return module.cpu()
+
+    def fit_restorer(
+        self,
+        stage: str,
+        data: DataModule,
+        preset: str,
+        *,
+        epochs: int,
+        learning_rate: float = 1e-2,
+        motion: Motion | None = None,
+        launcher_precision: bool = False,
+        **options: Any,
+    ) -> RestoreTransform:
+        """Train the network of a preset in a stage, see `fit`, and return the restorer on the CPU.
+
+        `learning_rate` and `motion` are arguments of `RestorerModule`; `options` replace arguments
+        of the preset.
+        """
+        L.seed_everything(self.seed, verbose=False)
+        network = build_preset(preset, data.in_channels, data.spatial_size or (), **options)
+        rate = learning_rate
+        module = RestorerModule(network, motion=motion, learning_rate=rate, seed=self.seed)
+        self.fit(stage, module, data, epochs=epochs, launcher_precision=launcher_precision)
+        return RestoreTransform(network.cpu())
+
+    def seconds(self, stage: str) -> float:
+        """Return how long a stage was trained."""
+        return float(self._stage(stage)["seconds"])
+
+    def add_table(self, title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Print rows with the same keys as a Markdown table, keep them, and log them."""
+        self._add(title, markdown(rows), rows)
+        table = wandb.Table(columns=list(rows[0]), data=[list(row.values()) for row in rows])
+        self.logger.experiment.log({f"tables/{title}": table})
+
+    def add_found(
+        self, title: str, images: ImageTensors, restorers: Mapping[str, Restorer]
+    ) -> dict[str, float]:
+        """Print how often restorers find shifts of up to half of each axis, keep and log it.
+
+        Returns:
+            Shares of the first one, the trained one, as `save_weights` notes them.
+        """
+        found = {name: shifts_found(images, each) for name, each in restorers.items()}
+        self.add_table(title, [{"restorer": name, **shares} for name, shares in found.items()])
+        exact, near = (share / 100 for share in next(iter(found.values())).values())
+        return {"exact": exact, "within_1_pixel": near}
+
+    def add_evaluation(
+        self,
+        title: str,
+        evaluation: Evaluation,
+        *,
+        measures: Sequence[str] | None = None,
+        reference: Mapping[str, Sequence[float]] | None = None,
+        picture: str | None = None,
+    ) -> None:
+        """Print the table of an evaluation, keep it, and log it with its curves.
+
+        The table shows `measures`, by default all, and further rows, `reference`, such as published
+        figures in percent; `picture` names a file below `output` for a picture of the accuracies.
+        """
+        table = evaluation.table(measures=measures, reference=reference)
+        self._add(title, table, evaluation.rows())
+        evaluation.log(self.logger, title)
+        if picture:
+            evaluation.draw(self.output / picture, title=title)
+            self.add_picture(self.output / picture)
+
+    def add_picture(self, path: Path) -> None:
+        """Log a picture, or an animation if it is a GIF."""
+        kind = wandb.Video if path.suffix == ".gif" else wandb.Image
+        self.logger.experiment.log({path.stem: kind(str(path))})
+
+    def save_weights(
+        self,
+        name: str,
+        estimator: Estimator,
+        *,
+        stage: str,
+        metrics: Mapping[str, float],
+        bundle: bool = False,
+    ) -> Path:
+        """Write an estimator, with notes on the `stage` that trained it and what was measured.
+
+        `bundle` copies the file and the notes into the package.
+        """
+        trained = self._stage(stage)
+        notes = {
+            **origin(),
+            "seed": self.seed,
+            "weights": sum(tensor.numel() for tensor in estimator.state_dict().values()),
+            "training_seconds": round(trained["seconds"], 1),
+            "training": {
+                **{key: trained["settings"][key] for key in ("epochs", "precision", "data")},
+                **{key: trained[key] for key in ("command", "launcher")},
+            },
+            "metrics": dict(metrics),
+        }
+        path = self.output / f"{name}.safetensors"
+        save_estimator(estimator, path, metadata={"notes": json.dumps(notes)})
+        self.results[f"weights {name}"] = notes
+        self.logger.experiment.summary.update({f"{name}/{key}": v for key, v in metrics.items()})
+        if bundle:
+            folder = Path(eqrestore_lightning.__file__).parent / "weights"
+            shutil.copyfile(path, folder / path.name)
+            entries = {**_read_json(folder / "index.json"), name: notes}
+            _write_json(folder / "index.json", dict(sorted(entries.items())))
+        return path
+
+    def say(self, text: str) -> None:
+        """Print, in one process only."""
+        if is_rank_zero():
+            print(text, flush=True)
+
+    def close(self) -> None:
+        """Write `tables.md` and `results.json`, and end the W&B run.
+
+        Tables that an earlier run with the same settings wrote, such as those of other sections,
+        are kept.
+        """
+        path = self.output / "results.json"
+        found = _read_json(path)
+        found = found if found.get("config") == self.config else {}
+        tables = {**found.get("tables", {}), **self.tables}
+        text = "\n\n".join(f"## {title}\n\n{table}" for title, table in tables.items())
+        (self.output / "tables.md").write_text(text + "\n", encoding="utf-8")
+        about = {"config": self.config, "origin": origin(), "tables": tables}
+        _write_json(path, {**found, **about, **self.results})
+        self.say(f"Finished in {time.perf_counter() - self._started:.0f} s; see {self.output}.")
+        wandb.finish()
+
+    def _add(self, title: str, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        self.tables[title] = table
+        self.results[title] = [dict(row) for row in rows]
+        self.say(f"\n{title}\n\n{table}\n")
+
+    def _stage(self, stage: str) -> dict[str, Any]:
+        return _read_json(self.output / stage / "stage.json")
+
+    def _open(self, tags: Sequence[str]) -> WandbLogger:
+        offline = os.environ.get("WANDB_MODE") == "offline" or not wandb.login(prompt=False)
+        if offline:
+            self.say(f"Logging to W&B offline, below {self.output}; `wandb sync` uploads it.")
+        return WandbLogger(
+            project="eqrestore-lightning",
+            name=f"{self.name}-seed{self.seed}",
+            group=self.name,
+            tags=list(tags),
+            save_dir=self.output,
+            mode="offline" if offline else "online",
+            config={**self.config, **origin()},
+        )
+
+
+def is_rank_zero() -> bool:
+    """Return whether this process is the one that evaluates, prints and writes."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def origin() -> dict[str, Any]:
+    """Return what is running: command, options of the launcher, hardware and versions."""
+    recipe = f"recipes/{Path(sys.argv[0]).name}"
+    launcher = {k: v for k, v in os.environ.items() if k.startswith("LT_") or k == "WORLD_SIZE"}
+    return {
+        "recipe": recipe,
+        "command": shlex.join([recipe, *sys.argv[1:]]),
+        "launcher": dict(sorted(launcher.items())),
+        "hardware": hardware(),
+        "versions": {
+            "eqrestore-lightning": eqrestore_lightning.__version__,
+            "torch": torch.__version__,
+            "lightning": L.__version__,
+        },
+    }
+
+
+def median_seconds(work: Callable[[], object], *, min_seconds: float = 2.0) -> float:
+    """Return the median time of a call, measured for at least `min_seconds`."""
+    from torch.utils import benchmark  # imports much, and may warn
+
+    threads = torch.get_num_threads()
+    timer = benchmark.Timer("work()", globals={"work": work}, num_threads=threads)
+    work()
+    return float(timer.blocked_autorange(min_run_time=min_seconds).median)
+
+
+def hardware() -> str:
+    """Return the name of the machine."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    cpuinfo = Path("/proc/cpuinfo")
+    text = cpuinfo.read_text() if cpuinfo.is_file() else ""
+    names = re.findall(r"model name\s*: (.*)", text) or [platform.machine()]
+    return f"{os.cpu_count()} cores of {names[0]}, no GPU"
+
+
+def stage_settings(
+    module: L.LightningModule, data: DataModule, epochs: int, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what determines the result of a stage, in plain JSON types."""
+    images = {key: value for key, value in data.settings.items() if key not in _NO_MATTER}
+    settings = {
+        "module": {"kind": type(module).__name__, **dict(module.hparams)},
+        "data": {**images, "fingerprint": data.fingerprint()},
+        "epochs": epochs,
+        "precision": options.get("precision", "32-true"),
+    }
+    return dict(json.loads(json.dumps(settings)))
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text("utf-8"))) if path.is_file() else {}
+
+
+def _write_json(path: Path, content: Any) -> None:
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    part.replace(path)

@@ -1,0 +1,261 @@
+"""A camera that moves by a few pixels, in front of a pretrained classifier: where to crop.
+
+Photographs that wheels ship are resized as for ImageNet and photographed twice, through windows of
+256 × 256 that lie up to 4 or 8 pixels apart on each axis (uniform, independent). Each picture is
+cropped to 224 × 224 by itself, and classified. The first table says how often both crops show the
+same pixels and get the same class, and how often the class is that of the centre crop. The rows:
+
+- centre: `v2.CenterCrop`.
+- canonical: `CanonicalCrop`.
+- pattern: the window that correlates most with one fixed random pattern of its size.
+- contrast: the window with the largest standard deviation, a smooth saliency score.
+
+The second table moves the camera by one pixel on each axis and changes both pictures besides, each
+by itself: saved as JPEG, in noise, darker. It says how often the crops lie at the same place.
+
+    pip install 'eqrestore-lightning[photographs]'
+    python recipes/canonical_crop.py
+
+With `--classifier resnet50`, or any other of torchvision's with weights, which are downloaded.
+Takes about ten minutes on 2 CPU cores (AMD EPYC).
+"""
+
+import io
+import time
+from collections.abc import Callable, Sequence
+
+import PIL.Image
+import torch
+from _photographs import Split, build_classifier, load_photographs
+from _run import hardware
+from jsonargparse import auto_cli
+from torch import Tensor, nn
+from torchvision.transforms.v2 import functional as TF
+
+from eqrestore_lightning import CanonicalCrop
+
+PICTURE, CROP = 256, 224
+SLACK = PICTURE - CROP
+MARGIN = 9  # pixels around each picture, so that the second one can lie elsewhere
+Place = tuple[int, int]
+
+
+def main(
+    classifier: str = "efficientnet-lite0",
+    split: Split = "all",
+    leave_out: Sequence[str] = ("hubble", "ihc", "retina"),
+    pairs: int = 528,
+    moves: Sequence[int] = (4, 8),
+    short_side: tuple[int, int] = (288, 384),
+    step: int = 32,
+    rows: Sequence[str] = ("centre", "canonical", "pattern", "contrast"),
+    seed: int = 0,
+) -> None:
+    """Run the recipe.
+
+    Args:
+        classifier: "efficientnet-lite0", or the name of one of torchvision's with weights.
+        split: Which photographs.
+        leave_out: Photographs of these that no class of ImageNet fits: by default those of a
+            telescope, a microscope and an eye.
+        pairs: Pairs of pictures for each size of move.
+        moves: Largest moves of the camera, pixels.
+        short_side: Smallest and largest shorter side that a photograph is resized to, pixels;
+            `[0, 0]` leaves the photographs as they are.
+        step: Of `CanonicalCrop`.
+        rows: Ways to crop.
+        seed: Of the draws.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    loaded = load_photographs(split)
+    photographs = {name: x for name, x in loaded.items() if name not in leave_out}
+    scenes = draw_scenes(list(photographs.values()), pairs, short_side, generator)
+    print(f"{hardware()}; {torch.get_num_threads()} threads, torch {torch.__version__}")
+    print(
+        f"{classifier}, {pairs} pairs, {len(photographs)} photographs: {', '.join(photographs)}\n"
+    )
+    ways: dict[str, Callable[[Tensor], Place]] = {
+        "centre": lambda _: (SLACK // 2, SLACK // 2),
+        "contrast": most_contrast,
+        "pattern": Pattern(),
+        "canonical": lambda picture: _place(CanonicalCrop(CROP, step=step).find(picture)),
+    }
+    print("| crop | moved up to, pixels | same window, % | same class, % ", end="")
+    print("| class of the centre crop, % | cropping, ms |\n|---|---|---|---|---|---|")
+    answer = Answers(build_classifier(classifier), scenes)
+    drawn = {
+        most: torch.randint(-most, most + 1, (pairs, 2), generator=generator).tolist()
+        for most in moves
+    }
+    for row in rows:
+        for most, moved in drawn.items():
+            figures = compare(ways[row], scenes, moved, answer)
+            print(f"| {row} | {most} | {' | '.join(f'{x:.1f}' for x in figures)} |", flush=True)
+    print("\n| also changed by | same place, % | at most a pixel apart, % |\n|---|---|---|")
+    crop = CanonicalCrop(CROP, step=step)
+    for name, change in changes(generator).items():
+        apart = distances(crop, scenes, change)
+        print(f"| {name} | {100 * mean(apart == 0):.1f} | {100 * mean(apart <= 1):.1f} |")
+
+
+def draw_scenes(
+    photographs: list[Tensor],
+    number: int,
+    short_side: tuple[int, int],
+    generator: torch.Generator,
+) -> list[Tensor]:
+    """Draw parts of photographs, one photograph after the other: a picture and what is around it.
+
+    Returns:
+        uint8 of shape `(3, 274, 274)` each: the picture less its margin is 256 × 256.
+    """
+    size = PICTURE + 2 * MARGIN
+    scenes = []
+    for index in range(number):
+        photograph = photographs[index % len(photographs)]
+        if short_side[1] > 0:
+            low, high = short_side
+            drawn = int(torch.randint(low, high + 1, (), generator=generator))
+            photograph = TF.resize(photograph, [drawn], antialias=True)
+        free = torch.tensor(photograph.shape[1:]) - size + 1
+        top, left = (torch.rand(2, generator=generator) * free).long().tolist()
+        scenes.append(TF.crop(photograph, top, left, size, size))
+    return scenes
+
+
+def view(scene: Tensor, move: Sequence[int] = (0, 0)) -> Tensor:
+    """Return the picture that the camera takes of a scene after a move."""
+    picture: Tensor = TF.crop(scene, MARGIN + move[0], MARGIN + move[1], PICTURE, PICTURE)
+    return picture
+
+
+def compare(
+    way: Callable[[Tensor], Place], scenes: list[Tensor], moves: list[Place], answer: "Answers"
+) -> list[float]:
+    """Crop both pictures of each pair.
+
+    Returns:
+        Same window, same class, same class as the centre crop, %; milliseconds for each picture.
+    """
+    start = time.perf_counter()
+    places = [
+        [way(view(scene, move)) for scene, move in zip(scenes, path, strict=True)]
+        for path in ([(0, 0)] * len(moves), moves)
+    ]
+    milliseconds = 1e3 * (time.perf_counter() - start) / (2 * len(scenes))
+    # Places in the scene, counted from the unmoved picture.
+    second = [(p[0] + m[0], p[1] + m[1]) for p, m in zip(places[1], moves, strict=True)]
+    same = torch.tensor([a == b for a, b in zip(places[0], second, strict=True)])
+    one, other = answer(places[0]), answer(second)
+    centre = answer([(SLACK // 2, SLACK // 2)] * len(scenes))
+    shares = [same, one == other, one == centre]
+    return [*(100 * mean(share) for share in shares), milliseconds]
+
+
+class Answers:
+    """Classes of windows of the scenes; each window is classified once."""
+
+    def __init__(self, classifier: nn.Module, scenes: list[Tensor]) -> None:
+        self.classifier = classifier
+        self.scenes = scenes
+        self.known: dict[tuple[int, int, int], int] = {}
+
+    @torch.no_grad()
+    def __call__(self, windows: list[Place]) -> Tensor:
+        """Classify one window of each scene, at a place counted from the unmoved picture."""
+        keys = [(index, *window) for index, window in enumerate(windows)]
+        todo = [key for key in keys if key not in self.known]
+        for some in (todo[i : i + 32] for i in range(0, len(todo), 32)):
+            crops = [
+                TF.crop(self.scenes[index], MARGIN + top, MARGIN + left, CROP, CROP)
+                for index, top, left in some
+            ]
+            classes = self.classifier(torch.stack(crops)).argmax(1).tolist()
+            self.known.update(zip(some, classes, strict=True))
+        return torch.tensor([self.known[key] for key in keys])
+
+
+def most_contrast(picture: Tensor) -> Place:
+    """Find the window of the largest standard deviation."""
+    grey = picture.double().mean(0)[None, None]
+    mean_square, average = (
+        nn.functional.avg_pool2d(x, CROP, stride=1) for x in (grey.square(), grey)
+    )
+    return _argmax(mean_square - average.square())
+
+
+class Pattern:
+    """Find the window that correlates most with one fixed random pattern of its size."""
+
+    def __init__(self) -> None:
+        generator = torch.Generator().manual_seed(0)
+        signs = torch.randint(0, 2, (CROP, CROP), generator=generator).double() * 2 - 1
+        self.spectrum = torch.fft.rfft2(signs, s=(PICTURE, PICTURE)).conj()
+
+    def __call__(self, picture: Tensor) -> Place:
+        """Return its place, from exact sums of integers."""
+        spectrum = torch.fft.rfft2(picture.double().sum(0)) * self.spectrum
+        scores = torch.fft.irfft2(spectrum, s=(PICTURE, PICTURE)).round()
+        return _argmax(scores[: SLACK + 1, : SLACK + 1])
+
+
+def changes(generator: torch.Generator) -> dict[str, Callable[[Tensor], Tensor]]:
+    """Return what happens to each of two pictures of the same scene, by name."""
+
+    def noisy(picture: Tensor, sigma: float) -> Tensor:
+        noise = torch.randn(picture.shape, generator=generator) * sigma
+        return (picture + noise).round().clamp(0, 255).to(torch.uint8)
+
+    def darker(picture: Tensor) -> Tensor:
+        factor = 0.7 + 0.3 * torch.rand((), generator=generator)
+        return (picture * factor).round().to(torch.uint8)
+
+    return {
+        "nothing": lambda picture: picture,
+        "JPEG, quality 95": lambda picture: saved_as_jpeg(picture, 95),
+        "JPEG, quality 75": lambda picture: saved_as_jpeg(picture, 75),
+        "noise, standard deviation 2 of 255": lambda picture: noisy(picture, 2),
+        "noise, standard deviation 8 of 255": lambda picture: noisy(picture, 8),
+        "brightness 0.7 to 1": darker,
+    }
+
+
+def saved_as_jpeg(picture: Tensor, quality: int) -> Tensor:
+    """Return what is left of a picture after saving and reading it."""
+    file = io.BytesIO()
+    TF.to_pil_image(picture).save(file, "JPEG", quality=quality)
+    with PIL.Image.open(file) as again:
+        read: Tensor = TF.pil_to_tensor(again)
+    return read
+
+
+def distances(
+    crop: CanonicalCrop, scenes: list[Tensor], change: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Move the camera by a pixel on each axis and change both pictures.
+
+    Returns:
+        How far apart the two crops lie in the scene, pixels, the larger of both axes.
+    """
+    first = torch.stack([crop.find(change(view(scene))) for scene in scenes])
+    second = torch.stack([crop.find(change(view(scene, (1, -1)))) for scene in scenes])
+    return (second + torch.tensor([1, -1]) - first).abs().amax(1)
+
+
+def mean(share: Tensor) -> float:
+    """Return the share of entries that are true."""
+    return float(share.double().mean())
+
+
+def _argmax(scores: Tensor) -> Place:
+    index, width = int(scores.argmax()), scores.shape[-1]
+    return index // width, index % width
+
+
+def _place(corner: Tensor) -> Place:
+    top, left = corner.tolist()
+    return top, left
+
+
+if __name__ == "__main__":
+    auto_cli(main)

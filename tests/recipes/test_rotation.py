@@ -1,0 +1,149 @@
+"""The recipes for rotations, at the size of a test."""
+
+import json
+
+import pytest
+import torch
+from wandb_offline import read_history
+
+from eqrestore_lightning import DigitsDataModule, RestoreTransform, load_estimator, rotate
+from eqrestore_lightning.evaluation import NO_RESTORER, evaluate, turn_motions
+from eqrestore_lightning.functional import circular_error
+
+LAYERS = {"hidden_channels": [3], "kernel_size": [3, 1], "dilation": 1, "skip": False}
+POLAR = {"num_radii": 4, "num_angles": 12, "max_radius": 14.5, **LAYERS}
+FULL = {**LAYERS, "kernel_size": ["full", 1], "separable": True}
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*does not have many workers",
+    "ignore:.*LeafSpec",
+    "ignore:.*litlogger",
+    "ignore:.*exists and is not empty",
+)
+
+
+@pytest.fixture
+def recipe(load, few_digits, monkeypatch):
+    made = load("rotated_mnist")
+    networks = {
+        "rotation": {"preset": "rotation", **POLAR},
+        "both": {"preset": "roto-translation", "translation": FULL, **POLAR},
+        "quarters": {"preset": "quarters"},
+    }
+    monkeypatch.setattr(made, "NETWORKS", networks)
+    monkeypatch.setattr(made, "MNISTDataModule", few_digits)
+    return made
+
+
+def test_turned_mnist_goes_all_its_way(recipe, tmp_path, capsys):
+    epochs = {f"{name}_epochs": 1 for name in ("classifier", "restorer", "both")}
+    recipe.main(output=tmp_path, num_images=12, **epochs)
+    printed = capsys.readouterr().out
+    results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    for title in results["tables"]:
+        assert f"\n{title}\n\n|" in printed
+    assert len(results["accuracy against angle"]) == 8 * 25  # restorers, angles and any
+    assert [row["of"] for row in results["exact"]] == [12] * 4
+    assert [row["restored differently"] for row in results["exact"]] == [0] * 4
+    (shown,) = [row for row in results["angles, turned"] if row["images"] == "all"]
+    assert shown["share, %"] == 100
+    assert "shift exact, %" in results["angles, turned and shifted"][0]
+    notes = results["weights mnist-roto-translation"]
+    accuracy = {row["restorer"]: row["accuracy"] for row in results["turned and shifted"]}
+    assert notes["metrics"] == {
+        "accuracy_turned_and_shifted": accuracy[NO_RESTORER],
+        "accuracy_turned_and_shifted_restored": accuracy["restored"],
+    }
+    estimator = load_estimator(tmp_path / "mnist-roto-translation.safetensors")
+    assert [field.name for field in estimator.motion.fields] == ["angle", "shift"]
+    (file,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
+    history = read_history(file)
+    for key in ("accuracy, restored", "consistency, no restorer", "angle_distance, restored"):
+        assert len(history[f"accuracy against angle/{key}"]) == 24
+    assert len(history["augmented-train/loss"]) == 1
+    pictures = {path.name.split("_")[0] for path in file.parent.glob("files/media/images/*.png")}
+    assert {"accuracy", "turned"} <= pictures
+
+
+@pytest.mark.slow
+def test_turned_cifar10_goes_all_its_way(load, made_cifar10, tmp_path, monkeypatch):
+    made = load("rotated_cifar10")
+    monkeypatch.setattr(made, "NETWORK", {"hidden_channels": [4] * 6, "fill": "border"})
+    made.main(made_cifar10, output=tmp_path, classifier_epochs=1, restorer_epochs=1, num_images=10)
+    results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    assert len(results["accuracy against angle"]) == 2 * 25
+    assert len(results["angles"]) == len(results["told the angle"]) == 1
+    assert (tmp_path / "turned.png").is_file()
+
+
+def test_told_the_angle_turns_there_and_back(load):
+    made = load("rotated_cifar10")
+    images = DigitsDataModule().dataset("test")
+
+    class _Exact(torch.nn.Module):  # sees nothing but whether the middle is bright
+        def forward(self, x):
+            return torch.nn.functional.one_hot((x[:, 0, 12:20, 12:20].mean((1, 2)) > 0.3).long())
+
+    labels = _Exact()(images.images.float() / 255).argmax(1)
+    told = made.told(_Exact(), type(images)(images.images, labels), seed=0)
+    assert 90 < told <= 100
+
+
+def test_what_is_found_is_compared_with_what_was_drawn(recipe):
+    images = DigitsDataModule().dataset("test")
+    restore = RestoreTransform("mnist-roto-translation")
+    motion = restore.estimator.motion
+    classifier = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(1024, 10))
+    found = recipe.find_all(classifier, images, restore, motion, seed=3)
+    element = motion.draw(
+        len(images), (32, 32), generator=torch.Generator().manual_seed(3)
+    )  # one batch
+    each = restore.find(motion.apply(images.images.float() / 255, element))
+    errors = motion.error(each.motion, element, (32, 32))
+    assert torch.equal(found["angle"], errors["angle"])
+    assert torch.equal(found["shift"], errors["shift"])
+    assert torch.equal(found["margin"], each.margin)
+    rows = recipe.angle_rows(found, {"none": found["margin"] < 0, "half": images.labels < 5})
+    assert [row["images"] for row in rows] == ["all", "half"]
+    digits = recipe.digit_rows(images.labels, found)
+    assert [row["digit"] for row in digits] == list(range(10))
+    assert digits[6]["as 6, %"] == digits[6]["classified correctly, %"]
+
+
+def test_images_that_are_restored_differently_are_counted(recipe):
+    images = DigitsDataModule().dataset("test").images[:20]
+    restore = RestoreTransform("digits")
+
+    def shifted(x):
+        return (x.roll((down, 3), (2, 3)) for down in range(3))
+
+    def changed(x):
+        return (x, torch.cat([x[:4].flip(3), x[4:]]))
+
+    assert recipe.differing(restore, images, shifted) == 0
+    assert recipe.differing(restore, images, changed) == 4
+
+
+@pytest.mark.parametrize("name", ["mass_direction", "principal_axis", "gradient_orientation"])
+def test_rules_turn_images_back(load, name):
+    rules = load("_rules")
+    angle = getattr(rules, name)
+    images = DigitsDataModule().dataset("test").images[:60].float() / 255
+    turned = rotate(images, torch.full((60,), 40.0))
+    assert circular_error(angle(turned), angle(images) + 40, (360,)).median() < 3
+    rule = rules.TurnRule(angle, images)
+    usual = torch.full((60,), rule.usual)
+    assert circular_error(angle(rule(turned)), usual, (360,)).median() < 3
+
+
+def test_rules_for_angles_are_evaluated_as_restorers_are(load):
+    data = DigitsDataModule().dataset("test")
+    rules = load("_rules").turn_rules(data.images.float() / 255)
+    evaluation = evaluate(
+        torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(1024, 10)),
+        data.loader(100),
+        restorers=rules,
+        motions=turn_motions((90,)),
+    )
+    for name in rules:
+        assert evaluation.get(name, "90").measures["angle_distance"] < 90

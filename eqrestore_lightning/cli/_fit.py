@@ -24,14 +24,17 @@ _NOISE = (
     ".*does not have many workers",
     "Checkpoint directory",
 )  # Lightning's warnings
-CROPPED: dict[str, tuple[int, ...]] = {}
+DEFAULTS = {"images": "seam", "signals": "seam"}
+"""The networks that are trained unless one is named."""
+
+CROPPED: dict[str, tuple[int, ...]] = {"photo": (32, 64, 96)}
 """Presets for images of any size, and the sizes of the random crops they are trained on."""
 
 
 def run(
     data: Path,
     output: Path,
-    network: str = "seam",
+    network: str | None = None,
     start: str | None = None,
     axes: list[int] | None = None,
     image_size: int | None = None,
@@ -56,10 +59,12 @@ def run(
             restored.png, which shows some images as they are, moved, and restored; and a checkpoint
             (.ckpt) of the last epoch, which can be used like the weights if training is
             interrupted.
-        network: Name of a network. "seam" is the best one for photographs that fill the image,
-            "border" for images in a blank border, "centred" for objects placed by their center of
-            mass, "paper" is the network of the paper; all of them undo shifts. "rotation" undoes
-            rotations by any angle, "roto-translation" rotations and shifts.
+        network: Name of a network, "seam" by default. "photo" is for photographs of any size, "seam"
+            for images of one size that fill the frame, "border" for images in a blank border,
+            "centred" for objects placed by their center of mass, "paper" is the network of the
+            paper; all of them undo shifts. "rotation" undoes rotations by any angle,
+            "roto-translation" rotations and shifts. Signals need "seam", "border", "centred" or
+            "paper".
         start: Weights to continue from: a name of bundled weights, or a .safetensors or .ckpt file,
             whose network is then trained, whatever "network" is; or "scratch" for random weights.
             By default, the bundled weights that are named like the network, if there are any.
@@ -92,6 +97,7 @@ def run(
     from eqrestore_lightning.training import RestorerModule
     from eqrestore_lightning.weights import save_estimator
 
+    network = network or DEFAULTS["signals" if _is_signals(data) else "images"]
     _check_arguments(output, network, image_size, crop_sizes)
     trainer = _trainer(output, epochs, minutes, seed)
     images = _open_data(
@@ -192,7 +198,7 @@ def _open_data(
         SignalDataModule,
     )
 
-    if path.is_file() or path.suffix in (".npy", ".csv"):
+    if _is_signals(path):
         data: DataModule = SignalDataModule(path, **options)
     elif crop_sizes:
         data = PhotoCropDataModule(
@@ -204,6 +210,10 @@ def _open_data(
         )
     data.setup("fit")
     return data
+
+
+def _is_signals(path: Path) -> bool:
+    return path.is_file() or path.suffix.lower() in (".npy", ".csv")
 
 
 def _crop_sizes(network: str, folder: Path) -> list[int] | None:

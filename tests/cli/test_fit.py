@@ -9,6 +9,7 @@ from safetensors import safe_open
 from torchvision.transforms.v2 import functional as TF
 
 from eqrestore_lightning import RestoreTransform, Shift, Turn, load_estimator
+from eqrestore_lightning.cli import _fit
 from eqrestore_lightning.cli._fit_report import conclusion
 from eqrestore_lightning.data import read_image
 from eqrestore_lightning.motions import Product
@@ -88,6 +89,22 @@ def test_crops_of_photographs_are_streamed(photos, tmp_path, run, fails, monkeyp
     assert "Expected images of shape (3, 24, 24)" in message
     message = fails("fit", photos, output, "--crop_sizes=[24]", "--image_size=24")
     assert "Expected either `image_size` or `crop_sizes`" in message
+
+
+def test_photo_takes_photographs_of_any_size(photos, tmp_path, run, monkeypatch):
+    from eqrestore_lightning.data import PhotoCropDataModule
+
+    monkeypatch.setattr(PhotoCropDataModule, "train_dataloader", _short)
+    monkeypatch.setitem(_fit.CROPPED, "photo", (16, 24, 999))
+    output, restored = tmp_path / "mine.safetensors", tmp_path / "restored"
+    options = ["--network=photo", "--start=scratch", "--epochs=1", "--batch_size=8"]
+    printed = run("fit", photos, output, *options)
+    assert "Of 96 random crops of test photographs" in printed
+    assert load_estimator(output).spatial_size is None
+    assert "Restored 12 images" in run("restore", output, photos, restored, "--batch_size=2")
+    restore = RestoreTransform(output)
+    for path in photos.iterdir():
+        assert torch.equal(read_image(restored / path.name), restore(read_image(path)))
 
 
 def _short(self):

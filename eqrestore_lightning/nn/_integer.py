@@ -68,14 +68,15 @@ class IntegerConv2d(nn.Module):
         limit = _LARGEST_WEIGHT * _WEIGHT_UNIT
         weight = round_through(self.weight, _WEIGHT_UNIT, limit)
         bias = round_through(self.bias, 1.0, _LARGEST_BIAS)
+        taps = weight.shape[2:]
+        if max(taps) == 1:
+            return F.linear(x.movedim(1, 3), weight.flatten(1), bias).movedim(3, 1)
         if x.is_cpu:
             return F.conv2d(x, weight, bias)
         # Libraries of other devices may choose spectra or Winograd's algorithm, whose intermediate
         # results are no integers; a matrix product is plain sums.
-        columns = F.unfold(x, weight.shape[2:])
-        size = [n - taps + 1 for n, taps in zip(x.shape[2:], weight.shape[2:], strict=True)]
-        y = torch.matmul(weight.flatten(1), columns) + bias.unsqueeze(1)
-        return y.reshape(*y.shape[:2], *size)
+        y = torch.matmul(weight.flatten(1), F.unfold(x, taps)) + bias.unsqueeze(1)
+        return y.reshape(*y.shape[:2], x.shape[2] - taps[0] + 1, x.shape[3] - taps[1] + 1)
 
 
 def to_levels(x: Tensor, levels: int = LEVELS) -> Tensor:

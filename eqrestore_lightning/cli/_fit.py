@@ -59,9 +59,9 @@ def run(
             restored.png, which shows some images as they are, moved, and restored; and a checkpoint
             (.ckpt) of the last epoch, which can be used like the weights if training is
             interrupted.
-        network: Name of a network, "seam" by default. "photo" is for photographs of any size, "seam"
-            for images of one size that fill the frame, "border" for images in a blank border,
-            "centred" for objects placed by their center of mass, "paper" is the network of the
+        network: Name of a network, "seam" by default. "photo" is for photographs of any size,
+            "seam" for images of one size that fill the frame, "border" for images in a blank
+            border, "centred" for objects placed by their center of mass, "paper" is the network of the
             paper; all of them undo shifts. "rotation" undoes rotations by any angle,
             "roto-translation" rotations and shifts. Signals need "seam", "border", "centred" or
             "paper".

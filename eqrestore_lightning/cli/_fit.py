@@ -62,8 +62,9 @@ def run(
         network: Name of a network, "seam" by default. "photo" is for photographs of any size,
             "seam" for images of one size that fill the frame, "border" for images in a blank
             border, "centred" for objects placed by their center of mass, "paper" is the network of
-            the paper; all of them undo shifts. "rotation" undoes rotations by any angle, "roto-
-            translation" rotations and shifts. Signals need "seam", "border", "centred" or "paper".
+            the paper; all of them undo shifts. "rotation" undoes rotations by any angle,
+            "roto-translation" rotations and shifts. Signals need "seam", "border", "centred" or
+            "paper".
         start: Weights to continue from: a name of bundled weights, or a .safetensors or .ckpt file,
             whose network is then trained, whatever "network" is; or "scratch" for random weights.
             By default, the bundled weights that are named like the network, if there are any.
@@ -91,12 +92,12 @@ def run(
             With zeros, "roto-translation" would learn to look for the corners of photographs.
         seed: Determines the initial weights, the order and split of images, shifts and angles.
     """
+    network = network or DEFAULTS["signals" if _is_signals(data) else "images"]
     arguments = json.dumps(locals(), default=str)
     from eqrestore_lightning.cli._fit_report import describe_data, report
     from eqrestore_lightning.training import RestorerModule
     from eqrestore_lightning.weights import save_estimator
 
-    network = network or DEFAULTS["signals" if _is_signals(data) else "images"]
     _check_arguments(output, network, image_size, crop_sizes)
     trainer = _trainer(output, epochs, minutes, seed)
     images = _open_data(

@@ -37,13 +37,13 @@ def recipe(load, few_digits, monkeypatch):
 
 def test_turned_mnist_goes_all_its_way(recipe, tmp_path, capsys):
     epochs = {f"{name}_epochs": 1 for name in ("classifier", "restorer", "both")}
-    recipe.main(output=tmp_path, num_images=12, **epochs)
+    recipe.main(output=tmp_path, num_images=2, **epochs)
     printed = capsys.readouterr().out
     results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
     for title in results["tables"]:
         assert f"\n{title}\n\n|" in printed
     assert len(results["accuracy against angle"]) == 8 * 25  # restorers, angles and any
-    assert [row["of"] for row in results["exact"]] == [12] * 4
+    assert [row["of"] for row in results["exact"]] == [2] * 4
     assert [row["restored differently"] for row in results["exact"]] == [0] * 4
     (shown,) = [row for row in results["angles, turned"] if row["images"] == "all"]
     assert shown["share, %"] == 100
@@ -89,15 +89,15 @@ def test_told_the_angle_turns_there_and_back(load):
     assert 90 < told <= 100
 
 
-def test_what_is_found_is_compared_with_what_was_drawn(recipe):
-    images = DigitsDataModule().dataset("test")
+def test_what_is_found_is_compared_with_what_was_drawn(recipe, load):
+    spread = load("_data").spread
+    images = spread(DigitsDataModule().dataset("test"), 60)
     restore = RestoreTransform("mnist-roto-translation")
     motion = restore.estimator.motion
     classifier = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(1024, 10))
     found = recipe.find_all(classifier, images, restore, motion, seed=3)
-    element = motion.draw(
-        len(images), (32, 32), generator=torch.Generator().manual_seed(3)
-    )  # one batch
+    generator = torch.Generator().manual_seed(3)
+    element = motion.draw(len(images), (32, 32), generator=generator)  # one batch
     each = restore.find(motion.apply(images.images.float() / 255, element))
     errors = motion.error(each.motion, element, (32, 32))
     assert torch.equal(found["angle"], errors["angle"])

@@ -8,7 +8,12 @@ import torch
 from PIL import Image
 from wandb_offline import read_history
 
-from eqrestore_lightning import DigitsDataModule, MNISTDataModule, RestoreTransform
+from eqrestore_lightning import (
+    ClassifierModule,
+    DigitsDataModule,
+    MNISTDataModule,
+    RestoreTransform,
+)
 from eqrestore_lightning.classifiers import build_classifier
 
 pytestmark = pytest.mark.filterwarnings(
@@ -19,21 +24,14 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-def test_equivariance_tells_who_follows_the_digit(load, few_digits, tmp_path, capsys, monkeypatch):
+@pytest.mark.slow
+def test_equivariance_goes_all_its_way(load, few_digits, tmp_path, capsys, monkeypatch):
     recipe = load("equivariance")
     monkeypatch.setattr(recipe, "MNISTDataModule", few_digits)
     recipe.main(output=tmp_path, epochs=1, num_images=20, num_frames=4)
     assert capsys.readouterr().out.count("Logging to W&B offline") == 1
     results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
-    rows = {row.pop("network"): row for row in results["equivariance"]}
-    lenet, circular = rows["LeNet, no pooling"], rows["circular convolutions"]
-    dense = rows["multi-layer perceptron"]
-    assert lenet["parameters up to the map"] == 520 + 20_040 + 40_040 + 5_005
-    assert dense["parameters up to the map"] == 38**4 + 38**2
-    assert lenet["equivariance error, largest"] < 1e-5
-    assert circular["equivariance error, largest"] < 1e-5
-    assert circular["accuracy, %"] == circular["accuracy, shifts up to 5, %"]
-    assert dense["equivariance error, largest"] > 0.5
+    assert [row["network"] for row in results["equivariance"]] == list(recipe.NETWORKS)
     with Image.open(tmp_path / "equivariance.gif") as animation:
         frames = []
         for number in range(animation.n_frames):
@@ -44,6 +42,23 @@ def test_equivariance_tells_who_follows_the_digit(load, few_digits, tmp_path, ca
     assert len(read_history(file)["lenet-train/loss"]) == 1
     assert list(file.parent.glob("files/media/videos/*.gif"))
     assert list(file.parent.glob("files/media/table/tables/*.json"))
+
+
+def test_equivariance_tells_who_follows_the_digit(load):
+    recipe = load("equivariance")
+    digits = DigitsDataModule().dataset("test")
+    few = type(digits)(digits.images[:8], digits.labels[:8])
+    canvas = recipe.canvases(few.images[:2].float() / 255)
+    lenet, circular, dense = (
+        recipe.measure(ClassifierModule(1, 10, architecture=name), few, canvas, seed=0)
+        for name in ("lenet", "circular", "perceptron")
+    )
+    assert lenet["parameters up to the map"] == 520 + 20_040 + 40_040 + 5_005
+    assert dense["parameters up to the map"] == 38**4 + 38**2
+    assert lenet["equivariance error, largest"] < 1e-5
+    assert circular["equivariance error, largest"] < 1e-5
+    assert circular["accuracy, %"] == circular["accuracy, shifts up to 5, %"]
+    assert dense["equivariance error, largest"] > 0.5
 
 
 def test_the_colors_move_with_the_digit(load, made_mnist):

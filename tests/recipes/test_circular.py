@@ -15,10 +15,9 @@ def test_all_yaws_of_a_panorama_are_restored_to_the_same_image(launch, tmp_path)
         TF.to_pil_image(scene).save(tmp_path / "scenes" / f"{name}.png")
     arguments = [f"--data={tmp_path / 'scenes'}", f"--output={tmp_path}", "--epochs=1"]
     printed = launch("panoramas", *arguments, "--yaws=9")
-    rows = [
-        line.split(" | ") for line in printed.splitlines() if line.startswith(("| beach", "| f"))
-    ]
-    assert [row[0] for row in rows] == ["| beach", "| forest"]
+    lines = [line for line in printed.splitlines() if line.startswith(("| beach", "| forest"))]
+    rows = [line.split(" | ") for line in lines]
+    assert len(rows) == 2
     assert [row[2:] for row in rows] == [["9", "0 |"]] * 2
     assert len(list(tmp_path.glob("wandb/offline-run-*"))) == 1
 

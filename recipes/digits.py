@@ -53,7 +53,7 @@ def main(
     run.fit("classifier", classifier, data, epochs=classifier_epochs)
 
     L.seed_everything(seed, verbose=False)
-    estimator = build_preset("centred", data.in_channels, data.spatial_size)
+    estimator = build_preset("centered", data.in_channels, data.spatial_size)
     module = RestorerModule(estimator, learning_rate=1e-2, seed=seed)
     run.fit("restorer", module, data, epochs=restorer_epochs)
     if not is_rank_zero():  # evaluate in one process: several would repeat images

@@ -76,7 +76,7 @@ def main(
     digits = MNISTDataModule(data, **options)
     shown = MirroredMNIST(data, **options) if enlarge == "pad" else digits
     network = run.fit_classifier("classifier", digits, epochs=classifier_epochs, given=classifier)
-    restore = run.fit_restorer("restorer", shown, "centred", epochs=restorer_epochs)
+    restore = run.fit_restorer("restorer", shown, "centered", epochs=restorer_epochs)
     if is_rank_zero():  # evaluate in one process: several would repeat images
         report(run, digits, network, restore, digit_rules(), reference=PAPER, bundle=bundle)
 

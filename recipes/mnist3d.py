@@ -66,7 +66,7 @@ def main(
         architecture="small_cnn_3d",
     )
     restore = run.fit_restorer(
-        "restorer", volumes, "centred", epochs=restorer_epochs, hidden_channels=[4]
+        "restorer", volumes, "centered", epochs=restorer_epochs, hidden_channels=[4]
     )
     if is_rank_zero():  # evaluate in one process: several would repeat volumes
         rules = {**harmonic_rule(), **border_rule(1, volumes.spatial_size, 8)}

@@ -37,7 +37,7 @@ class Entry:
         mirrored: Whether training images are mirrored as well.
     """
 
-    preset: str = "centred"
+    preset: str = "centered"
     options: dict[str, Any] = field(default_factory=dict)
     epochs: int = 20
     learning_rate: float = 1e-2

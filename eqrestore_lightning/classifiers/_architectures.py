@@ -25,7 +25,7 @@ def build_classifier(
 
     Args:
         architecture: One of `list_classifiers()`: torchvision's `"vgg16"` (with batch
-            normalisation), `"resnet18"`, `"densenet121"` and `"mobilenet_v2"`; `"small_cnn"`, for
+            normalization), `"resnet18"`, `"densenet121"` and `"mobilenet_v2"`; `"small_cnn"`, for
             signals `"small_cnn_1d"` and for volumes `"small_cnn_3d"`; and whatever
             `register_classifier` added.
         in_channels: Number of channels of the images.
@@ -66,7 +66,7 @@ def build_classifier(
 
 @register_classifier
 def vgg16(in_channels: int, num_classes: int, *, width: float = 1.0) -> nn.Module:
-    """Build torchvision's VGG-16 with batch normalisation, and with one dense layer."""
+    """Build torchvision's VGG-16 with batch normalization, and with one dense layer."""
     channels = [size if isinstance(size, str) else max(1, round(size * width)) for size in _VGG16]
     network: nn.Module = VGG(make_layers(channels, batch_norm=True), num_classes=num_classes)
     last = channels[-2]

@@ -20,7 +20,7 @@ def small_cnn(
 ) -> nn.Sequential:
     """Build a plain convolutional classifier for about 32 pixels along each axis.
 
-    Three convolutions with 3 taps along each axis and batch normalisation, each followed by max
+    Three convolutions with 3 taps along each axis and batch normalization, each followed by max
     pooling (volumes: a stride instead), then two dense layers over the 4 positions that remain
     along each axis: accurate on upright images, and as sensitive to shifts as such networks are.
 

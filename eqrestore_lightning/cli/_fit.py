@@ -61,9 +61,9 @@ def run(
             interrupted.
         network: Name of a network, "seam" by default. "photo" is for photographs of any size,
             "seam" for images of one size that fill the frame, "border" for images in a blank
-            border, "centred" for objects placed by their center of mass, "paper" is the network of
+            border, "centered" for objects placed by their center of mass, "paper" is the network of
             the paper; all of them undo shifts. "rotation" undoes rotations by any angle,
-            "roto-translation" rotations and shifts. Signals need "seam", "border", "centred" or
+            "roto-translation" rotations and shifts. Signals need "seam", "border", "centered" or
             "paper".
         start: Weights to continue from: a name of bundled weights, or a .safetensors or .ckpt file,
             whose network is then trained, whatever "network" is; or "scratch" for random weights.

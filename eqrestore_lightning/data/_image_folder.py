@@ -89,7 +89,7 @@ class ImageFolderDataModule(FolderDataModule, InMemoryDataModule):
         return datasets
 
     def read(self, folder: Path) -> ImageTensors:
-        """Decode every image below one folder, labelled by class folder if there are any.
+        """Decode every image below one folder, labeled by class folder if there are any.
 
         Raises:
             FileNotFoundError: If there are no images in it.

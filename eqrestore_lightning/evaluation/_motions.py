@@ -1,4 +1,4 @@
-"""Labelled motions for `evaluate`."""
+"""Labeled motions for `evaluate`."""
 
 from collections.abc import Iterable, Sequence
 

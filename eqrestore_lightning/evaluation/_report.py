@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from eqrestore_lightning.evaluation._results import Evaluation
 
-# Distinguishable with any colour vision (Okabe and Ito, 2008), and by marker and dashes in print.
-_COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+# Distinguishable with any color vision (Okabe and Ito, 2008), and by marker and dashes in print.
+_COLORS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARKERS = ("s", "o", "^", "D", "v", "P", "X", "<", ">")
 _DASHES = ("--", "-", "-.", ":")
 _MAX_TICKS = 12
@@ -37,7 +37,7 @@ def draw(evaluation: "Evaluation", path: Path, *, title: str, measure: str) -> P
         axes.plot(
             places,
             [value if unit else 100 * value for value in values],
-            color=_COLOURS[index % len(_COLOURS)],
+            color=_COLORS[index % len(_COLORS)],
             marker=_MARKERS[index % len(_MARKERS)],
             linestyle=_DASHES[index % len(_DASHES)],
             markersize=max(4, 10 - 1.5 * index),  # curves that coincide stay visible

@@ -11,8 +11,8 @@ from torch import Tensor
 ConvMethod: TypeAlias = Literal["auto", "direct", "fft", "depthwise", "exact"]
 CONV_METHODS: tuple[ConvMethod, ...] = ("auto", "direct", "fft", "depthwise", "exact")
 
-# Chosen from what `python recipes/benchmark.py --only '["crossover"]'` printed on two CPU cores;
-# elsewhere not measured.
+# Chosen from the output of `python recipes/speed.py --only '["crossover"]'` on two CPU cores; not
+# measured elsewhere.
 _DEPTHWISE_MAX_TAPS = 15 * 15
 _DIRECT_MAX_TAPS_CPU = 5 * 5
 _DIRECT_MAX_TAPS_ELSEWHERE = 15 * 15
@@ -46,9 +46,9 @@ def circular_conv(
           out; on a CPU several times faster than `"direct"`, and bitwise equal to it there.
         - `"exact"`: spectra in float64 with `x` and `weight` rounded to 14 to 21 bits (relative to
           the largest magnitude in a sample and in an output filter; fewer for larger sums). Every
-          sum is then a multiple of a known unit, to which the result is rounded: what comes out
-          does not depend on the order of summation, hence is **bitwise equivariant** on any device
-          with float64.
+          sum is then a multiple of a known unit, to which the result is rounded. It does not depend
+          on the order of summation and is therefore **bitwise equivariant** on any device with
+          float64.
         - `"auto"`: a matrix product over channels for a single tap. On a CPU `"depthwise"` for one
           channel in and out without gradients up to 15 × 15 taps, else `"fft"` for one channel in
           or out or more than 5 × 5 taps, else `"direct"`. On other devices `"fft"` above 15 × 15
@@ -69,8 +69,8 @@ def circular_conv(
 
     Raises:
         TypeError: If a dtype is not floating or the dtypes differ.
-        ValueError: If the shapes do not belong together, the kernel does not fit into the image,
-            `dilation` is below 1, or `method` is unknown or does not apply.
+        ValueError: If the shapes do not match, the kernel does not fit into the image, `dilation`
+            is below 1, or `method` is unknown or does not apply.
 
     Source: Definition 3.5 and Equation (3).
 
@@ -132,7 +132,7 @@ def _depthwise(x: Tensor, weight: Tensor, dilation: int) -> Tensor:
 
 def _fft(x: Tensor, weight: Tensor, dilation: int) -> Tensor:
     dtype = x.dtype
-    if x.shape[0] == 0:  # torch 2.14 refuses the transform of nothing; a product keeps gradients
+    if x.shape[0] == 0:  # torch 2.14 raises on an empty transform; a product keeps gradients
         return _pointwise(x, weight.flatten(2).sum(2)).to(dtype)
     if dtype in (torch.float16, torch.bfloat16):  # no spectra in half precision on a CPU
         x, weight = x.float(), weight.float()
@@ -157,8 +157,9 @@ def _exact(x: Tensor, weight: Tensor, dilation: int) -> Tensor:
     # Transforms over N places and a sum over C channels, of operands below 2^bits, err by less than
     # 2^-53 · (12 log2(2 N) + 2 C) · |x| |w|, in Euclidean norms |x| |w| ≤ 2^(2 bits) √(terms C N)
     # (Percival, "Rapid multiplication modulo the sum and difference of highly composite numbers",
-    # 2003). `bits` keeps that below 1/4, so that rounding finds the one true integer. The bound is
-    # for lengths that are powers of two; for others half of the room is left, and tests measure.
+    # 2003). `bits` keeps that below 1/4, so that rounding finds the one true integer. The bound
+    # holds for lengths that are powers of two; for others the remaining factor of 2 is headroom,
+    # and tests measure the error.
     channels = x.shape[1]
     growth = math.log2(12 * math.log2(2 * places) + 2 * channels)
     growth += math.log2(terms * channels * places) / 2
@@ -193,7 +194,7 @@ def leading_bits(x: Tensor, bits: int) -> Tensor:
 
 
 def binary_unit(x: Tensor, bits: int) -> Tensor:
-    """Return the power of two, one for each entry of the first axis, with `|x / unit| <= 2^bits`.
+    """Return a power of two for each entry of the first axis, with `|x / unit| <= 2^bits`.
 
     Args:
         x: Shape `(batch, ...)`, float64.
@@ -272,7 +273,8 @@ def _check(
         and not torch.is_autocast_enabled(x.device.type)
     ):
         raise TypeError(
-            f"Expected `x` and `weight` to have one dtype, but got {x.dtype} and {weight.dtype}."
+            f"Expected `x` and `weight` to have the same dtype, "
+            f"but got {x.dtype} and {weight.dtype}."
         )
 
 

@@ -13,14 +13,14 @@ def circular_error(estimated: Tensor, target: Tensor, period: Sequence[int]) -> 
         estimated: Integers or floating, of shape `(batch,)` or `(batch, num_columns)`, in the unit
             of `period`; any value, taken modulo the period.
         target: As `estimated`.
-        period: After how much a value is the same as 0: one number for each column, such as the
-            size of each axis for shifts, `(360,)` for degrees.
+        period: The value that is equivalent to 0, one for each column: the size of each axis for
+            shifts, `(360,)` for degrees.
 
     Returns:
         Shape and dtype of `estimated`, from 0 to half the period.
 
     Raises:
-        ValueError: If the shapes differ, or `period` has another number of entries than columns.
+        ValueError: If the shapes differ, or `period` does not have one entry for each column.
 
     >>> circular_error(torch.tensor([[31, 2]]), torch.tensor([[0, 4]]), (32, 32))
     tensor([[1, 2]])
@@ -29,7 +29,7 @@ def circular_error(estimated: Tensor, target: Tensor, period: Sequence[int]) -> 
     """
     if estimated.shape != target.shape or estimated.ndim not in (1, 2):
         raise ValueError(
-            f"Expected `estimated` and `target` to have one shape, (batch,) or "
+            f"Expected `estimated` and `target` to have the same shape, (batch,) or "
             f"(batch, num_columns), but got {tuple(estimated.shape)} and {tuple(target.shape)}."
         )
     columns = estimated.shape[1] if estimated.ndim == 2 else 1
@@ -46,13 +46,13 @@ def circular_error(estimated: Tensor, target: Tensor, period: Sequence[int]) -> 
 def motion_accuracy(
     estimated: Tensor, target: Tensor, period: Sequence[int], *, tolerance: float = 0
 ) -> Tensor:
-    """Check which estimates are right to within `tolerance` in every column.
+    """Check which estimates are correct to within `tolerance` in every column.
 
     Args:
         estimated: As for `circular_error`.
         target: As `estimated`.
         period: As for `circular_error`.
-        tolerance: Largest error that counts as right, in the unit of the values; 0 for exact.
+        tolerance: Largest error that counts as correct, in the unit of the values; 0 for exact.
 
     Returns:
         bool of shape `(batch,)`.
@@ -70,7 +70,7 @@ def motion_accuracy(
 
 
 def motion_distance(estimated: Tensor, target: Tensor, period: Sequence[int]) -> Tensor:
-    """Compute the Euclidean distance over columns, each by the shorter way around.
+    """Compute the Euclidean distance over columns, each measured the shorter way around.
 
     Args:
         estimated: As for `circular_error`.
@@ -106,7 +106,7 @@ def consistency(preds: Tensor, target: Tensor) -> Tensor:
         bool of shape `(batch,)`.
 
     Raises:
-        ValueError: If the numbers of samples differ, or a shape is another one.
+        ValueError: If the numbers of samples differ, or a shape is neither of these.
 
     Source: Zhang, "Making convolutional networks shift-invariant again", 2019.
 

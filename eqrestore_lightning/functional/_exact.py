@@ -1,4 +1,4 @@
-"""Exact scores: float64, the largest one, and equal ones decided by content."""
+"""Exact scores: float64 arithmetic, the largest score, and ties broken by content."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,7 +24,7 @@ def as_float64(x: Tensor) -> Tensor:
 
 
 def best_index(scores: Tensor, keys: Callable[[], Iterable[Tensor]]) -> Tensor:
-    """Return the row-major index of each sample's largest score; equal ones are decided by keys.
+    """Return the row-major index of each sample's largest score; ties are broken by keys.
 
     Among places with exactly equal scores the one with the largest first key is chosen, then the
     second, and so on. If the keys follow the image, as those of `content_keys` do, the choice
@@ -33,7 +33,7 @@ def best_index(scores: Tensor, keys: Callable[[], Iterable[Tensor]]) -> Tensor:
     Args:
         scores: Shape `(batch, *places)`, floating.
         keys: Returns tensors with the shape of `scores`. Called only if some scores are equal:
-            ties are rare, and looking for them costs less than deciding them. A traced or compiled
+            ties are rare, and finding them costs less than breaking them. A traced or compiled
             graph always calls it.
 
     Returns:
@@ -56,8 +56,8 @@ def best_index(scores: Tensor, keys: Callable[[], Iterable[Tensor]]) -> Tensor:
 def content_keys(x: Tensor) -> Iterator[Tensor]:
     """Correlate images with pseudo-random patterns, for every shift.
 
-    Two shifts have the same keys only if the shifted images are the same, as far as the leading 40
-    bits tell. Exact, hence bitwise equivariant.
+    Two shifts have the same keys only if the shifted images have the same leading 40 bits. The keys
+    are exact and therefore bitwise equivariant.
 
     Args:
         x: Shape `(batch, channels, *spatial)`, float64.
@@ -79,7 +79,7 @@ def content_keys(x: Tensor) -> Iterator[Tensor]:
 
 
 def _break_ties(scores: Tensor, key: Tensor) -> Tensor:
-    """Score the places with the largest score by `key` instead, and leave out the others."""
+    """Score the places with the largest score by `key` instead, and exclude the others."""
     if key.shape != scores.shape:
         raise ValueError(
             f"Expected `keys` to have the shape of `scores`, {tuple(scores.shape)}, "

@@ -1,4 +1,4 @@
-"""By how much one image of a pair is shifted against the other."""
+"""The shift of one image relative to another."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -18,11 +18,11 @@ _MAX_POOL: dict[int, Callable[..., Tensor]] = {1: F.max_pool1d, 2: F.max_pool2d,
 
 
 class Registration(NamedTuple):
-    """How each image of a batch lies against its partner.
+    """How each image of a batch is shifted relative to its partner.
 
     Attributes:
         shift: Pixels, floating of shape `(batch, num_axes)`; positive as in `torch.roll`.
-        margin: Floating of shape `(batch,)`, from 0, a guess, to 1, beyond doubt: by how much the
+        margin: Floating of shape `(batch,)`, from 0 (a guess) to 1 (certain): by how much the
             correlation at the best shift exceeds that at its best rival.
     """
 
@@ -38,17 +38,17 @@ def find_between(
     axes: Sequence[int] | None = None,
     normalization: Normalization | None = None,
 ) -> Registration:
-    r"""Find by how much each image of `b` is circularly shifted against that of `a`.
+    r"""Find the circular shift of each image of `b` relative to that of `a`.
 
     The largest entry of the circular cross-correlation `c(s) = Σ_i a[i] b[i + s]`, summed over
-    channels and over the axes that are not shifted, each without its mean. The place is refined to
+    channels and over the axes that are not shifted, each without its mean. Its place is refined to
     fractions of a pixel by Newton's method on the trigonometric polynomial through all entries.
 
     Convention:
-        `b` is `a` rolled by `shift`: `circular_shift(b, -shift)` lies on `a`. Along an axis of size
-        `n` shifts run from `-n / 2` to `n / 2`. For angles, compare
-        `find_between(to_polar(a), to_polar(b), axes=(-1,))`: its shift times `360° / num_angles`
-        is by how much `b` is turned counter-clockwise against `a`.
+        `b` is `a` rolled by `shift`, so `circular_shift(b, -shift)` is aligned with `a`. Along an
+        axis of size `n` shifts run from `-n / 2` to `n / 2`. For angles, compare
+        `find_between(to_polar(a), to_polar(b), axes=(-1,))`: its shift times `360° / num_angles` is
+        the counter-clockwise rotation of `b` relative to `a`.
 
     Args:
         a: Images of shape `(batch, channels, *spatial)` with one to three spatial axes, any real
@@ -69,7 +69,7 @@ def find_between(
 
     Raises:
         TypeError: If `a` or `b` is complex.
-        ValueError: If the shapes do not belong together, `axes` are not different spatial axes, or
+        ValueError: If the shapes do not match, `axes` are not distinct spatial axes, or
             `normalization` is unknown.
 
     >>> a = torch.tensor([[[[0.0, 0, 0, 0, 0], [0, 3, 1, 0, 0], [0, 0, 2, 0, 0], [0, 0, 0, 0, 0]]]])
@@ -80,7 +80,7 @@ def find_between(
     axes = _check(a, b, axes, normalization)
     wide = torch.float64 in (a.dtype, b.dtype)
     a, b = (_prepare(x, axes, torch.float64 if wide else torch.float32) for x in (a, b))
-    if len(b) == 0:  # some releases of torch (2.14) refuse the transform of nothing
+    if len(b) == 0:  # torch 2.14 raises on an empty transform
         return Registration(b.new_zeros(0, len(axes)), b.new_zeros(0))
     finite = (a.isfinite().flatten(1).all(1) & b.isfinite().flatten(1).all(1)).reshape(-1)
     a, b = (x.nan_to_num(0.0, 0.0, 0.0) for x in (a, b))
@@ -105,7 +105,7 @@ def _prepare(x: Tensor, axes: tuple[int, ...], dtype: torch.dtype) -> Tensor:
 
 
 def _whiten(spectrum: Tensor, sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Give all frequencies that hold more than rounding errors the magnitude 1.
+    """Set the magnitude of all frequencies that hold more than rounding errors to 1.
 
     Returns:
         The spectrum, and what its correlation would be if all phases agreed, shape `(batch,)`.
@@ -115,13 +115,13 @@ def _whiten(spectrum: Tensor, sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
     floor = floor.clamp(min=torch.finfo(magnitude.dtype).tiny)
     floor = floor.reshape(-1, *[1] * (spectrum.ndim - 1))
     white = torch.where(magnitude > floor, spectrum / magnitude.clamp(min=floor), 0)
-    white.flatten(1)[:, 0] = 0  # the means, which say nothing about the shift
+    white.flatten(1)[:, 0] = 0  # the means, which carry no information about the shift
     total = (white.abs() * _multiplicity(sizes[-1], white)).flatten(1).sum(1)
     return white, total / math.prod(sizes)
 
 
 def _multiplicity(size: int, spectrum: Tensor) -> Tensor:
-    """Return how often each entry of a real transform's last axis stands in the full transform."""
+    """Return how often each entry of a real transform's last axis occurs in the full transform."""
     count = torch.full((size // 2 + 1,), 2, dtype=torch.int64, device=spectrum.device)
     count[0] = 1
     if size % 2 == 0:
@@ -139,7 +139,7 @@ def _refine(spectrum: Tensor, start: Tensor, sizes: Sequence[int]) -> Tensor:
         )
         if axis == len(sizes) - 1:
             frequency = frequency[: size // 2 + 1]
-        if size % 2 == 0:  # the highest frequency does not tell in which direction it moves
+        if size % 2 == 0:  # its phase does not show the direction of a shift
             spectrum = spectrum.index_fill(
                 axis + 1, torch.tensor([size // 2], device=start.device), 0
             )
@@ -212,7 +212,7 @@ def _check(
     spatial = tuple(range(2 - b.ndim, 0))
     axes = spatial if axes is None else tuple(axes)
     if not axes or len(set(axes)) != len(axes) or not set(axes) <= set(spatial):
-        raise ValueError(f"Expected `axes` to be different ones of {spatial}, but got {axes}.")
+        raise ValueError(f"Expected `axes` to be distinct and from {spatial}, but got {axes}.")
     if normalization not in (None, *get_args(Normalization)):
         raise ValueError(
             f"Expected `normalization` to be None or 'phase', but got {normalization!r}."

@@ -1,4 +1,4 @@
-"""Rotations about the centre of an image: every convention of an angle lives here."""
+"""Rotations about the center of an image; all conventions about angles are defined here."""
 
 import math
 from typing import Literal, TypeAlias, get_args
@@ -13,20 +13,20 @@ Interpolation: TypeAlias = Literal["bilinear", "nearest"]
 def to_polar(
     x: Tensor, *, num_radii: int, num_angles: int, max_radius: float | None = None
 ) -> Tensor:
-    r"""Sample images on circles: `p[b, c, i, j] = x_bc(centre + r_i (cos θ_j, −sin θ_j))`.
+    r"""Sample images on circles: `p[b, c, i, j] = x_bc(center + r_i (cos θ_j, −sin θ_j))`.
 
     `r_i = max_radius · (i + 1/2) / num_radii` and `θ_j = 2π j / num_angles`. The angle axis wraps.
 
     Convention:
         Angles run counter-clockwise as displayed, from the right. Turning an image by
-        `k · 360° / num_angles` counter-clockwise moves the content of `p` by `k` places towards
-        higher indices of the angle axis, as `torch.roll(p, k, 3)`. The centre lies in the middle of
+        `k · 360° / num_angles` counter-clockwise moves the content of `p` by `k` places toward
+        higher indices of the angle axis, as `torch.roll(p, k, 3)`. The center lies in the middle of
         the image, between pixels where a size is even.
 
     Args:
         x: Images of shape `(batch, channels, height, width)`, floating.
         num_radii: Number of circles.
-        num_angles: Number of places on each.
+        num_angles: Number of samples on each circle.
         max_radius: Outer edge of the outermost ring, pixels; by default it reaches the nearest
             border, `(min(height, width) − 1) / 2`. What lies outside the image counts as 0.
 
@@ -37,12 +37,12 @@ def to_polar(
 
     Raises:
         TypeError: If `x` is not floating.
-        ValueError: If `x` has another rank, or a number is out of range.
+        ValueError: If `x` is not 4-D, or a number is out of range.
 
     Source: Section 5.2.
 
     >>> x = torch.zeros(1, 1, 5, 5)
-    >>> x[0, 0, 1, 2] = 1.0  # above the centre: at 90°
+    >>> x[0, 0, 1, 2] = 1.0  # above the center: at 90°
     >>> to_polar(x, num_radii=2, num_angles=4)[0, 0]
     tensor([[0.0000, 0.5000, 0.0000, 0.0000],
             [0.0000, 0.5000, 0.0000, 0.0000]])
@@ -77,7 +77,7 @@ def to_polar(
 def rotate(
     x: Tensor, angle: Tensor, *, fill: Fill = "zeros", interpolation: Interpolation = "bilinear"
 ) -> Tensor:
-    """Turn every image about its centre by its own angle; its size stays.
+    """Turn every image about its center by its own angle, keeping its size.
 
     The part of a square image's angle that is a multiple of 90° moves pixels as `torch.rot90` does,
     exactly; only what remains, at most 45°, is interpolated.
@@ -95,8 +95,8 @@ def rotate(
 
     Returns:
         A new tensor with the shape and dtype of `x`. Exact for multiples of 90° if the image is
-        square, and of 360° if not; else interpolated once, and rounded where the dtype is an
-        integer one. Differentiable in `x`, and in `angle` except at those multiples.
+        square, and of 360° if not; else interpolated once, and rounded for integer dtypes.
+        Differentiable in `x`, and in `angle` except at those multiples.
 
     Raises:
         TypeError: If `angle` is not floating, or `x` is complex.
@@ -117,7 +117,7 @@ def rotate(
     quarters = torch.floor(angle.detach() / step + 0.5)
     rest = angle - step * quarters
     turned = quarter_turn(x, quarters.long()) if height == width else x
-    # Looked up where each pixel comes from: turned back, about the centre.
+    # Where each pixel comes from: its place, turned back about the center.
     rest_rad = torch.deg2rad(rest if rest.device.type == "mps" else rest.double())
     dtype = _precision(x)
     cosine, sine = (f(rest_rad).to(dtype).reshape(-1, 1, 1) for f in (torch.cos, torch.sin))
@@ -211,7 +211,7 @@ def _sample(
 
 
 def _precision(x: Tensor) -> torch.dtype:
-    """Return the dtype to interpolate in: double where single would lose something."""
+    """Return the dtype to interpolate in: float64 where float32 would lose bits."""
     wide = x.dtype in (torch.float64, torch.int32, torch.int64) and x.device.type != "mps"
     return torch.float64 if wide else torch.float32
 

@@ -11,7 +11,7 @@ def circular_shift(x: Tensor, shift: Tensor, *, axes: Sequence[int] | None = Non
     r"""Shift every sample by its own amount, wrapping around: `y[b, c, i] = x[b, c, i - shift[b]]`.
 
     Convention:
-        Positive moves content towards higher indices, as `torch.roll` does. `shift[:, a]` belongs
+        Positive moves content toward higher indices, as `torch.roll` does. `shift[:, a]` belongs
         to the a-th of `axes`, so for images the order is (down, right).
 
     Args:
@@ -126,9 +126,9 @@ def scores_to_shift(scores: Tensor) -> Tensor:
     """Return the shift with the largest score.
 
     Convention:
-        Each axis of size `n` is given as `-(n // 2) … (n - 1) // 2`, so that small shifts of either
-        sign look small. Ties go to the lowest index in row-major order, which does not follow the
-        image; where that matters, `best_index` decides them by content.
+        An axis of size `n` has shifts from `-(n // 2) … (n - 1) // 2`, so that small shifts of
+        either sign look small. Ties go to the lowest index in row-major order, which does not
+        follow the image; where that matters, `best_index` breaks them by content.
 
     Args:
         scores: Shape `(batch, *spatial)`, floating.
@@ -179,7 +179,7 @@ def shift_to_index(shift: Tensor, spatial_size: Sequence[int]) -> Tensor:
         spatial_size: Size of each shifted axis, pixels.
 
     Returns:
-        int64 of shape `(batch,)`, from 0 to the number of positions less one.
+        int64 of shape `(batch,)`, from 0 to the number of positions minus one.
 
     Raises:
         ValueError: If `shift` has another number of axes than `spatial_size`.
@@ -206,8 +206,8 @@ def scores_to_margin(scores: Tensor) -> Tensor:
 
     Returns:
         At least 0, shape `(batch,)`, dtype of `scores`. Scores trained by cross-entropy are
-        log-probabilities up to a constant, so the margin is the log of the odds between both
-        places. Infinite where there is only one place.
+        log-probabilities up to a constant, so the margin is the log-odds of the best place against
+        the second. Infinite where there is only one place.
 
     Raises:
         ValueError: If `scores` has no spatial axis or an empty one.
@@ -258,10 +258,10 @@ def check_axes(axes: Sequence[int] | None, num_spatial_dims: int) -> tuple[int, 
 
     Args:
         axes: The axes, negative as in torch, ascending, at least one.
-        num_spatial_dims: Number of spatial axes that there are.
+        num_spatial_dims: Number of spatial axes of the images.
 
     Raises:
-        ValueError: If `axes` are others.
+        ValueError: If `axes` are not of this form.
 
     >>> check_axes(None, 2), check_axes([-3, -1], 3)
     ((-2, -1), (-3, -1))

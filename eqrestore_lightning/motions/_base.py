@@ -1,4 +1,4 @@
-"""What every kind of motion can do, so that code which uses one need not know its kind."""
+"""The interface that all motions share."""
 
 import dataclasses
 from abc import ABC, abstractmethod
@@ -25,7 +25,7 @@ class Field:
         columns: Names of its columns, such as `("down", "right")`, for values of shape
             `(batch, num_columns)`; empty for values of shape `(batch,)`.
         integer: Whether values are int64 rather than floating.
-        tolerances: Errors up to which an estimate counts as right, by the suffix under which that
+        tolerances: Errors up to which an estimate counts as correct, by the suffix under which that
             share is logged: `{"": 0, "_1px": 1}`.
     """
 
@@ -40,15 +40,15 @@ class Field:
 class Motion(ABC):
     """A group of motions of images: draw some, apply them, undo them, compare two.
 
-    An element says how each image of a batch was moved: a dictionary from the names of `fields` to
-    tensors, zero where an image was not moved. Kinds of motions are frozen dataclasses; defining
-    one is enough for `build_motion` to find it by name.
+    An element describes how each image of a batch was moved: a dictionary from the names of
+    `fields` to tensors, zero where an image was not moved. Kinds of motions are frozen dataclasses;
+    defining one is enough for `build_motion` to find it by name.
 
     Attributes:
         kinds: All kinds of motions, by class name.
 
     Raises:
-        ValueError: If a class is defined whose name another kind has.
+        ValueError: If a class is defined whose name is already taken.
 
     Source: Section 3 of the paper, for any group.
 
@@ -90,10 +90,14 @@ class Motion(ABC):
 
     @abstractmethod
     def periods(self, spatial_size: Sequence[int]) -> dict[str, tuple[int, ...]]:
-        """Return after how much each column of each field is the same as 0, in its unit.
+        """Return the period of every field: the value of each column that is equivalent to 0.
 
         Args:
             spatial_size: Size of each spatial axis of the images, pixels.
+
+        Returns:
+            Name of each field to one number for each column, in the unit of the field; one number
+            for a field of shape `(batch,)`.
         """
 
     @abstractmethod
@@ -110,6 +114,9 @@ class Motion(ABC):
             batch_size: Number of images.
             spatial_size: Size of each spatial axis of the images, pixels.
             generator: Source of randomness; the element lies on its device.
+
+        Returns:
+            The element of `batch_size` images.
         """
 
     @abstractmethod
@@ -126,7 +133,7 @@ class Motion(ABC):
 
     @abstractmethod
     def undo(self, x: Tensor, element: Element) -> Tensor:
-        """Move images back; takes and returns what `apply` does."""
+        """Move images back; arguments and result as for `apply`."""
 
     @property
     def config(self) -> dict[str, Any]:
@@ -156,7 +163,7 @@ class Motion(ABC):
         self.periods(spatial_size)
 
     def still(self, batch_size: int, *, device: torch.device | str | None = None) -> Element:
-        """Return the element that moves nothing."""
+        """Return the element that moves nothing: zeros, int64 or of the default floating dtype."""
         return {
             field.name: torch.zeros(
                 (batch_size, len(field.columns)) if field.columns else (batch_size,),
@@ -214,7 +221,8 @@ def build_motion(config: Mapping[str, Any]) -> Motion:
 def fork(generator: torch.Generator | None) -> torch.Generator:
     """Return a new generator, seeded by a draw from another one.
 
-    Values drawn one after the other from one generator would depend on how many images there are.
+    With one generator for all fields, the values of later fields would depend on the number of
+    images.
 
     >>> generator = torch.Generator().manual_seed(0)
     >>> fork(generator).initial_seed() == fork(generator).initial_seed()

@@ -13,7 +13,7 @@ from eqrestore_lightning.motions._shift import Shift
 
 @dataclass(frozen=True, init=False)
 class Product(Motion):
-    """Apply motions from the first to the last, and undo them from the last to the first.
+    """Apply motions from first to last, and undo them from last to first.
 
     Its fields are those of all its motions.
 
@@ -109,7 +109,7 @@ def replace_shift(motion: Motion, **changes: Any) -> Motion:
         changes: Arguments of `Shift` to change: `max_shift` and `fill`.
 
     Raises:
-        ValueError: If a change is made but `motion` does not shift; 0 is no change then.
+        ValueError: If `motion` does not shift images and `changes` ask for other than no shift.
 
     >>> replace_shift(Shift(), max_shift=4, fill="zeros")
     Shift(axes=(-2, -1), max_shift=4, fill='zeros')
@@ -119,7 +119,7 @@ def replace_shift(motion: Motion, **changes: Any) -> Motion:
         if changes.get("max_shift") or changes.get("fill", "circular") != "circular":
             names = [field.name for field in motion.fields]
             raise ValueError(
-                f"Expected a motion that shifts images, of which to change {changes}, but it has "
+                f"Expected a motion that shifts images, to apply {changes} to, but got one with "
                 f"the fields {names}."
             )
         return motion

@@ -12,7 +12,7 @@ from eqrestore_lightning.motions._base import Element, Field, Motion
 
 @dataclass(frozen=True)
 class QuarterTurn(Motion):
-    """Turn square images by multiples of 90°, and mirror them if asked to: pixels are moved only.
+    """Turn square images by multiples of 90°, and optionally mirror them; no interpolation.
 
     Field `quarters`: quarter turns, int64 of shape `(batch,)`, 0 to 3; with `mirrors` also
     `mirrored`: 1 for images that were mirrored, int64 of shape `(batch,)`.
@@ -33,7 +33,7 @@ class QuarterTurn(Motion):
 
     @property
     def fields(self) -> tuple[Field, ...]:
-        """The number of quarters, and whether the image was mirrored."""
+        """The number of quarter turns, and whether the image was mirrored."""
         quarters = Field("quarters", "quarter turns")
         return (Field("mirrored", "mirror images"), quarters) if self.mirrors else (quarters,)
 

@@ -23,14 +23,14 @@ class Shift(Motion):
     Field `shift`: pixels, int64 of shape `(batch, num_axes)`.
 
     Convention:
-        Positive moves content towards higher indices, as `torch.roll` does: down and right.
+        Positive moves content toward higher indices, as `torch.roll` does: down and right.
 
     Args:
         axes: The axes to shift along, negative as in torch, ascending: `(-2, -1)` for images,
             `(-1,)` for signals and for panoramas, `(-3, -2, -1)` for volumes.
         max_shift: Largest shift drawn along each axis, pixels; half of the axis by default.
         fill: What enters where content leaves: its other side (`"circular"`), or `"zeros"`. Undoing
-            is always circular: what has left an image is gone.
+            is always circular, as what has left an image is lost.
 
     Raises:
         ValueError: If `axes` are not negative, ascending and at least −3, `max_shift` is negative,

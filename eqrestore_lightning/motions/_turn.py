@@ -14,7 +14,7 @@ from eqrestore_lightning.motions._base import Element, Field, Motion
 
 @dataclass(frozen=True)
 class Turn(Motion):
-    """Turn images about their centre, each by its own angle; their size stays.
+    """Turn images about their center, each by its own angle, keeping their size.
 
     Field `angle`: degrees, floating of shape `(batch,)`.
 

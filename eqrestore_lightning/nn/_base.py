@@ -82,7 +82,7 @@ class Estimator(nn.Module, ABC):
 
     @abstractmethod
     def locate(self, scores: Tensor, x: Tensor) -> Element:
-        """Return the element with the largest score; equal scores are decided by content.
+        """Return the element with the largest score; ties are broken by content.
 
         Args:
             scores: What `exact_scores(x)` returned.
@@ -106,7 +106,7 @@ class Estimator(nn.Module, ABC):
 
     @abstractmethod
     def scale_scores(self, factor: float) -> None:
-        """Multiply all scores by a factor above 0, in place: no estimate changes, margins do.
+        """Multiply all scores by a positive factor, in place: margins change, estimates do not.
 
         Raises:
             ValueError: If `factor` is not finite or not above 0.

@@ -104,7 +104,7 @@ class QuarterTurnEstimator(Estimator):
 
     @torch.no_grad()
     def locate(self, scores: Tensor, x: Tensor) -> Element:
-        """Return the element with the largest score; equal scores are decided by content.
+        """Return the element with the largest score; ties are broken by content.
 
         Args:
             scores: What `exact_scores(x)` returned.
@@ -134,7 +134,7 @@ class QuarterTurnEstimator(Estimator):
         return copy * places + shift_to_index(element["shift"], self.spatial_size)
 
     def scale_scores(self, factor: float) -> None:
-        """Multiply all scores by a factor above 0, in place: no estimate changes, margins do."""
+        """Multiply all scores by a positive factor, in place: margins change, estimates do not."""
         self.network.scale_scores(factor)
 
     @property

@@ -25,7 +25,7 @@ _STEPS_PER_DEGREE = 1024  # angles are multiples of a power of two: sums of them
 
 @register_estimator
 class RotationEstimator(Estimator):
-    r"""Score every angle by which an image may have been turned about its centre.
+    r"""Score every angle by which an image may have been turned about its center.
 
     The image is sampled on circles (`to_polar`), and a `TranslationEstimator` runs along the angle
     axis of the polar image, along which a rotation is a circular shift; the radii join its
@@ -46,7 +46,7 @@ class RotationEstimator(Estimator):
         num_angles: Number of places on each; the scores have as many.
         max_radius: Outer edge of the outermost ring, pixels; by default it reaches the border.
         sub_grid: Whether `locate` interpolates between grid angles, by the parabola through the
-            best score and its neighbours.
+            best score and its neighbors.
         fill: What enters at the corners of a restored image, see `rotate`. It may be set later: it
             has no part in the scores.
         options: Further arguments of the `TranslationEstimator`, such as `hidden_channels`.
@@ -133,7 +133,7 @@ class RotationEstimator(Estimator):
 
     @torch.no_grad()
     def locate(self, scores: Tensor, x: Tensor) -> Element:
-        """Return the angle with the largest score; equal scores are decided by content.
+        """Return the angle with the largest score; ties are broken by content.
 
         Args:
             scores: What `exact_scores(x)` returned.
@@ -161,7 +161,7 @@ class RotationEstimator(Estimator):
     def margin(self, scores: Tensor) -> Tensor:
         """Compute how far the best angle is ahead of the best one that lies 30° or more away.
 
-        Neighbouring angles always score much the same; what makes an estimate doubtful is another
+        Neighboring angles always score much the same; what makes an estimate doubtful is another
         peak.
 
         Args:
@@ -179,7 +179,7 @@ class RotationEstimator(Estimator):
         return best.squeeze(1) - rivals.amax(1)
 
     def scale_scores(self, factor: float) -> None:
-        """Multiply all scores by a factor above 0, in place: no estimate changes, margins do."""
+        """Multiply all scores by a positive factor, in place: margins change, estimates do not."""
         self.network.scale_scores(factor)
 
     def loss(self, scores: Tensor, element: Element) -> Tensor:

@@ -109,8 +109,8 @@ def border(in_channels: int, spatial_size: Sequence[int], **options: Any) -> Est
 
 
 @register_preset
-def centred(in_channels: int, spatial_size: Sequence[int], **options: Any) -> Estimator:
-    """Build six full-size filters: enough for objects placed by their centre of mass."""
+def centered(in_channels: int, spatial_size: Sequence[int], **options: Any) -> Estimator:
+    """Build six full-size filters: enough for objects placed by their center of mass."""
     network: dict[str, Any] = {
         "hidden_channels": [6],
         "kernel_size": ["full", 1],
@@ -122,7 +122,7 @@ def centred(in_channels: int, spatial_size: Sequence[int], **options: Any) -> Es
 
 @register_preset
 def rotation(in_channels: int, spatial_size: Sequence[int], **options: Any) -> Estimator:
-    """Build a network that finds the angle of images turned about their centre."""
+    """Build a network that finds the angle of images turned about their center."""
     network = {**_ROTATION, "num_radii": max(1, min(spatial_size) // 2)}
     return RotationEstimator(in_channels, spatial_size, **{**network, **options})
 

@@ -19,7 +19,7 @@ _RIVAL_PIXELS = 2  # places as near to the best one, on both axes, belong to the
 class RotoTranslationEstimator(Estimator):
     """Score every shift of an image, and every angle of the image that the best shift leaves.
 
-    For images that were turned about their centre, then shifted circularly. Both parts are trained
+    For images that were turned about their center, then shifted circularly. Both parts are trained
     together: the first finds turned images whatever their angle, the second learns to tolerate what
     the first leaves undone, because the place of a turned image is not defined to the pixel.
     Restoring is the same for every circular shift, **bit for bit**.
@@ -99,10 +99,10 @@ class RotoTranslationEstimator(Estimator):
         """
         shifts = self.translation.score(x, exact=exact)
         if exact:
-            centred = self.translation.motion.undo(x, self.translation.locate(shifts, x))
+            centered = self.translation.motion.undo(x, self.translation.locate(shifts, x))
         else:
-            centred = circular_shift(x, -scores_to_shift(shifts.detach()))
-        return torch.cat([shifts.flatten(1), self.rotation.score(centred, exact=exact)], 1)
+            centered = circular_shift(x, -scores_to_shift(shifts.detach()))
+        return torch.cat([shifts.flatten(1), self.rotation.score(centered, exact=exact)], 1)
 
     @torch.no_grad()
     def locate(self, scores: Tensor, x: Tensor) -> Element:
@@ -123,7 +123,7 @@ class RotoTranslationEstimator(Estimator):
     def margin(self, scores: Tensor) -> Tensor:
         """Compute how far the best shift, and the best angle, are ahead of another peak.
 
-        Neighbouring places always score much the same. The rival of a shift lies more than 2 pixels
+        Neighboring places always score much the same. The rival of a shift lies more than 2 pixels
         away on some axis, that of an angle 30° or more.
 
         Args:
@@ -145,7 +145,7 @@ class RotoTranslationEstimator(Estimator):
         return torch.minimum(best - rivals.flatten(1).amax(1), self.rotation.margin(angles))
 
     def scale_scores(self, factor: float) -> None:
-        """Multiply all scores by a factor above 0, in place: no estimate changes, margins do."""
+        """Multiply all scores by a positive factor, in place: margins change, estimates do not."""
         self.translation.scale_scores(factor)
         self.rotation.scale_scores(factor)
 

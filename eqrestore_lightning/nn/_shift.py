@@ -38,7 +38,7 @@ class ShiftEstimator(Estimator):
 
     @torch.no_grad()
     def locate(self, scores: Tensor, x: Tensor) -> Element:
-        """Return the shift with the largest score; equal scores are decided by content.
+        """Return the shift with the largest score; ties are broken by content.
 
         Among shifts with exactly equal scores, the one is chosen whose undoing makes the image
         correlate most with fixed pseudo-random patterns (`content_keys`), so that the choice

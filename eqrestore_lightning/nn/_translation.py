@@ -154,14 +154,14 @@ class TranslationEstimator(ShiftEstimator):
                 taps = factor.flatten(2)
                 if taps.shape[2] > 1:
                     taps -= taps.mean(2, keepdim=True)
-                centre = 0
+                center = 0
                 for size in factor.shape[2:]:
-                    centre = centre * size + (size - 1) // 2
-                taps[0, :passed, centre] += passed ** (-1 / len(factors))
+                    center = center * size + (size - 1) // 2
+                taps[0, :passed, center] += passed ** (-1 / len(factors))
 
     @torch.no_grad()
     def scale_scores(self, factor: float) -> None:
-        """Multiply all scores by a factor above 0, in place: no estimate changes, margins do.
+        """Multiply all scores by a positive factor, in place: margins change, estimates do not.
 
         Raises:
             ValueError: If `factor` is not finite or not above 0.
@@ -178,7 +178,7 @@ class TranslationEstimator(ShiftEstimator):
         entry lies.
         """
         method: ConvMethod | None = "exact" if exact else None
-        x = join_axes(_normalise(as_float64(x) if exact else x), self.axes)
+        x = join_axes(_normalize(as_float64(x) if exact else x), self.axes)
         for number, layer in enumerate(self.layers):
             y = layer(x, method=method)
             last = number == len(self.layers) - 1
@@ -214,7 +214,7 @@ def _one_per_layer(name: str, value: Any, num_layers: int) -> list[Any]:
     return list(value)
 
 
-def _normalise(x: Tensor) -> Tensor:
+def _normalize(x: Tensor) -> Tensor:
     """Divide each sample by its largest magnitude: a maximum depends on no order of summation."""
     largest = x.abs().amax(tuple(range(1, x.ndim)), keepdim=True)
     return x / largest.clamp(min=torch.finfo(x.dtype).tiny)

@@ -38,7 +38,7 @@ def is_aperiodic(images: Tensor) -> bool:
         the images that are in the way.
 
     Raises:
-        TypeError: If `images` is not of integers.
+        TypeError: If `images` does not hold integers.
         ValueError: If `images` has no spatial axis or an empty one.
 
     Source: Definition 4.2.
@@ -56,7 +56,7 @@ def is_aperiodic(images: Tensor) -> bool:
 def find_translates(images: Tensor) -> list[Translate]:
     """Find the images that are circular shifts of others or of themselves.
 
-    Candidates share a sum of hashed neighbourhoods, which no shift changes; they are then compared
+    Candidates share a sum of hashed neighborhoods, which no shift changes; they are then compared
     entry by entry. That is linear in the number of images, except that images which are no shifts
     of one another but share that sum are compared too.
 
@@ -69,7 +69,7 @@ def find_translates(images: Tensor) -> list[Translate]:
         among them, an entry with itself; sorted. Exact: nothing is missed, nothing is wrong.
 
     Raises:
-        TypeError: If `images` is not of integers.
+        TypeError: If `images` does not hold integers.
         ValueError: If `images` has no spatial axis or an empty one.
 
     Source: Definition 4.2.
@@ -138,7 +138,7 @@ def _shift_between(image: Tensor, other: Tensor) -> tuple[int, ...] | None:
 
 
 def _hashes(images: Tensor) -> Tensor:
-    """Hash every pixel with its channels and neighbours: `(batch, *spatial)`, equivariant."""
+    """Hash every pixel with its channels and neighbors: `(batch, *spatial)`, equivariant."""
     mixed = torch.zeros_like(images[:, 0], dtype=torch.int64)
     for channel in images.unbind(1):
         mixed = _mix(mixed + channel.long())
@@ -149,7 +149,7 @@ def _hashes(images: Tensor) -> Tensor:
 
 
 def _mix(numbers: Tensor) -> Tensor:
-    """Scramble 64-bit integers, which wrap around (the finaliser of MurmurHash3)."""
+    """Scramble 64-bit integers, which wrap around (the finalizer of MurmurHash3)."""
     for multiplier in (-0x00AE502812AA7333, -0x3B314601E57A13AD):
         numbers = (numbers ^ (numbers >> 33)) * multiplier
     return numbers ^ (numbers >> 33)

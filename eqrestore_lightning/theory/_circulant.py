@@ -223,7 +223,7 @@ def _check_affine(operator: Operator, blank: Tensor, tolerance: float) -> None:
             raise ValueError(
                 f"Expected `operator` to be affine, but got A(1.75 x − 0.75 y) that differs from "
                 f"1.75 A(x) − 0.75 A(y) by {error:.2g} of the largest entry: not linear, as ReLU "
-                f"or normalisation are not."
+                f"or normalization are not."
             )
 
 

@@ -86,7 +86,7 @@ class ConstructedEstimator(ShiftEstimator):
             The estimator, float32, on the device of `images`.
 
         Raises:
-            TypeError: If `images` is not of integers.
+            TypeError: If `images` does not hold integers.
             ValueError: If there are no images, an entry is out of range, the set is not aperiodic,
                 or a weight exceeds 2^24; the message names the images.
         """
@@ -120,7 +120,7 @@ class ConstructedEstimator(ShiftEstimator):
         }
 
     def scale_scores(self, factor: float) -> None:
-        """Multiply all scores by a factor above 0, in place: no estimate changes, margins do.
+        """Multiply all scores by a positive factor, in place: margins change, estimates do not.
 
         Raises:
             ValueError: If `factor` is not finite or not above 0.

@@ -38,8 +38,8 @@ class RestorerModule(lightning.LightningModule):
     the end a picture shows images as they are, moved, and restored (`RestoredImageGrid`, for 2-D
     images of one or three channels).
 
-    The loss sees the scores times a learnt factor, which becomes part of the estimator's last layer
-    at the end of training: scores are log-probabilities up to a constant.
+    The loss sees the scores times a learned factor, which becomes part of the estimator's last
+    layer at the end of training, so that scores are log-probabilities up to a constant.
 
     Args:
         estimator: What to train, or its configuration.
@@ -60,8 +60,8 @@ class RestorerModule(lightning.LightningModule):
         ValueError: If a number is out of range, the estimator has nothing to train, or `motion` has
             other fields than the estimator finds, or cannot move images of its size.
 
-    Source: Section 5 and Appendix D; cross-entropy with target 0 is the paper's objective (maximise
-    entry 0), normalised.
+    Source: Section 5 and Appendix D; cross-entropy with target 0 is the paper's objective (maximize
+    entry 0), normalized.
 
     >>> from eqrestore_lightning import TranslationEstimator
     >>> module = RestorerModule(TranslationEstimator(1, (32, 32)))
@@ -150,7 +150,7 @@ class RestorerModule(lightning.LightningModule):
         """Build AdamW with its warm-up, plateau and exponential fall.
 
         Raises:
-            ValueError: If the trainer has no end, towards which the learning rate could fall.
+            ValueError: If the trainer has no end, toward which the learning rate could fall.
         """
         parameters = self.hparams
         rate = float(parameters["learning_rate"])
@@ -166,7 +166,7 @@ class RestorerModule(lightning.LightningModule):
         )
         if not has_end(self.trainer):
             raise ValueError(
-                "Expected the `Trainer` to have `max_epochs`, `max_steps` or `max_time`, towards "
+                "Expected the `Trainer` to have `max_epochs`, `max_steps` or `max_time`, toward "
                 "which the learning rate falls, but got none."
             )
         total = max(1.0, self.trainer.estimated_stepping_batches)

@@ -26,7 +26,7 @@ class CanonicalCrop(v2.Transform):  # type: ignore[misc]  # torchvision is untyp
     After the usual `v2.Resize(256)`, `v2.CenterCrop(224)` takes whichever pixels the camera put in
     the middle. This transform looks for a landmark instead, the patch of 16 × 16 pixels
     at which a fixed filter answers most, and crops one of the windows that lie a multiple of `step`
-    pixels from it: the one nearest to the centre. When the camera moves by a few pixels, the
+    pixels from it: the one nearest to the center. When the camera moves by a few pixels, the
     landmark moves along and so do these windows; the crop **has equal pixels** as long as the
     window is in range and no stronger landmark enters the image. When the window leaves the range,
     the next one is `step` pixels away: with a multiple of the classifier's total stride (32 for
@@ -41,7 +41,7 @@ class CanonicalCrop(v2.Transform):  # type: ignore[misc]  # torchvision is untyp
     Args:
         size: Height and width of the crop, pixels; one number for a square.
         step: Distance between the windows to choose from, pixels. The crop lies at most about
-            `step / 2` from the centre; on an axis with less than `step - 1` pixels to spare, every
+            `step / 2` from the center; on an axis with less than `step - 1` pixels to spare, every
             place is one to choose. Larger steps keep the window more often, if the image has the
             pixels to spare.
 
@@ -88,7 +88,7 @@ class CanonicalCrop(v2.Transform):  # type: ignore[misc]  # torchvision is untyp
         Returns:
             Top and left of each window, pixels, int64 of shape `(..., 2)` on the device of `x`;
             negative along an axis on which the image is smaller than the crop. The window nearest
-            to the centre where an image is uniform.
+            to the center where an image is uniform.
 
         Raises:
             TypeError: If `x` is complex.
@@ -179,7 +179,7 @@ def _slide(x: Tensor, axis: int, weights: Sequence[int]) -> Tensor:
 
 
 def _nearest(landmark: Tensor, found: Tensor, spare: int, step: int) -> Tensor:
-    """Return where the window nearest to the centre starts along one axis.
+    """Return where the window nearest to the center starts along one axis.
 
     Args:
         landmark: Where the landmark starts, int64 of shape `(batch,)`.

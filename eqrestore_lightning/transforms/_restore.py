@@ -51,7 +51,7 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
 
     Restoring is invariant: every circular shift of an image is restored to the same image, **bit
     for bit**. The scores are computed in float64 arithmetic whose result does not depend on where
-    things lie, whatever the surrounding autocast, and equal scores are decided by content. This
+    things lie, whatever the surrounding autocast, and ties are broken by content. This
     holds for finite images whose entries are multiples of 2^-40 of their largest magnitude: all
     images of up to 32 bits, and those of 8 or 16 bits scaled to 0…1. Images that are not finite are
     left as they are.

@@ -89,8 +89,8 @@ def test_rejections_of_motions(measure):
     values = torch.zeros(3, 2, dtype=torch.int64)
     measure(values, values, (4, 4))
     message = (
-        "Expected `estimated` and `target` to have one shape, (batch,) or (batch, num_columns), "
-        "but got {} and (3, 2)."
+        "Expected `estimated` and `target` to have the same shape, (batch,) or "
+        "(batch, num_columns), but got {} and (3, 2)."
     )
     for other in ((3, 1), (3,), (2, 2)):
         with pytest.raises(ValueError, match=re.escape(message.format(other))):

@@ -190,7 +190,7 @@ def test_what_does_not_belong_together_is_refused():
         with pytest.raises(ValueError, match=re.escape(message)):
             find_between(torch.zeros(shape), torch.zeros(shape))
     for axes in ((), (1,), (-3,), (-1, -1)):
-        message = f"Expected `axes` to be different ones of (-2, -1), but got {axes}."
+        message = f"Expected `axes` to be distinct and from (-2, -1), but got {axes}."
         with pytest.raises(ValueError, match=re.escape(message)):
             find_between(x, x, axes=axes)
     message = "Expected `normalization` to be None or 'phase', but got 'cosine'."

@@ -91,7 +91,7 @@ def test_shapes_that_are_refused():
     for metric in (MotionAccuracy(), MotionDistance()):
         with pytest.raises(ValueError, match="Expected `period` to have 2 entries"):
             metric.update(ESTIMATED, TARGET, (32,))
-        with pytest.raises(ValueError, match="Expected `estimated` and `target` to have one shape"):
+        with pytest.raises(ValueError, match="`target` to have the same shape"):
             metric.update(ESTIMATED, TARGET[:, 0], SIZE)
 
 

@@ -257,10 +257,10 @@ def test_replace_shift_changes_the_shift_alone():
     assert replace_shift(product, max_shift=2, fill="zeros") == expected
     assert replace_shift(Turn(), max_shift=0, fill="circular") == Turn()
     message = (
-        "Expected a motion that shifts images, of which to change {'max_shift': 2}, but it has the "
+        "Expected a motion that shifts images, to apply {'max_shift': 2} to, but got one with the "
         "fields ['angle']."
     )
     with pytest.raises(ValueError, match=re.escape(message)):
         replace_shift(Turn(), max_shift=2)
-    with pytest.raises(ValueError, match=r"of which to change \{'fill': 'zeros'\}, but it has"):
+    with pytest.raises(ValueError, match=r"to apply \{'fill': 'zeros'\} to, but got one"):
         replace_shift(Turn(), fill="zeros")

@@ -14,7 +14,7 @@ from eqrestore_lightning.nn import (
 )
 from eqrestore_lightning.weights import build_estimator, estimator_config
 
-SHIFTS = ["border", "centred", "paper", "seam"]
+SHIFTS = ["border", "centered", "paper", "seam"]
 
 
 def test_the_names_are_sorted():

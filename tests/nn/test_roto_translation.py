@@ -30,7 +30,7 @@ def test_every_shift_is_restored_to_the_same_image(estimator, dtype):
     assert torch.equal(estimator.margin(scores), estimator.margin(scores)[:1].expand(len(places)))
 
 
-def test_the_angle_is_that_of_the_centred_image(estimator):
+def test_the_angle_is_that_of_the_centered_image(estimator):
     translation, rotation = estimator.translation, estimator.rotation
     x = torch.rand(5, 1, 12, 14)
     scores = estimator.exact_scores(x)
@@ -39,10 +39,10 @@ def test_the_angle_is_that_of_the_centred_image(estimator):
     assert element["angle"].dtype == torch.float64
     shift = translation.locate(translation.exact_scores(x), x)["shift"]
     assert torch.equal(element["shift"], shift)
-    centred = circular_shift(x, -shift)
-    angle = rotation.locate(rotation.exact_scores(centred), centred)["angle"]
+    centered = circular_shift(x, -shift)
+    angle = rotation.locate(rotation.exact_scores(centered), centered)["angle"]
     assert torch.equal(element["angle"], angle)
-    assert torch.equal(estimator.motion.undo(x, element), rotate(centred, -angle))
+    assert torch.equal(estimator.motion.undo(x, element), rotate(centered, -angle))
     labels = torch.randint(0, 3, (5, 1, 12, 14)) * 50
     moved = estimator.motion.for_labels().undo(labels, element)
     assert set(moved.unique().tolist()) <= {0, 50, 100}

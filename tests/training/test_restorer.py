@@ -135,7 +135,7 @@ def test_hyper_parameters_changed_before_fit_count(tmp_path):
 
 def test_training_without_an_end_is_refused(tmp_path):
     trainer = _trainer(tmp_path, max_epochs=-1)
-    message = "to have `max_epochs`, `max_steps` or `max_time`, towards which the learning rate"
+    message = "to have `max_epochs`, `max_steps` or `max_time`, toward which the learning rate"
     with pytest.raises(ValueError, match=message):
         trainer.fit(RestorerModule(_estimator()), DataLoader(_blobs(), batch_size=32))
 

@@ -80,10 +80,10 @@ def _opened(path: Path, file: IO[bytes] | None = None) -> Iterator[PIL.Image.Ima
 
 
 def check_folder(root: str | os.PathLike[str]) -> Path:
-    """Return a path, if there is a folder.
+    """Return a path, after checking that it is a folder.
 
     Raises:
-        FileNotFoundError: If there is none.
+        FileNotFoundError: If it is not.
     """
     path = Path(root)
     if not path.is_dir():

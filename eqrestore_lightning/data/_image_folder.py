@@ -1,4 +1,4 @@
-"""Anyone's own images, from a folder."""
+"""Your own images, from a folder."""
 
 import os
 from pathlib import Path
@@ -38,8 +38,8 @@ class ImageFolderDataModule(FolderDataModule, InMemoryDataModule):
 
     Raises:
         FileNotFoundError: If `root` is not a folder, or in `setup` if there are no images in it.
-        ValueError: If `sources` is another word; in `setup`, if a file is not a readable image, if
-            sizes differ without `image_size`, or if there are too few sources to split.
+        ValueError: If `sources` is unknown; in `setup`, if a file is not a readable image, if sizes
+            differ without `image_size`, or if there are too few sources to split.
 
     Source: layout of `torchvision.datasets.ImageFolder`.
     """
@@ -76,7 +76,7 @@ class ImageFolderDataModule(FolderDataModule, InMemoryDataModule):
         if len(sizes) > 1:
             raise ValueError(
                 f"Expected images of one size, but got {sorted(map(tuple, sizes))}; "
-                f"give `image_size`."
+                f"set `image_size`."
             )
         self.spatial_size = tuple(sizes.pop())
         places = {
@@ -106,7 +106,7 @@ class ImageFolderDataModule(FolderDataModule, InMemoryDataModule):
             if image.shape != first.shape:
                 raise ValueError(
                     f"Expected images of one size, {tuple(first.shape[1:])} like {files[0]}, but "
-                    f"got {tuple(image.shape[1:])} in {path}; give `image_size`."
+                    f"got {tuple(image.shape[1:])} in {path}; set `image_size`."
                 )
             images[number] = image
             if self.classes:

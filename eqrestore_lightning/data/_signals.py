@@ -29,8 +29,8 @@ class SignalDataModule(InMemoryDataModule):
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If its name ends otherwise; in `setup`, if it holds anything but at least ten
-            signals of one length and finite numbers.
+        ValueError: If its name has another ending; in `setup`, if it does not hold at least ten
+            signals, of one length and of finite numbers.
         TypeError: In `setup`, if an array is not of real numbers.
     """
 

@@ -94,7 +94,7 @@ class PhotoCrops(Dataset[Batch]):
         return torch.stack([crops[position] for position in sorted(crops)])
 
     def _choose(self, size: tuple[int, int], start: int, count: int) -> list[Photo]:
-        """Return the photographs at positions `start`, … of an endless series of shuffled rounds."""
+        """Return the photographs at positions `start`, … of an endless series of shuffles."""
         fitting = [photo for photo in self.photos if photo.fits(size)]
         rounds: dict[int, list[int]] = {}
         chosen = []

@@ -41,7 +41,16 @@ class ImageFolderDataModule(FolderDataModule, InMemoryDataModule):
         ValueError: If `sources` is unknown; in `setup`, if a file is not a readable image, if sizes
             differ without `image_size`, or if there are too few sources to split.
 
-    Source: layout of `torchvision.datasets.ImageFolder`.
+    Source: The layout is that of `torchvision.datasets.ImageFolder`.
+
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("cat", "dog", "owl", "rose", "tree"):
+    ...         Image.new("RGB", (30, 20)).save(f"{folder}/{name}.png")
+    ...     data = ImageFolderDataModule(folder, image_size=16, batch_size=2)
+    ...     next(iter(data.train_dataloader()))[0].shape
+    torch.Size([2, 3, 16, 16])
     """
 
     has_classes = True

@@ -55,6 +55,15 @@ class PhotoCropDataModule(FolderDataModule):
         ValueError: If a number is out of range or `sources` is unknown; in `setup`, if a file is
             not a readable image, or if there are too few photographs, sources, or photographs of
             some size.
+
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("cat", "dog", "owl"):
+    ...         Image.new("RGB", (30, 20)).save(f"{folder}/{name}.png")
+    ...     data = PhotoCropDataModule(folder, crop_sizes=[(8, 12), 16], batch_size=2)
+    ...     [images.shape for images, _ in data.train_dataloader()][:2]
+    [torch.Size([2, 3, 8, 12]), torch.Size([2, 3, 16, 16])]
     """
 
     num_classes = 1

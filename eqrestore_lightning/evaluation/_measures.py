@@ -55,6 +55,11 @@ def register_measure(
 
     Raises:
         ValueError: If there is a measure of this name already.
+
+    >>> @register_measure("confidence", MeanMetric)
+    ... def confidence(outcome):
+    ...     return {"value": outcome.first.softmax(1).amax(1)}
+    >>> del _REGISTERED["confidence"]
     """
     if name in _REGISTERED:
         raise ValueError(f"Expected a new name for a measure, but {name!r} is taken.")

@@ -17,7 +17,7 @@ class Result:
     Attributes:
         restorer: Its name.
         motion: Label of the motion.
-        at: The label as a number, its place on the x axis; `None` if it is not one.
+        at: The label as a number, its place on the x axis; `None` if it is not a number.
         measures: Name to value: shares from 0 to 1, distances in the unit of the field.
     """
 

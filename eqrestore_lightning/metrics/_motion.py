@@ -94,7 +94,13 @@ class MotionDistance(Metric):
 
 
 def motion_metrics(field: Field) -> dict[str, Metric]:
-    """Build the metrics of one field of a motion, under the names with which they are logged.
+    """Build the metrics of one field of a motion, by the names under which they are logged.
+
+    Args:
+        field: One of the `fields` of a motion.
+
+    Returns:
+        `{field}_accuracy` with the suffix of each tolerance, and `{field}_distance`.
 
     >>> from eqrestore_lightning.motions import Shift
     >>> list(motion_metrics(Shift().fields[0]))

@@ -196,7 +196,14 @@ class Estimator(nn.Module, ABC):
 
 
 def check_spatial_size(spatial_size: Sequence[int]) -> None:
-    """Raise `ValueError` unless there are one to three sizes, each at least 1."""
+    """Raise `ValueError` unless there are one to three sizes, each at least 1.
+
+    Args:
+        spatial_size: Size of each spatial axis, pixels.
+
+    Raises:
+        ValueError: If there are others.
+    """
     if not 1 <= len(spatial_size) <= 3 or min(spatial_size) < 1:
         raise ValueError(
             f"Expected `spatial_size` to be one to three sizes of at least 1, "

@@ -139,6 +139,8 @@ class CircularConv(nn.Module):
 class CircularConv1d(CircularConv):
     """Convolve signals that wrap around: a `CircularConv` with 1 spatial axis.
 
+    Takes the arguments of `CircularConv` after `num_spatial_dims`.
+
     >>> CircularConv1d(2, 3, 5)(torch.zeros(7, 2, 11)).shape
     torch.Size([7, 3, 11])
     """
@@ -156,6 +158,8 @@ class CircularConv1d(CircularConv):
 class CircularConv2d(CircularConv):
     """Convolve images that wrap around: a `CircularConv` with 2 spatial axes.
 
+    Takes the arguments of `CircularConv` after `num_spatial_dims`.
+
     >>> CircularConv2d(2, 3, (5, 6))(torch.zeros(7, 2, 11, 13)).shape
     torch.Size([7, 3, 11, 13])
     """
@@ -172,6 +176,8 @@ class CircularConv2d(CircularConv):
 
 class CircularConv3d(CircularConv):
     """Convolve volumes that wrap around: a `CircularConv` with 3 spatial axes.
+
+    Takes the arguments of `CircularConv` after `num_spatial_dims`.
 
     >>> CircularConv3d(2, 3, 5)(torch.zeros(7, 2, 5, 6, 7)).shape
     torch.Size([7, 3, 5, 6, 7])

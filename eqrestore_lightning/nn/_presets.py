@@ -42,6 +42,14 @@ def register_preset(function: Preset) -> Preset:
 
     Raises:
         ValueError: If another preset has that name already.
+
+    >>> @register_preset
+    ... def two_layers(in_channels, spatial_size, **options):
+    ...     options = {"hidden_channels": [4], "kernel_size": 3, **options}
+    ...     return TranslationEstimator(in_channels, spatial_size, **options)
+    >>> build_preset("two-layers", 1, (8, 9)).spatial_size
+    (8, 9)
+    >>> del _PRESETS["two-layers"]
     """
     name = function.__name__.replace("_", "-")
     other = _PRESETS.get(name, function)

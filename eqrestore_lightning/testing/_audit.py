@@ -107,7 +107,13 @@ def _audit(model: nn.Module, x: Tensor, tolerance: float) -> list[LayerAudit]:
 
 
 def audit_table(layers: Sequence[LayerAudit]) -> str:
-    """Write what `audit` found as a Markdown table.
+    """Return what `audit` found as a Markdown table.
+
+    Args:
+        layers: What `audit` returned.
+
+    Returns:
+        One row for each layer.
 
     >>> x = torch.arange(9.0).reshape(1, 1, 3, 3)
     >>> print(audit_table(audit(nn.Sequential(nn.ReLU(), nn.Flatten()), x)))

@@ -75,6 +75,10 @@ def restored_image_grid(
 
     Returns:
         One image on the CPU, floating of shape `(3, height, width)`.
+
+    >>> from eqrestore_lightning.nn import build_preset
+    >>> restored_image_grid(build_preset("border", 1, (6, 9)), torch.rand(4, 1, 6, 9)).shape
+    torch.Size([3, 26, 46])
     """
     generator = torch.Generator().manual_seed(seed)
     motion = estimator.motion if motion is None else motion

@@ -118,6 +118,31 @@ def gate_rows(
             }
 
 
+def invariance_rows(
+    estimator: Estimator, small: Tensor | None, paths: Sequence[Path]
+) -> Iterator[Row]:
+    """Count restored images that differ in any bit: every shift of 32 × 32, 64 of larger ones."""
+    restore = RestoreTransform(estimator)
+    images = test_crops(paths, 32, 32, 20) if small is None else small[:20]
+    every = [(down, right) for down in range(32) for right in range(32)]
+    sets = [(images, every)]
+    generator = torch.Generator().manual_seed(0)
+    for (height, width), count in (((97, 161), 20), ((224, 224), 20), ((300, 427), 5)):
+        drawn = random_shift(64, [height // 2, width // 2], num_spatial_dims=2, generator=generator)
+        sets.append((test_crops(paths, height, width, count), [tuple(s) for s in drawn.tolist()]))
+    for images, shifts in sets:
+        restored = restore(images)
+        differing = sum(
+            int((restore(images.roll(shift, (2, 3))) != restored).flatten(1).any(1).sum())
+            for shift in shifts
+        )
+        yield {
+            "images": f"{len(images)} of {images.shape[2]} × {images.shape[3]}",
+            "shifts": str(len(shifts)),
+            "restored images that differ": str(differing),
+        }
+
+
 def speed_rows(estimator: Estimator) -> Iterator[Row]:
     """Measure the seconds of restoring 16 images of 224 × 224 beside ResNet-18's, one thread."""
     torch.set_num_threads(1)

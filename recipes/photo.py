@@ -31,6 +31,7 @@ from _photo_data import (
 )
 from _photo_tables import (
     gate_rows,
+    invariance_rows,
     jpeg_rows,
     resized_rows,
     restorers,
@@ -146,6 +147,7 @@ def measure(estimator: Estimator, small: Tensor | None, paths: list[Path], count
         "Saved as JPEG before the shift": jpeg_rows(compared, paths, count // 4),
         "Resized before the shift": resized_rows(compared, paths, count // 4),
         "Gate": gate_rows(estimator, small, paths, count) if small is not None else iter(()),
+        "Invariance": invariance_rows(estimator, small, paths),
         "Speed, 16 images of 224 × 224, one thread": speed_rows(estimator),
     }
     report = ""

@@ -25,8 +25,9 @@ from _run import Run
 from jsonargparse import auto_cli
 from matplotlib import pyplot as plt
 from torch import Tensor, nn
+from torchvision.transforms.v2 import functional as TF
 
-from eqrestore_lightning import RestoreTransform
+from eqrestore_lightning import CanonicalCrop, DigitsDataModule, RestoreTransform
 from eqrestore_lightning.evaluation import Restorer, seam_rules, shifts_found
 from eqrestore_lightning.functional import circular_shift
 from eqrestore_lightning.motions import Shift
@@ -40,6 +41,7 @@ def main(
     sizes: Sequence[tuple[int, int]] = ((64, 64), (96, 160), (224, 224), (320, 320)),
     crops: int = 500,
     classified: int = 240,
+    min_margin: float = 0.0,
     output: Path = Path("outputs/photographs"),
     seed: int = 0,
 ) -> None:
@@ -51,6 +53,7 @@ def main(
         sizes: Heights and widths of crops in which shifts are looked for, pixels.
         crops: Crops of each size.
         classified: Crops of 224 × 224 that are classified.
+        min_margin: Of the restorer in the picture of a moving camera.
         output: Folder for tables, pictures and W&B's files.
         seed: Of crops and shifts.
     """
@@ -72,6 +75,7 @@ def main(
     run.add_table("time", cost(network, RestoreTransform(weights), views[:16]))
     picture = draw(output / "photographs.png", network, RestoreTransform(weights), photographs)
     run.add_picture(picture)
+    run.add_picture(draw_kinds(output / "kinds.png", weights, min_margin, photographs))
     run.close()
 
 
@@ -152,6 +156,52 @@ def draw(
             text = f"class {int(found[number])}, {100 * float(probability[number]):.0f} %"
             axis.set_xlabel(text, color="tab:blue" if same else "tab:red")
     for axis, title in zip(axes[0], photographs, strict=True):
+        axis.set_title(title)
+    figure.tight_layout()
+    figure.savefig(path, dpi=80)
+    plt.close(figure)
+    return path
+
+
+@torch.no_grad()
+def draw_kinds(
+    path: Path, weights: str, min_margin: float, photographs: Mapping[str, Tensor]
+) -> Path:
+    """Draw what a restorer undoes, and what it cannot: one row for each kind of shift."""
+    digit = DigitsDataModule().dataset("test").images[7:8]
+    scene = TF.resize(photographs["coffee"], [300])[:, :270, 90:370].unsqueeze(0)
+    restore = RestoreTransform(weights)
+    crop = CanonicalCrop(224)
+    wrapped, first, second = (
+        scene[..., :224, :224],
+        scene[..., :256, :256],
+        scene[..., 9:265, 6:262],
+    )
+    left = RestoreTransform(weights, min_margin=min_margin)(second)
+    rows = [
+        ("inside a blank border", [digit, moved := digit.roll((9, -12), (2, 3))]),
+        ("wrapped around", [wrapped, rolled := wrapped.roll((70, -90), (2, 3))]),
+        ("a camera that moved", [first, second]),
+        ("CanonicalCrop of both", [crop(first), crop(second)]),
+    ]
+    restored = [RestoreTransform("digits")(moved), restore(rolled), left, None]
+    figure, axes = plt.subplots(len(rows), 3, figsize=(6.6, 2.2 * len(rows)))
+    for line, (name, pictures), after in zip(axes, rows, restored, strict=True):
+        line[0].set_ylabel(name)
+        same = torch.equal(pictures[0], pictures[1] if after is None else after)
+        unmoved = after is not None and torch.equal(pictures[1], after)
+        outcome = "left as it is" if unmoved else "equal to the first" if same else "different"
+        for axis, picture in zip(line, [*pictures, after], strict=True):
+            axis.set_xticks([])
+            axis.set_yticks([])
+            if picture is None:
+                axis.axis("off")
+                axis.text(0, 0.5, f"both crops are\n{'equal' if same else 'different'}")
+            else:
+                axis.imshow(picture[0].permute(1, 2, 0).numpy(), cmap="gray", vmin=0, vmax=255)
+        if after is not None:
+            line[2].set_xlabel(outcome)
+    for axis, title in zip(axes[0], ("as it is", "moved", "restored"), strict=True):
         axis.set_title(title)
     figure.tight_layout()
     figure.savefig(path, dpi=80)

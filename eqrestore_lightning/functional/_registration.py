@@ -12,7 +12,7 @@ from eqrestore_lightning.functional._shift import scores_to_shift
 
 Normalization: TypeAlias = Literal["phase"]
 
-_NEWTON_STEPS = 8
+_NEWTON_STEPS = 5
 _LONGEST_STEP = 0.5  # pixels
 _MAX_POOL: dict[int, Callable[..., Tensor]] = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 
@@ -134,14 +134,16 @@ def _refine(spectrum: Tensor, start: Tensor, sizes: Sequence[int]) -> Tensor:
     spectrum = spectrum * _multiplicity(sizes[-1], spectrum)
     frequencies = []
     for axis, size in enumerate(sizes):
-        frequency = torch.fft.fftfreq(size, 1 / (2 * math.pi), device=start.device)
+        frequency = torch.fft.fftfreq(
+            size, 1 / (2 * math.pi), dtype=start.dtype, device=start.device
+        )
         if axis == len(sizes) - 1:
             frequency = frequency[: size // 2 + 1]
         if size % 2 == 0:  # its phase does not show the direction of a shift
             spectrum = spectrum.index_fill(
                 axis + 1, torch.tensor([size // 2], device=start.device), 0
             )
-        frequencies.append(frequency.to(start.dtype))
+        frequencies.append(frequency)
     shift = start
     before, gradient, hessian = _derivatives(spectrum, start, frequencies)
     value = before

@@ -24,8 +24,7 @@ class SeamRule(SeparableShiftEstimator):
     over the channels and along row `i`, the score of row `i` is
 
     - `"difference"`: `d_i`;
-    - `"second-difference"`: `Σ |x_i − 2 x_{i−1} + x_{i−2}| + |x_{i+1} − 2 x_i + x_{i−1}|`, the two
-      that cross the seam;
+    - `"second-difference"`: `Σ |2 s_i − s_{i−1} − s_{i+1}|` with the steps `s_i = x_i − x_{i−1}`;
     - `"relative-difference"`: `d_i / (d_{i−1} + d_{i+1})`, which finds seams of smooth images and
       is not misled by texture.
 
@@ -90,8 +89,7 @@ class SeamRule(SeparableShiftEstimator):
         del dtype
         steps = x - x.roll(1, 2)
         if self.measure == "second-difference":
-            bends = (steps - steps.roll(1, 2)).abs().sum((1, 3))
-            return bends + bends.roll(-1, 1)
+            return (2 * steps - steps.roll(1, 2) - steps.roll(-1, 2)).abs().sum((1, 3))
         sizes = steps.abs().sum((1, 3))
         if self.measure == "difference":
             return sizes

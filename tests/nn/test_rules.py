@@ -25,8 +25,7 @@ def _reference(x, measure):
         if measure == "difference":
             scores.append(size(i))
         elif measure == "second-difference":
-            bends = (step(i) - step(i - 1)).abs().sum() + (step(i + 1) - step(i)).abs().sum()
-            scores.append(bends)
+            scores.append((2 * step(i) - step(i - 1) - step(i + 1)).abs().sum())
         else:
             scores.append(size(i) / (size(i - 1) + size(i + 1)))
     return torch.stack(scores)

@@ -1,19 +1,13 @@
 """What the recipes on photographs share."""
 
 import re
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-pytest.importorskip("skimage")
-sys.path.insert(0, str(Path(__file__).parent.parent / "recipes"))
 
-from _photographs import load_photographs
-
-
-def test_photographs_are_split_by_source():
+def test_photographs_are_split_by_source(load):
+    load_photographs = load("_photographs").load_photographs
     train, test, both = (load_photographs(split) for split in ("train", "test", "all"))
     assert sorted(test) == ["chelsea", "china", "coffee", "rocket"]
     assert not set(train) & set(test)

@@ -31,10 +31,11 @@ def build_classifier(
         in_channels: Number of channels of the images.
         num_classes: Number of logits.
         stem: `"original"` is torchvision's, designed for 224 pixels: it reduces the resolution at
-            once, and is what a CPU can train. `"small"` keeps the resolution for as long as is
-            usual for CIFAR: a first convolution of 3 × 3 without stride and without pooling after
-            it (ResNet, DenseNet), or without the first two strides (MobileNet). Architectures
-            without such a choice ignore it; VGG has one dense layer in place of three of 4,096.
+            once, which makes it cheap enough to train on a CPU. `"small"` keeps the resolution for
+            as long as is usual for CIFAR: a first convolution of 3 × 3 without stride and without
+            pooling after it (ResNet, DenseNet), or without the first two strides (MobileNet).
+            Architectures without such a choice ignore it; VGG has one dense layer in place of three
+            of 4,096.
         width: Factor on the number of channels, for `"vgg16"` and `"mobilenet_v2"`.
 
     Returns:
@@ -130,7 +131,7 @@ def small_cnn_3d(in_channels: int, num_classes: int) -> nn.Module:
 
 
 def _replace_input(network: nn.Module, name: str, in_channels: int) -> None:
-    """Replace the first convolution, which takes three channels, by one of `in_channels`."""
+    """Replace the first convolution, of three channels, with one of `in_channels`."""
     conv = network.get_submodule(name)
     if not isinstance(conv, nn.Conv2d) or conv.in_channels == in_channels:
         return

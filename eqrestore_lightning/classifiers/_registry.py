@@ -1,4 +1,4 @@
-"""Architectures by name; a new one is a function with a decorator."""
+"""Architectures by name; a new one is a decorated function."""
 
 import inspect
 from collections.abc import Callable, Collection
@@ -18,7 +18,7 @@ def register_classifier(build: Builder) -> Builder:
             `stem` and `width` as keywords (see `build_classifier`).
 
     Returns:
-        The function itself: to be used as a decorator.
+        The function itself, so that this can be used as a decorator.
 
     Raises:
         ValueError: If another function has this name.
@@ -34,7 +34,7 @@ def register_classifier(build: Builder) -> Builder:
     found = _ARCHITECTURES.get(name, build)
     if (found.__module__, found.__qualname__) != (build.__module__, build.__qualname__):
         raise ValueError(
-            f"Expected a name that is free, but got {name!r}, which is that of "
+            f"Expected a new name for an architecture, but {name!r} is taken by "
             f"{found.__module__}.{found.__qualname__}."
         )
     _ARCHITECTURES[name] = build
@@ -42,7 +42,11 @@ def register_classifier(build: Builder) -> Builder:
 
 
 def list_classifiers() -> list[str]:
-    """Return the names of all architectures, sorted."""
+    """Return the names of all architectures, sorted.
+
+    >>> "resnet18" in list_classifiers()
+    True
+    """
     return sorted(_ARCHITECTURES)
 
 

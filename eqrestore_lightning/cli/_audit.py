@@ -10,7 +10,7 @@ def run(
     channels: int = 3,
     seed: int = 0,
 ) -> None:
-    """Report in which layers a network loses translation equivariance, why, and how much of it.
+    """Report which layers of a network lose translation equivariance, why, and how much of it.
 
     Args:
         model: Name of a torchvision model, which gets random weights; a checkpoint (.ckpt) of a

@@ -1,4 +1,4 @@
-"""What `eqrestore fit` prints about the data before training, and about the result after it."""
+"""What `eqrestore fit` prints about the data before training and about the result after it."""
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ _DONE = {"shift": "shifted", "angle": "rotated"}
 
 
 def describe_data(data: "DataModule") -> None:
-    """Print how the data are split, what is kept together, and what is wrong with them."""
+    """Print how the data are split, which of them are kept together, and their problems."""
     from eqrestore_lightning.data import find_problems
 
     print(data.describe_split())  # noqa: T201
@@ -62,11 +62,11 @@ def conclusion(
     total: int,
     noun: str,
 ) -> str:
-    """Return a sentence about the result; before it a note if a rule is as good.
+    """Return a sentence about the result, preceded by a note if a rule is as good.
 
     Args:
         trained: What `motion_found` measured for the trained estimator.
-        rules: The same for each rule, by name; there are some only for motions of one field.
+        rules: The same for each rule, by name; may be empty.
         motion: How test images were moved.
         total: Number of test images.
         noun: What they are called, in the plural.

@@ -1,4 +1,4 @@
-"""The command `lightning`: `lightning run FILE`, which newer versions of Lightning lack."""
+"""The command `lightning run FILE`, which newer versions of Lightning lack."""
 
 import socket
 import sys

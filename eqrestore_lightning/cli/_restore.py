@@ -19,7 +19,7 @@ def run(
     min_margin: float = 0.0,
     batch_size: int = 256,
 ) -> None:
-    """Restore the images of a folder into another folder, with a table of what was found.
+    """Restore the images of a folder into another folder, and write a table of what was found.
 
     Args:
         weights: Name of bundled weights, or a .safetensors or .ckpt file.

@@ -1,4 +1,4 @@
-"""Data modules: digits, MNIST, CIFAR-10, 3D-MNIST, and anyone's own images or signals."""
+"""Data modules: digits, MNIST, CIFAR-10, 3D-MNIST, and your own images or signals."""
 
 from eqrestore_lightning.data._cifar10 import CIFAR10DataModule
 from eqrestore_lightning.data._crops import PhotoCrops

@@ -21,12 +21,13 @@ _VAL_SIZE = 5_000
 
 
 class CIFAR10DataModule(InMemoryDataModule):
-    """Serve CIFAR-10, each image in a border of zeros; 5,000 training images are for validation.
+    """Serve CIFAR-10, padded with zeros; 5,000 training images are set aside for validation.
 
     Three forms of the images are looked for, in this order: torchvision's `cifar-10-batches-py`;
     folders `train` and `test` with a folder for each class; one archive `cifar10*.tar*` of such
-    folders. They are decoded once and held in memory. The attribute `source` tells which form was
-    found, so that tables can name it: images that were compressed as JPEG are not the originals.
+    folders. They are decoded once and held in memory. The attribute `source` is the path of the
+    form that was found, so that tables can name it: images that were compressed as JPEG are not the
+    originals.
 
     Args:
         root: Folder that contains, or is to contain, the images.
@@ -35,7 +36,7 @@ class CIFAR10DataModule(InMemoryDataModule):
         **options: `batch_size`, `seed` and `num_workers` of `DataModule`.
 
     Raises:
-        FileNotFoundError: In `setup`, if the images are there in none of these forms.
+        FileNotFoundError: In `setup`, if the images are found in none of these forms.
         ValueError: If `padding` is below 0; in `setup`, if the images are not 32 × 32 with three
             channels, or not of ten classes.
 

@@ -1,4 +1,4 @@
-"""Batches of random crops, drawn by their number."""
+"""Batches of random crops, each determined by its number."""
 
 import dataclasses
 import hashlib
@@ -45,7 +45,7 @@ class PhotoCrops(Dataset[Batch]):
         flips: Whether to mirror crops at random along each axis.
         grayscale: Whether to read one channel instead of three.
         seed: Determines all draws.
-        place: Number of processes, and which of them this is: it gets every so many-th crop.
+        place: Number of processes, and the index of this one; crops are dealt out to them in turn.
     """
 
     photos: tuple[Photo, ...]
@@ -94,7 +94,7 @@ class PhotoCrops(Dataset[Batch]):
         return torch.stack([crops[position] for position in sorted(crops)])
 
     def _choose(self, size: tuple[int, int], start: int, count: int) -> list[Photo]:
-        """Return the photographs of places `start`, … in an endless row of shuffled rounds."""
+        """Return the photographs at positions `start`, … of an endless series of shuffles."""
         fitting = [photo for photo in self.photos if photo.fits(size)]
         rounds: dict[int, list[int]] = {}
         chosen = []
@@ -117,9 +117,9 @@ class PhotoCrops(Dataset[Batch]):
 
 
 class EachStep(UnrepeatedDistributedSampler):
-    """Number the batches, in training on from those of earlier epochs; each process takes all.
+    """Number the batches, in training consecutively over epochs; each process takes all of them.
 
-    Lightning leaves samplers of this type as they are, and tells them the epoch.
+    Lightning leaves samplers of this type unchanged, and sets their epoch.
     """
 
     def __init__(self, dataset: PhotoCrops, *, goes_on: bool) -> None:

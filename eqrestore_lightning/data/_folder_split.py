@@ -28,7 +28,7 @@ class FolderSplit:
         folders: Folder in which the files of each split were found.
         files: Files of each split.
         sources: Source of each file of each split, see `find_sources`.
-        sentence: What was done, for a person.
+        sentence: What was done, in words.
     """
 
     folders: dict[Split, Path]
@@ -120,7 +120,7 @@ class FolderDataModule(DataModule):
 
     Raises:
         FileNotFoundError: If `root` is not a folder.
-        ValueError: If `sources` is another word.
+        ValueError: If `sources` is unknown.
     """
 
     has_classes = False  # whether folders directly below a split are classes

@@ -16,7 +16,11 @@ _ORIENTATION = 0x0112  # EXIF tag; from 5 on, rows and columns are exchanged
 
 
 def find_images(folder: Path) -> list[Path]:
-    """Return the images below a folder, found by their extension, sorted by path."""
+    """Return the images below a folder, found by their extension, sorted by path.
+
+    Args:
+        folder: Where to look, at any depth.
+    """
     return sorted(
         path
         for path in folder.rglob("*")
@@ -45,6 +49,12 @@ def read_image(
 
     Raises:
         ValueError: If the file is not a readable image, or has more than 8 bits per channel.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     PIL.Image.new("RGB", (30, 20)).save(f"{folder}/cat.png")
+    ...     read_image(Path(folder, "cat.png"), grayscale=True).shape
+    torch.Size([1, 20, 30])
     """
     with _opened(path, file) as picture:
         upright = PIL.ImageOps.exif_transpose(picture)
@@ -80,10 +90,10 @@ def _opened(path: Path, file: IO[bytes] | None = None) -> Iterator[PIL.Image.Ima
 
 
 def check_folder(root: str | os.PathLike[str]) -> Path:
-    """Return a path, if there is a folder.
+    """Return a path, after checking that it is a folder.
 
     Raises:
-        FileNotFoundError: If there is none.
+        FileNotFoundError: If it is not.
     """
     path = Path(root)
     if not path.is_dir():

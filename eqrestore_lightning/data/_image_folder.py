@@ -1,4 +1,4 @@
-"""Anyone's own images, from a folder."""
+"""Your own images, from a folder."""
 
 import os
 from pathlib import Path
@@ -38,10 +38,19 @@ class ImageFolderDataModule(FolderDataModule, InMemoryDataModule):
 
     Raises:
         FileNotFoundError: If `root` is not a folder, or in `setup` if there are no images in it.
-        ValueError: If `sources` is another word; in `setup`, if a file is not a readable image, if
-            sizes differ without `image_size`, or if there are too few sources to split.
+        ValueError: If `sources` is unknown; in `setup`, if a file is not a readable image, if sizes
+            differ without `image_size`, or if there are too few sources to split.
 
-    Source: layout of `torchvision.datasets.ImageFolder`.
+    Source: The layout is that of `torchvision.datasets.ImageFolder`.
+
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("cat", "dog", "owl", "rose", "tree"):
+    ...         Image.new("RGB", (30, 20)).save(f"{folder}/{name}.png")
+    ...     data = ImageFolderDataModule(folder, image_size=16, batch_size=2)
+    ...     next(iter(data.train_dataloader()))[0].shape
+    torch.Size([2, 3, 16, 16])
     """
 
     has_classes = True
@@ -76,7 +85,7 @@ class ImageFolderDataModule(FolderDataModule, InMemoryDataModule):
         if len(sizes) > 1:
             raise ValueError(
                 f"Expected images of one size, but got {sorted(map(tuple, sizes))}; "
-                f"give `image_size`."
+                f"set `image_size`."
             )
         self.spatial_size = tuple(sizes.pop())
         places = {
@@ -106,7 +115,7 @@ class ImageFolderDataModule(FolderDataModule, InMemoryDataModule):
             if image.shape != first.shape:
                 raise ValueError(
                     f"Expected images of one size, {tuple(first.shape[1:])} like {files[0]}, but "
-                    f"got {tuple(image.shape[1:])} in {path}; give `image_size`."
+                    f"got {tuple(image.shape[1:])} in {path}; set `image_size`."
                 )
             images[number] = image
             if self.classes:

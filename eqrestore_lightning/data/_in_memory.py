@@ -14,7 +14,7 @@ from eqrestore_lightning.data._module import SPLITS, Batch, DataModule, Split, c
 
 
 class ImageTensors(Dataset[Batch]):
-    """Images and labels in memory; whole batches are taken at once, not sample by sample.
+    """Images and labels in memory; batches are taken as a whole, not sample by sample.
 
     Args:
         images: Shape `(num_images, channels, *spatial)`, uint8, served divided by 255; or float32,
@@ -188,7 +188,7 @@ def split_at_random(
 
 
 def random_positions(sizes: dict[Split, int], *, seed: int) -> dict[Split, Tensor]:
-    """Draw which positions, of as many as all parts together have, belong to each part."""
+    """Divide the positions 0, 1, … at random among parts of the given sizes."""
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(sum(sizes.values()), generator=generator)
     return dict(zip(sizes, torch.split(order, list(sizes.values())), strict=True))

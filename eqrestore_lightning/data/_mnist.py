@@ -27,7 +27,7 @@ class MNISTDataModule(InMemoryDataModule):
 
     Raises:
         FileNotFoundError: In `setup`, if the files are missing.
-        ValueError: If `enlarge` is neither.
+        ValueError: If `enlarge` is unknown.
 
     Source: `torchvision.datasets.MNIST`; LeCun et al., 1998; Appendix D.
     """

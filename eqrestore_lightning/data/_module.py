@@ -1,4 +1,4 @@
-"""What all data modules share: settings on record, one order of batches for any launch."""
+"""The base of all data modules: recorded settings, and the same batches for any launch."""
 
 import os
 from abc import ABC, abstractmethod
@@ -84,12 +84,12 @@ class DataModule(lightning.LightningDataModule, ABC):
         """Return a name for each image of a split: the path of its file, if it has one."""
 
     def sources(self, split: Split) -> list[str]:
-        """Return what each image of a split was taken from; by default, each from its own."""
+        """Return the source of each image of a split; by default, each image is its own."""
         return self.names(split)
 
     @property
     def _place(self) -> tuple[int, int]:
-        """Number of processes, and which of them this is."""
+        """Number of processes, and the index of this one."""
         if self.trainer is None:
             return 1, 0
         return self.trainer.world_size, self.trainer.global_rank

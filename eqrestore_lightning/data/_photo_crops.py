@@ -35,7 +35,8 @@ class PhotoCropDataModule(FolderDataModule):
     Two layouts are recognized: `root/train`, `root/val` and `root/test`; or `root` with images at
     any depth, of which about a tenth each is set aside for validation and testing. Photographs of
     one source stay in one split: those of one folder, if there are at least three folders, or whose
-    file names differ only in the numbers at their end. `describe_split` reports it.
+    file names differ only in the numbers at their end. `describe_split` reports what was
+    recognized.
 
     Args:
         root: The folder; photographs are found at any depth by their extension.
@@ -51,9 +52,18 @@ class PhotoCropDataModule(FolderDataModule):
 
     Raises:
         FileNotFoundError: If `root` is not a folder, or in `setup` if there are no images in it.
-        ValueError: If a number is out of range or `sources` another word; in `setup`, if a file is
+        ValueError: If a number is out of range or `sources` is unknown; in `setup`, if a file is
             not a readable image, or if there are too few photographs, sources, or photographs of
             some size.
+
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("cat", "dog", "owl"):
+    ...         Image.new("RGB", (30, 20)).save(f"{folder}/{name}.png")
+    ...     data = PhotoCropDataModule(folder, crop_sizes=[(8, 12), 16], batch_size=2)
+    ...     [images.shape for images, _ in data.train_dataloader()][:2]
+    [torch.Size([2, 3, 8, 12]), torch.Size([2, 3, 16, 16])]
     """
 
     num_classes = 1
@@ -116,6 +126,9 @@ class PhotoCropDataModule(FolderDataModule):
             split: Which photographs to crop.
             size: Side of the crops, pixels, or height and width.
             count: Number of crops.
+
+        Returns:
+            uint8 of shape `(count, channels, *size)`; all labels are 0.
         """
         drawn = self._crops(split, crop_sizes=_pairs([size]), num_batches=1, batch_size=count)
         return ImageTensors(drawn.crops(0), torch.zeros(count, dtype=torch.int64))
@@ -160,7 +173,7 @@ class PhotoCropDataModule(FolderDataModule):
         return digest.hexdigest()[:16]
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Return a loader of `train_batches` batches, others in each epoch."""
+        """Return a loader of `train_batches` batches, different ones in each epoch."""
         return self._loader("train")
 
     def val_dataloader(self) -> DataLoader[Batch]:

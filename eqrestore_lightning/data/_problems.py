@@ -23,8 +23,9 @@ class Problem:
 
     Args:
         kind: Which problem.
-        message: One or two sentences for a person.
-        names: Images concerned, from `DataModule.names`; empty if it is not about some of them.
+        message: One or two sentences that describe it.
+        names: Images concerned, from `DataModule.names`, or their sources; empty if it concerns
+            all.
     """
 
     kind: ProblemKind
@@ -38,8 +39,8 @@ def find_problems(
     """Report what is likely to spoil the training of a restorer, or to flatter its result.
 
     Args:
-        data: Images in memory are looked at one by one; of photographs that are cropped, only their
-            number and sources are known.
+        data: Images in memory are examined one by one; of photographs that are cropped, only their
+            number and sources are.
         wanted_images: Number of training images below which to report too few.
         wanted_sources: Number of their sources below which to report too few, where several images
             share a source.
@@ -50,7 +51,7 @@ def find_problems(
     >>> from eqrestore_lightning.data._digits import DigitsDataModule
     >>> for problem in find_problems(DigitsDataModule()):
     ...     print(problem.message)
-    Only 1,000 training images; 5,000 or more are wanted.
+    Only 1,000 training images; 5,000 or more are recommended.
     """
     problems: list[Problem] = []
     names, sources = data.names("train"), Counter(data.sources("train"))
@@ -61,16 +62,17 @@ def find_problems(
         problems += [*_near_blank(held, named), *_duplicates(held, named)]
         if len(names) < wanted_images:
             message = (
-                f"Only {len(names):,} training {data.noun}; {wanted_images:,} or more are wanted."
+                f"Only {len(names):,} training {data.noun}; {wanted_images:,} or more are "
+                f"recommended."
             )
             problems.append(Problem("few images", message))
     if len(sources) < wanted_sources and not (held and len(sources) == len(names)):
         message = (
-            f"Only {len(names):,} training {data.noun}; {wanted_sources} or more are wanted, or "
-            f"other {data.noun} will be restored less well."
+            f"Only {len(names):,} training {data.noun}; {wanted_sources} or more are recommended, "
+            f"or other {data.noun} will be restored less well."
             if len(sources) == len(names)
             else f"The {len(names):,} training {data.noun} come from only {len(sources)} sources; "
-            f"{wanted_sources} or more are wanted, or {data.noun} of other sources will be "
+            f"{wanted_sources} or more are recommended, or {data.noun} of other sources will be "
             f"restored less well."
         )
         problems.append(Problem("few sources", message, tuple(sources)))
@@ -93,7 +95,7 @@ def _near_blank(
     if blank:
         yield Problem(
             "near-blank",
-            f"{_images(blank)} nearly blank, and tell no shift from another: {_shown(blank)}. "
+            f"{_images(blank)} nearly blank, so that no shift can be found: {_shown(blank)}. "
             f"Remove them.",
             tuple(blank),
         )

@@ -29,9 +29,16 @@ class SignalDataModule(InMemoryDataModule):
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If its name ends otherwise; in `setup`, if it holds anything but at least ten
-            signals of one length and finite numbers.
+        ValueError: If its name has another ending; in `setup`, if it does not hold at least ten
+            signals, of one length and of finite numbers.
         TypeError: In `setup`, if an array is not of real numbers.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(f"{folder}/waves.npy", np.zeros((20, 2, 50)))
+    ...     data = SignalDataModule(f"{folder}/waves.npy", batch_size=4)
+    ...     next(iter(data.train_dataloader()))[0].shape
+    torch.Size([4, 2, 50])
     """
 
     num_classes = 1

@@ -1,4 +1,4 @@
-"""Which images were taken from one source, such as crops of one photograph; splits that know it."""
+"""Images of one source, such as crops of one photograph, and splits that keep them together."""
 
 import re
 from collections import defaultdict
@@ -59,7 +59,7 @@ def find_sources(
             one `source_prefix`, in whatever folder; `"file"`: each file is its own. `"auto"`: by
             folder if there are at least three and they are not just class folders, otherwise by
             prefix. For `"auto"`, a prefix that all files have of each folder where it occurs
-            (`IMG_0001`, `IMG_0002`, …) says nothing: each of these files is its own source.
+            (`IMG_0001`, `IMG_0002`, …) is not informative: each of these files is its own source.
         classes: For `"auto"`, whether the folders directly below `folder` are classes.
 
     Returns:
@@ -88,7 +88,7 @@ def _folders_are_sources(paths: Sequence[Path], classes: bool) -> bool:
 
 
 def _informative_prefixes(paths: Sequence[Path]) -> list[str]:
-    """Return the prefix of each file; its path where the prefix says nothing."""
+    """Return the prefix of each file, or its path where the prefix is not informative."""
     prefixes = [source_prefix(path.stem) for path in paths]
     of_folder: dict[Path, set[str]] = defaultdict(set)
     for path, prefix in zip(paths, prefixes, strict=True):

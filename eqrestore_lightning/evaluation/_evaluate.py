@@ -34,20 +34,21 @@ def evaluate(
 ) -> Evaluation:
     """Measure a classifier on the same images under several motions, behind several restorers.
 
-    Under each motion every image is moved twice, by two draws. Measured are `accuracy` after the
-    first; `consistency`, how often both lead to the same class; `stability`, their product;
-    `agreement`, how often the class is that of the unmoved image without a restorer; and, of
-    restorers that find the fields that the motion moves, the metrics of every field after the first
-    draw, such as `shift_accuracy`. `register_measure` adds others.
+    Under each motion every image is moved twice, by two draws. The measures are `accuracy` after
+    the first; `consistency`, how often both lead to the same class; `stability`, the product of
+    these two; `agreement`, how often the class is that of the unmoved image without a restorer;
+    and, for restorers that find the fields that the motion moves, the metrics of every field after
+    the first draw, such as `shift_accuracy`. `register_measure` adds others.
 
     An image that is bitwise equal to the unmoved one, or to what the restorer makes of it, is not
     classified again.
 
     Args:
-        classifier: From images to logits `(batch, num_classes)`; in eval mode while this runs.
-        batches: Images `(batch, channels, *spatial)` and labels `(batch,)`, gone through once; the
+        classifier: From images to logits `(batch, num_classes)`; switched to eval mode while this
+            runs.
+        batches: Images `(batch, channels, *spatial)` and labels `(batch,)`, iterated over once; the
             size of the images may differ between batches.
-        restorers: Name to what is put in front: anything with `find` and `undo`, such as a
+        restorers: Name to what is placed in front: anything with `find` and `undo`, such as a
             `RestoreTransform`, or a function from images to restored images.
         motions: Label to motion, such as `shift_motions()` or `turn_motions()`; a label that is a
             number is a place on the x axis.
@@ -55,11 +56,11 @@ def evaluate(
         crop: After images are moved, this many pixels are cut from each side, so that what lies
             there enters where content leaves, as for a camera that moves; a restorer should then
             find no motion.
-        seed: Decides the draws, which are the same for every restorer.
+        seed: Determines the draws, which are the same for every restorer.
         progress: Whether to show a progress bar.
 
     Returns:
-        For each motion, a result without restorer, then one for each restorer.
+        For each motion, a result without a restorer, then one for each restorer.
 
     Raises:
         TypeError: If a restorer is neither callable nor finds motions.
@@ -67,6 +68,18 @@ def evaluate(
             `"no restorer"`, a motion cannot move the images, or `crop` does not fit.
 
     Source: Table 1 of the paper; consistency as in Zhang, 2019, and Chaman and Dokmanić, 2021.
+
+    >>> from eqrestore_lightning.evaluation import Rule, shift_motions
+    >>> images, labels = torch.eye(1, 5).expand(8, 1, 5), torch.zeros(8, dtype=torch.int64)
+    >>> evaluation = evaluate(
+    ...     nn.Flatten(),  # the class is the place of the bright pixel
+    ...     [(images, labels)],
+    ...     restorers={"restored": Rule(lambda x: x.argmax(2))},
+    ...     motions=shift_motions([0, 2], axes=(-1,)),
+    ...     progress=False,
+    ... )
+    >>> evaluation.get("restored", "2").measures["accuracy"]
+    1.0
     """
     if not motions:
         raise ValueError("Expected `motions` to hold a motion, but got none.")

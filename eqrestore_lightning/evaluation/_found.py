@@ -1,4 +1,4 @@
-"""How well motions are found, and what a gate on the margin gains and costs."""
+"""How well motions are found, and the gains and costs of a gate on the margin."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
@@ -44,7 +44,7 @@ def motion_found(
         restorer: Finds the fields that `motion` moves.
         motion: What to draw from.
         batch_size: Images at a time, of a data set.
-        seed: Decides the draws.
+        seed: Determines the draws.
 
     Returns:
         The metrics of every field of the motion, by name, such as `shift_accuracy`: shares from
@@ -52,6 +52,10 @@ def motion_found(
 
     Raises:
         ValueError: If there are no images, or the restorer finds other fields.
+
+    >>> signals = torch.tensor([[[9, 1, 0, 2, 0]], [[9, 0, 3, 0, 0]]])
+    >>> motion_found([signals], Rule(lambda x: x.argmax(2)), motion=Shift((-1,)))
+    {'shift_accuracy': 1.0, 'shift_accuracy_1px': 1.0, 'shift_distance': 0.0}
     """
     generator = torch.Generator().manual_seed(seed)
     metrics: Mapping[str, dict[str, Metric]] = {
@@ -95,13 +99,17 @@ def shifts_found(
             `(batch, num_axes)`.
         motion: What to draw from; by default circular shifts by up to half of every axis.
         batch_size: Images at a time, of a data set.
-        seed: Decides the shifts.
+        seed: Determines the shifts.
 
     Returns:
-        Percent found exactly, `"exact, %"`, and within a pixel on each axis, `"≤ 1 px, %"`.
+        Percentages found exactly, `"exact, %"`, and to within a pixel on each axis, `"≤ 1 px, %"`.
 
     Raises:
         ValueError: If there are no images, or the restorer finds other fields.
+
+    >>> signals = torch.tensor([[[9, 1, 0, 2, 0]], [[9, 0, 3, 0, 0]]])
+    >>> shifts_found([signals], lambda x: x.argmax(2))
+    {'exact, %': 100.0, '≤ 1 px, %': 100.0}
     """
     iterator = iter(_batches(batches, batch_size))
     first = next(iterator, None)
@@ -129,17 +137,19 @@ def gate_rows(
     batch_size: int = 250,
     seed: int = 0,
 ) -> list[dict[str, float]]:
-    """Measure what a gate gains and costs: images of small margin are left as they are.
+    """Measure the gains and costs of a gate that leaves images of small margin as they are.
 
     Args:
-        classifier: From images to logits `(batch, num_classes)`; in eval mode while this runs.
+        classifier: From images to logits `(batch, num_classes)`; switched to eval mode while this
+            runs.
         batches: Images and labels, see `Batches`.
-        restore: Without a gate.
-        motion: Moves the images of the last two columns.
-        quantiles: Share of the unmoved images whose margin shall be below the gate.
-        min_margins: Gates to try instead.
+        restore: The restorer, with a `min_margin` of 0.
+        motion: Moves the images for the last two columns.
+        quantiles: Share of the unmoved images whose margin is to be below the gate, one for each
+            row.
+        min_margins: Gates to try instead of those at `quantiles`.
         batch_size: Images at a time, of a data set.
-        seed: Decides the draws.
+        seed: Determines the draws.
 
     Returns:
         For each gate its `min_margin`, and, of unmoved and of moved images, the percentages that

@@ -1,4 +1,4 @@
-"""What `evaluate` measures: a measure is added here, or with `register_measure` anywhere else."""
+"""What `evaluate` measures; new measures are added here, or anywhere with `register_measure`."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ from eqrestore_lightning.motions import Element, Field, Motion
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one batch of images, each moved by two draws of one motion, and restored.
+    """The outcome for one batch of images, each moved by two draws of one motion, and restored.
 
     Attributes:
         labels: Classes of the images, int64 of shape `(batch,)`.
         unmoved: Logits of the unmoved images without a restorer, `(batch, num_classes)`.
         first: Logits after the first draw, restored, of the same shape.
         second: Logits after the second draw, restored, of the same shape.
-        found: What the restorer found after the first draw; empty if it does not report it, or
+        found: What the restorer found after the first draw; empty if it does not report that, or
             finds other fields than the motion moves.
         target: What it should have found.
-        periods: After how much each column of each field is the same as 0.
+        periods: Name of each field to the values of its columns that are equivalent to 0.
     """
 
     labels: Tensor
@@ -44,17 +44,22 @@ _REGISTERED: dict[str, tuple[Callable[[], Metric], Arguments]] = {}
 def register_measure(
     name: str, build_metric: Callable[[], Metric]
 ) -> Callable[[ArgumentsType], ArgumentsType]:
-    """Register a measure that `evaluate` takes of every motion and restorer.
+    """Register a measure that `evaluate` takes for every motion and restorer.
 
     Decorates a function from an `Outcome` to keyword arguments of the metric's `update`, or to
     `None` if there is nothing to measure.
 
     Args:
-        name: Under which results hold it.
+        name: Its name in the results.
         build_metric: Builds a torchmetrics metric, without arguments.
 
     Raises:
-        ValueError: If there is such a measure already.
+        ValueError: If there is a measure of this name already.
+
+    >>> @register_measure("confidence", MeanMetric)
+    ... def confidence(outcome):
+    ...     return {"value": outcome.first.softmax(1).amax(1)}
+    >>> del _REGISTERED["confidence"]
     """
     if name in _REGISTERED:
         raise ValueError(f"Expected a new name for a measure, but {name!r} is taken.")
@@ -91,10 +96,10 @@ def agreement(outcome: Outcome) -> dict[str, Any]:
 
 
 class Measure:
-    """A metric, and what of each outcome it is updated with.
+    """A metric, and the function from outcomes to the arguments of its update.
 
     Args:
-        metric: Any of torchmetrics.
+        metric: Any torchmetrics metric.
         arguments: From an outcome to keyword arguments of `metric.update`, or to `None`.
         unit: Unit of the metric; empty for shares.
     """
@@ -113,7 +118,7 @@ class Measure:
             self.updated = True
 
     def compute(self) -> float:
-        """Return the figure of all batches; metrics count in float32, which has 7 digits."""
+        """Return the value over all batches, rounded to the 7 digits of float32."""
         return round(float(self.metric.compute()), 7)
 
 

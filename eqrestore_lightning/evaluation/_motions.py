@@ -12,12 +12,15 @@ def shift_motions(
     fill: ShiftFill = "circular",
     axes: Sequence[int] = (-2, -1),
 ) -> dict[str, Motion]:
-    """Return shifts of growing size, each under its size.
+    """Return shifts of several sizes, by size.
 
     Args:
         sizes: Largest shift along each axis, pixels.
         fill: What enters where content leaves, see `Shift`.
         axes: The axes to shift along, see `Shift`.
+
+    Returns:
+        Size, such as `"4"`, to motion.
 
     >>> shift_motions([0, 4])["4"]
     Shift(axes=(-2, -1), max_shift=4, fill='circular')
@@ -28,13 +31,16 @@ def shift_motions(
 def turn_motions(
     angles: Iterable[float] = range(0, 360, 15), *, fill: Fill = "zeros", max_shift: int = 0
 ) -> dict[str, Motion]:
-    """Return turns by given angles, each under its angle, and a turn by any angle, under `"any"`.
+    """Return turns by several angles, by angle, and a turn by a random angle, under `"any"`.
 
     Args:
         angles: Degrees, counter-clockwise as displayed.
         fill: What enters at the corners, see `rotate`.
         max_shift: If above 0, turned images are shifted circularly as well, each by its own amount
             of up to this many pixels along each axis.
+
+    Returns:
+        Angle, such as `"22.5"`, or `"any"`, to motion.
 
     >>> list(turn_motions([0, 22.5]))
     ['0', '22.5', 'any']

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from eqrestore_lightning.evaluation._results import Evaluation
 
-# Distinguishable with any color vision (Okabe and Ito, 2008), and by marker and dashes in print.
+# Distinguishable with any color vision (Okabe and Ito, 2008); in print, by marker and dashes.
 _COLORS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARKERS = ("s", "o", "^", "D", "v", "P", "X", "<", ">")
 _DASHES = ("--", "-", "-.", ":")
@@ -19,8 +19,7 @@ def draw(evaluation: "Evaluation", path: Path, *, title: str, measure: str) -> P
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError(
-            "Expected matplotlib to be installed, which draws pictures, but it is not: "
-            "pip install matplotlib"
+            "Expected matplotlib, which draws pictures, to be installed: pip install matplotlib"
         ) from error
 
     unit = evaluation.units.get(measure, "")

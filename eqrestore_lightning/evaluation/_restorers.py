@@ -1,4 +1,4 @@
-"""What stands in front of a classifier: restorers that find motions, and plain functions."""
+"""What is placed in front of a classifier: restorers that find motions, and plain functions."""
 
 import copy
 from collections.abc import Callable, Mapping

@@ -12,13 +12,13 @@ _MAX_COLUMNS = 12
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a data set under one motion, behind one restorer.
+    """The measures of a data set under one motion, behind one restorer.
 
     Attributes:
         restorer: Its name.
         motion: Label of the motion.
-        at: The label as a number, its place on the x axis; `None` if it is not one.
-        measures: Name to figure: shares from 0 to 1, distances in the unit of the motion.
+        at: The label as a number, its place on the x axis; `None` if it is not a number.
+        measures: Name to value: shares from 0 to 1, distances in the unit of the field.
     """
 
     restorer: str
@@ -29,7 +29,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` returns: for each motion, a result without restorer and one for each.
+    """What `evaluate` returns: for each motion, results without a restorer and with each.
 
     Attributes:
         axis: What the labels of the motions count, with its unit.
@@ -85,7 +85,7 @@ class Evaluation:
             measure: Name of the measure.
 
         Returns:
-            Places on the x axis, ascending, and figures.
+            Places on the x axis, ascending, and values.
         """
         points = sorted(
             (result.at, result.measures[measure])
@@ -100,9 +100,9 @@ class Evaluation:
         measures: Sequence[str] | None = None,
         reference: Mapping[str, Sequence[float]] | None = None,
     ) -> str:
-        """Lay the results out as a Markdown table: shares in percent, distances in their units.
+        """Return the results as a Markdown table: shares in percent, distances in their units.
 
-        Motions are columns; where there are more than 12 of them, rows.
+        Motions are columns, or rows if there are more than 12 of them.
 
         Args:
             measures: Names of the measures to show; all by default.
@@ -134,11 +134,11 @@ class Evaluation:
     def draw(
         self, path: str | PathLike[str], *, title: str = "", measure: str = "accuracy"
     ) -> Path:
-        """Draw a measure against the x axis, a line for each restorer.
+        """Draw a measure against the x axis, with one line for each restorer.
 
         Args:
             path: File to write; its ending decides the format.
-            title: Stands above the picture.
+            title: Title of the picture.
             measure: Name of the measure.
 
         Returns:

@@ -25,7 +25,7 @@ def seam_rules(
         num_spatial_dims: Number of spatial axes of the images.
 
     Returns:
-        Name of each rule, as it stands in tables, to a restorer.
+        Name of each rule, as it appears in tables, to a restorer.
 
     >>> list(seam_rules(3))
     ['rule: difference', 'rule: second difference', 'rule: relative difference']
@@ -40,7 +40,7 @@ def seam_rules(
 
 
 def harmonic_rule(*, axes: Sequence[int] | None = None) -> dict[str, Restorer]:
-    """Return the rule that expects the circular center of mass of an image in its middle.
+    """Return the rule that moves the circular center of mass of an image to its middle.
 
     Args:
         axes: The axes along which images may have been shifted; all by default.
@@ -64,7 +64,12 @@ def first_harmonic_phase(x: Tensor, *, axes: Sequence[int] | None = None) -> Ten
         axes: The axes along which they may have been shifted, negative; all by default.
 
     Returns:
-        Pixels, int64 of shape `(batch, num_axes)`.
+        Pixels, int64 of shape `(batch, num_axes)`; 0 if the center lies at index `size // 2`.
+
+    >>> x = torch.zeros(1, 1, 5, 8)
+    >>> x[0, 0, 1, 5] = 1.0
+    >>> first_harmonic_phase(x)
+    tensor([[-1,  1]])
     """
     shifts = []
     for axis in range(2 - x.ndim, 0) if axes is None else axes:

@@ -46,9 +46,9 @@ def circular_conv(
           out; on a CPU several times faster than `"direct"`, and bitwise equal to it there.
         - `"exact"`: spectra in float64 with `x` and `weight` rounded to 14 to 21 bits (relative to
           the largest magnitude in a sample and in an output filter; fewer for larger sums). Every
-          sum is then a multiple of a known unit, to which the result is rounded. It does not depend
-          on the order of summation and is therefore **bitwise equivariant** on any device with
-          float64.
+          sum is then a multiple of a known unit, to which the result is rounded. The result does
+          not depend on the order of summation and is therefore **bitwise equivariant** on any
+          device with float64.
         - `"auto"`: a matrix product over channels for a single tap. On a CPU `"depthwise"` for one
           channel in and out without gradients up to 15 × 15 taps, else `"fft"` for one channel in
           or out or more than 5 × 5 taps, else `"direct"`. On other devices `"fft"` above 15 × 15

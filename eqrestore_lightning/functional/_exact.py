@@ -17,6 +17,9 @@ _BITS_PER_ROUND = 10
 def as_float64(x: Tensor) -> Tensor:
     """Return `x` in float64; on the CPU where its device (Apple's MPS) has no float64.
 
+    Args:
+        x: Any shape, any real dtype.
+
     >>> as_float64(torch.tensor([3], dtype=torch.uint8))
     tensor([3.], dtype=torch.float64)
     """

@@ -126,9 +126,9 @@ def scores_to_shift(scores: Tensor) -> Tensor:
     """Return the shift with the largest score.
 
     Convention:
-        An axis of size `n` has shifts from `-(n // 2) … (n - 1) // 2`, so that small shifts of
-        either sign look small. Ties go to the lowest index in row-major order, which does not
-        follow the image; where that matters, `best_index` breaks them by content.
+        On an axis of size `n` shifts are `-(n // 2) … (n - 1) // 2`, so that small shifts of either
+        sign look small. Ties go to the lowest index in row-major order, which does not follow the
+        image; where that matters, `best_index` breaks them by content.
 
     Args:
         scores: Shape `(batch, *spatial)`, floating.

@@ -12,11 +12,11 @@ from eqrestore_lightning.motions import Field
 
 
 class MotionAccuracy(Metric):
-    """Compute the share of estimates that are right to within `tolerance` in every column.
+    """Compute the share of estimates that are correct to within `tolerance` in every column.
 
     Args:
-        tolerance: Largest error that counts as right, the shorter way around, in the unit of the
-            values; 0 for exact estimates.
+        tolerance: Largest error that counts as correct, measured the shorter way around, in the
+            unit of the values; 0 for exact estimates.
         kwargs: Passed to `torchmetrics.Metric`.
 
     Raises:
@@ -48,7 +48,7 @@ class MotionAccuracy(Metric):
         Args:
             estimated: Values of shape `(batch,)` or `(batch, num_columns)`.
             target: The true ones, of the same shape.
-            period: After how much each column is the same as 0, see `circular_error`.
+            period: The value of each column that is equivalent to 0, see `circular_error`.
         """
         right = motion_accuracy(estimated, target, period, tolerance=self.tolerance)
         self.num_correct += right.sum()
@@ -60,7 +60,7 @@ class MotionAccuracy(Metric):
 
 
 class MotionDistance(Metric):
-    """Compute the mean distance between estimates and true values, the shorter way around.
+    """Compute the mean distance between estimates and true values, measured the shorter way around.
 
     Args:
         kwargs: Passed to `torchmetrics.Metric`.
@@ -95,6 +95,12 @@ class MotionDistance(Metric):
 
 def motion_metrics(field: Field) -> dict[str, Metric]:
     """Build the metrics of one field of a motion, by the names under which they are logged.
+
+    Args:
+        field: One of the `fields` of a motion.
+
+    Returns:
+        `{field}_accuracy` with the suffix of each tolerance, and `{field}_distance`.
 
     >>> from eqrestore_lightning.motions import Shift
     >>> list(motion_metrics(Shift().fields[0]))

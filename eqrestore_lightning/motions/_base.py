@@ -221,6 +221,9 @@ def build_motion(config: Mapping[str, Any]) -> Motion:
 def fork(generator: torch.Generator | None) -> torch.Generator:
     """Return a new generator, seeded by a draw from another one.
 
+    Args:
+        generator: The other one, on any device; the global generator of torch for `None`.
+
     With one generator for all fields, the values of later fields would depend on the number of
     images.
 

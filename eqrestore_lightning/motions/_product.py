@@ -109,7 +109,8 @@ def replace_shift(motion: Motion, **changes: Any) -> Motion:
         changes: Arguments of `Shift` to change: `max_shift` and `fill`.
 
     Raises:
-        ValueError: If `motion` does not shift images and `changes` ask for other than no shift.
+        ValueError: If `motion` does not shift images, unless `changes` only ask for no shift:
+            `max_shift=0`, `fill="circular"`.
 
     >>> replace_shift(Shift(), max_shift=4, fill="zeros")
     Shift(axes=(-2, -1), max_shift=4, fill='zeros')

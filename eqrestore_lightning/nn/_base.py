@@ -1,4 +1,4 @@
-"""What every kind of estimator can do, so that code which uses one need not know its kind."""
+"""The interface that all estimators share."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -18,6 +18,12 @@ EstimatorType = TypeVar("EstimatorType", bound=type["Estimator"])
 
 def register_estimator(cls: EstimatorType) -> EstimatorType:
     """Register a kind of estimator under its class name, so that files can name it.
+
+    Args:
+        cls: A subclass of `Estimator`.
+
+    Returns:
+        The class itself, so that this can be used as a decorator.
 
     Raises:
         ValueError: If another class has that name already.
@@ -78,6 +84,9 @@ class Estimator(nn.Module, ABC):
             x: Shape `(batch, in_channels, *spatial_size)`, floating; any real dtype if `exact`.
             exact: Whether scores must follow the image bit for bit, and be float64, rather than be
                 differentiable.
+
+        Returns:
+            Shape `(batch, *elements)`.
         """
 
     @abstractmethod
@@ -159,7 +168,7 @@ class Estimator(nn.Module, ABC):
         return scores_to_margin(scores)
 
     def constant(self, scores: Tensor) -> Tensor:
-        """Check which images have equal scores everywhere, up to rounding: nothing was found.
+        """Check for which images all scores are equal, up to rounding, so that nothing was found.
 
         Args:
             scores: What `forward` returned.
@@ -187,7 +196,14 @@ class Estimator(nn.Module, ABC):
 
 
 def check_spatial_size(spatial_size: Sequence[int]) -> None:
-    """Raise `ValueError` unless there are one to three sizes, each at least 1."""
+    """Raise `ValueError` unless there are one to three sizes, each at least 1.
+
+    Args:
+        spatial_size: Size of each spatial axis, pixels.
+
+    Raises:
+        ValueError: If there are others.
+    """
     if not 1 <= len(spatial_size) <= 3 or min(spatial_size) < 1:
         raise ValueError(
             f"Expected `spatial_size` to be one to three sizes of at least 1, "

@@ -11,18 +11,18 @@ from eqrestore_lightning.functional import CONV_METHODS, ConvMethod, circular_co
 
 
 class CircularConv(nn.Module):
-    """Sum one circular convolution for each input channel, and a constant.
+    """Convolve over axes that wrap around, as a layer with trainable filters.
 
     Args:
-        num_spatial_dims: Number of spatial axes, 1 to 3; `CircularConv1d` to `CircularConv3d` have
-            it built in.
+        num_spatial_dims: Number of spatial axes, 1 to 3; `CircularConv1d` to `CircularConv3d` set
+            it.
         in_channels: Channels of the input.
         out_channels: Channels of the output.
         kernel_size: Taps on each axis, or one number for all; up to the size of the image.
         dilation: Distance between taps, pixels.
         bias: Whether to add a constant to each output channel.
         separable: Whether each filter is the outer product of one 1-D filter for each axis:
-            `Σ kernel_size` weights a filter instead of `Π kernel_size`.
+            `Σ kernel_size` weights per filter instead of `Π kernel_size`.
         method: How to evaluate it, see `circular_conv`.
 
     Shapes:
@@ -30,7 +30,7 @@ class CircularConv(nn.Module):
 
     Raises:
         ValueError: If a number is out of range, `kernel_size` has the wrong length or `method` is
-            unknown.
+            unknown; in `forward`, if the input has another rank or number of channels.
 
     Source: Definition 3.5; the affine layer of Equation (3).
 
@@ -96,7 +96,7 @@ class CircularConv(nn.Module):
                 self.bias.uniform_(-(fan_in**-0.5), fan_in**-0.5)
 
     def factors(self) -> list[Tensor]:
-        """List the parameters of the filters: `weight`, or `weight_0`, … for each axis of it."""
+        """Return the parameters of the filters: `weight`, or if separable one for each axis."""
         return [getattr(self, name) for name in self._shapes()]
 
     def filters(self) -> Tensor:
@@ -128,7 +128,7 @@ class CircularConv(nn.Module):
         return {f"weight_{axis}": (size,) for axis, size in enumerate(self.kernel_size)}
 
     def extra_repr(self) -> str:
-        """Describe the layer where a network is printed."""
+        """Return the arguments of the layer, as `repr` shows them."""
         return (
             f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, "
             f"dilation={self.dilation}, bias={self.bias is not None}, separable={self.separable}, "
@@ -138,6 +138,8 @@ class CircularConv(nn.Module):
 
 class CircularConv1d(CircularConv):
     """Convolve signals that wrap around: a `CircularConv` with 1 spatial axis.
+
+    Takes the arguments of `CircularConv` after `num_spatial_dims`.
 
     >>> CircularConv1d(2, 3, 5)(torch.zeros(7, 2, 11)).shape
     torch.Size([7, 3, 11])
@@ -156,6 +158,8 @@ class CircularConv1d(CircularConv):
 class CircularConv2d(CircularConv):
     """Convolve images that wrap around: a `CircularConv` with 2 spatial axes.
 
+    Takes the arguments of `CircularConv` after `num_spatial_dims`.
+
     >>> CircularConv2d(2, 3, (5, 6))(torch.zeros(7, 2, 11, 13)).shape
     torch.Size([7, 3, 11, 13])
     """
@@ -172,6 +176,8 @@ class CircularConv2d(CircularConv):
 
 class CircularConv3d(CircularConv):
     """Convolve volumes that wrap around: a `CircularConv` with 3 spatial axes.
+
+    Takes the arguments of `CircularConv` after `num_spatial_dims`.
 
     >>> CircularConv3d(2, 3, 5)(torch.zeros(7, 2, 5, 6, 7)).shape
     torch.Size([7, 3, 5, 6, 7])

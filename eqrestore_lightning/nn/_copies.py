@@ -1,4 +1,4 @@
-"""An estimator that looks at all turned and mirrored copies of an image."""
+"""An estimator that scores all turned and mirrored copies of an image."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -15,12 +15,12 @@ from eqrestore_lightning.nn._translation import TranslationEstimator
 
 @register_estimator
 class QuarterTurnEstimator(Estimator):
-    """Score every quarter turn of an image, and every mirror image, by looking at all of them.
+    """Score every quarter turn of an image, and optionally every mirror image, copy by copy.
 
     One `TranslationEstimator` scores the four turned copies of an image, or all eight with their
-    mirror images; the largest score over copies and shifts says how the image was moved. Moving an
-    image permutes its copies, so that all its turned, mirrored and shifted versions are restored to
-    the same image, **bit for bit**, whatever the weights.
+    mirror images; the largest score over copies and shifts is the estimate. Moving an image
+    permutes its copies, so that all its turned, mirrored and shifted versions are restored to the
+    same image, **bit for bit**, whatever the weights.
 
     Convention:
         An image was shifted, then mirrored left to right if `mirrored` is 1, then turned by
@@ -28,16 +28,16 @@ class QuarterTurnEstimator(Estimator):
 
     Args:
         in_channels: Channels of the images.
-        spatial_size: Height and width of the images, pixels; the same.
+        spatial_size: Height and width of the images, pixels; they must be equal.
         mirrors: Whether images may have been mirrored.
         shifts: Whether images may have been shifted, circularly. If not, the network only scores
-            how much each copy looks as if in its place.
+            whether each copy looks unmoved.
         options: Further arguments of the `TranslationEstimator`.
 
     Shapes:
         Input `(batch, in_channels, size, size)`, floating; output `(batch, copies, size, size)`,
-        without `shifts` `(batch, copies)`. Copy `4 · mirrored + quarters` is the image as it was
-        if that was done to it.
+        without `shifts` `(batch, copies)`. Copy `4 · mirrored + quarters` is the image with that
+        motion undone.
 
     Attributes:
         network: The `TranslationEstimator`.
@@ -148,7 +148,7 @@ class QuarterTurnEstimator(Estimator):
         return map(self._gather, self.network.keys(self._copies(as_float64(x))))
 
     def _copies(self, x: Tensor) -> Tensor:
-        """Return every image as it was if it was moved by each copy: `(batch · copies, …)`."""
+        """Return every image with the motion of each copy undone: `(batch · copies, …)`."""
         turned = [torch.rot90(x, -quarters, (2, 3)) for quarters in range(4)]
         if self.mirrors:
             turned += [copy.flip(3) for copy in turned]

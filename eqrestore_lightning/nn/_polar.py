@@ -1,4 +1,4 @@
-"""An estimator of rotations: in polar coordinates they are translations."""
+"""An estimator of rotations, which are translations in polar coordinates."""
 
 import math
 from collections.abc import Sequence
@@ -29,11 +29,10 @@ class RotationEstimator(Estimator):
 
     The image is sampled on circles (`to_polar`), and a `TranslationEstimator` runs along the angle
     axis of the polar image, along which a rotation is a circular shift; the radii join its
-    channels. On the polar grid it is strictly equivariant: the scores of a polar image rolled along
-    its angles are rolled as far, bit for bit. Turning pixels interpolates, so that other angles are
-    estimated up to what interpolation changes; quarter turns of square images move pixels exactly,
-    and if `num_angles` is a multiple of 4, all four are restored to the same image, **bit for
-    bit**.
+    channels. On the polar grid it is strictly equivariant: rolling a polar image along its angles
+    rolls its scores by as much, bit for bit. Turning an image by other angles interpolates pixels,
+    so estimates are approximate; quarter turns of square images move pixels exactly, and if
+    `num_angles` is a multiple of 4, all four are restored to the same image, **bit for bit**.
 
     Convention:
         `scores[b, j]` is high where image `b` looks as if turned by `360° · j / num_angles`,
@@ -43,12 +42,12 @@ class RotationEstimator(Estimator):
         in_channels: Channels of the images.
         spatial_size: Height and width of the images, pixels.
         num_radii: Number of circles.
-        num_angles: Number of places on each; the scores have as many.
+        num_angles: Number of samples on each circle, and of scores.
         max_radius: Outer edge of the outermost ring, pixels; by default it reaches the border.
         sub_grid: Whether `locate` interpolates between grid angles, by the parabola through the
             best score and its neighbors.
-        fill: What enters at the corners of a restored image, see `rotate`. It may be set later: it
-            has no part in the scores.
+        fill: What enters at the corners of a restored image, see `rotate`. It may be set later, as
+            it does not affect the scores.
         options: Further arguments of the `TranslationEstimator`, such as `hidden_channels`.
 
     Shapes:
@@ -94,7 +93,7 @@ class RotationEstimator(Estimator):
             raise ValueError(
                 f"Expected `max_radius` to be finite and at least 0, but got {max_radius}."
             )
-        Turn(fill=fill)  # refuses other fills
+        Turn(fill=fill)  # raises if `fill` is unknown
         self.in_channels = in_channels
         self.spatial_size = tuple(spatial_size)
         self.num_radii = num_radii
@@ -128,7 +127,7 @@ class RotationEstimator(Estimator):
         return Turn(fill=self.fill)
 
     def score(self, x: Tensor, *, exact: bool) -> Tensor:
-        """Score every angle of the grid; equal polar images, rolled, give equal scores, rolled."""
+        """Score every angle of the grid; rolling the polar image rolls the scores."""
         return self.network.score(self._polar(as_float64(x) if exact else x), exact=exact)
 
     @torch.no_grad()
@@ -161,15 +160,15 @@ class RotationEstimator(Estimator):
     def margin(self, scores: Tensor) -> Tensor:
         """Compute how far the best angle is ahead of the best one that lies 30° or more away.
 
-        Neighboring angles always score much the same; what makes an estimate doubtful is another
-        peak.
+        Neighboring angles always score similarly; an estimate is in doubt only where there is
+        another peak.
 
         Args:
             scores: What `exact_scores` returned.
 
         Returns:
             Log-odds, at least 0, shape `(batch,)`, dtype of `scores`; infinite where no angle of
-            the grid lies so far away.
+            the grid is that far away.
         """
         best, place = scores.max(1, keepdim=True)
         steps = torch.arange(self.num_angles, device=scores.device)
@@ -189,7 +188,7 @@ class RotationEstimator(Estimator):
     def target(self, angle: Tensor) -> Tensor:
         """Share each angle between the two grid angles beside it, in proportion.
 
-        Trained on grid angles alone, it would learn the pattern that resampling leaves instead.
+        Trained on grid angles alone, the network would learn the traces of resampling instead.
 
         Args:
             angle: Degrees, floating of shape `(batch,)`.

@@ -1,4 +1,4 @@
-"""Networks that work well, by name: for the command line, the recipes and the README."""
+"""Networks that work well, by name."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -37,8 +37,19 @@ def register_preset(function: Preset) -> Preset:
     Args:
         function: Builds an estimator from `in_channels`, `spatial_size` and further options.
 
+    Returns:
+        The function itself, so that this can be used as a decorator.
+
     Raises:
         ValueError: If another preset has that name already.
+
+    >>> @register_preset
+    ... def two_layers(in_channels, spatial_size, **options):
+    ...     options = {"hidden_channels": [4], "kernel_size": 3, **options}
+    ...     return TranslationEstimator(in_channels, spatial_size, **options)
+    >>> build_preset("two-layers", 1, (8, 9)).spatial_size
+    (8, 9)
+    >>> del _PRESETS["two-layers"]
     """
     name = function.__name__.replace("_", "-")
     other = _PRESETS.get(name, function)
@@ -103,14 +114,14 @@ def photo(in_channels: int, spatial_size: Sequence[int] = (), **options: Any) ->
 
 @register_preset
 def border(in_channels: int, spatial_size: Sequence[int], **options: Any) -> Estimator:
-    """Build one linear layer of full-size filters: enough for images in a blank border."""
+    """Build one linear layer of full-size filters, which suffice for images in a blank border."""
     network: dict[str, Any] = {"hidden_channels": [], "kernel_size": "full", "separable": True}
     return TranslationEstimator(in_channels, spatial_size, **{**network, **options})
 
 
 @register_preset
 def centered(in_channels: int, spatial_size: Sequence[int], **options: Any) -> Estimator:
-    """Build six full-size filters: enough for objects placed by their center of mass."""
+    """Build six full-size filters, which suffice for objects placed by their center of mass."""
     network: dict[str, Any] = {
         "hidden_channels": [6],
         "kernel_size": ["full", 1],

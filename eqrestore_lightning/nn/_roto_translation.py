@@ -1,4 +1,4 @@
-"""Translations and rotations together: the shift is found first, then the angle."""
+"""An estimator of translations and rotations: the shift is found first, then the angle."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,17 +12,17 @@ from eqrestore_lightning.nn._base import Estimator, register_estimator
 from eqrestore_lightning.nn._polar import RotationEstimator
 from eqrestore_lightning.nn._translation import TranslationEstimator
 
-_RIVAL_PIXELS = 2  # places as near to the best one, on both axes, belong to the same peak
+_RIVAL_PIXELS = 2  # places this near to the best one, on both axes, belong to the same peak
 
 
 @register_estimator
 class RotoTranslationEstimator(Estimator):
-    """Score every shift of an image, and every angle of the image that the best shift leaves.
+    """Score every shift of an image, and every angle once the best shift is undone.
 
     For images that were turned about their center, then shifted circularly. Both parts are trained
-    together: the first finds turned images whatever their angle, the second learns to tolerate what
-    the first leaves undone, because the place of a turned image is not defined to the pixel.
-    Restoring is the same for every circular shift, **bit for bit**.
+    together: the first finds turned images whatever their angle, and the second learns to tolerate
+    the errors of the first, because the place of a turned image is not defined to the pixel. All
+    circular shifts of an image are restored to the same image, **bit for bit**.
 
     Convention:
         Scores are those of all shifts, row by row, followed by those of all angles.
@@ -32,6 +32,10 @@ class RotoTranslationEstimator(Estimator):
         spatial_size: Height and width of the images, pixels.
         translation: Further arguments of the `TranslationEstimator`.
         rotation: Further arguments of the `RotationEstimator`.
+
+    Shapes:
+        Input `(batch, in_channels, height, width)`, floating; output
+        `(batch, height · width + num_angles)`.
 
     Attributes:
         translation: The `TranslationEstimator`.
@@ -88,11 +92,11 @@ class RotoTranslationEstimator(Estimator):
 
     @property
     def training_motion(self) -> Motion:
-        """A turn only: the shift is followed exactly."""
+        """A turn only, as the network is exactly equivariant to shifts."""
         return Product(self.rotation.training_motion, self.translation.training_motion)
 
     def score(self, x: Tensor, *, exact: bool) -> Tensor:
-        """Score every shift, and every angle of the image that the best shift leaves.
+        """Score every shift, and every angle once the best shift is undone.
 
         Returns:
             Shape `(batch, height · width + num_angles)`.
@@ -106,7 +110,7 @@ class RotoTranslationEstimator(Estimator):
 
     @torch.no_grad()
     def locate(self, scores: Tensor, x: Tensor) -> Element:
-        """Return the best shift, and the best angle of the image that it leaves.
+        """Return the best shift, and the best angle once it is undone.
 
         Args:
             scores: What `exact_scores(x)` returned.
@@ -123,15 +127,15 @@ class RotoTranslationEstimator(Estimator):
     def margin(self, scores: Tensor) -> Tensor:
         """Compute how far the best shift, and the best angle, are ahead of another peak.
 
-        Neighboring places always score much the same. The rival of a shift lies more than 2 pixels
-        away on some axis, that of an angle 30° or more.
+        Neighboring places always score similarly. The rival of a shift lies more than 2 pixels away
+        on some axis, that of an angle 30° or more.
 
         Args:
             scores: What `exact_scores` returned.
 
         Returns:
-            The smaller one of both log-odds, at least 0, shape `(batch,)`, dtype of `scores`;
-            infinite where no place lies so far away.
+            The smaller of the two log-odds, at least 0, shape `(batch,)`, dtype of `scores`;
+            infinite where no place is that far away.
         """
         shifts, angles = self._split(scores)
         peaks = circular_shift(shifts.unsqueeze(1), -scores_to_shift(shifts)).squeeze(1)
@@ -150,7 +154,7 @@ class RotoTranslationEstimator(Estimator):
         self.rotation.scale_scores(factor)
 
     def loss(self, scores: Tensor, element: Element) -> Tensor:
-        """Compute the sum of both cross-entropies."""
+        """Compute the sum of the two cross-entropies."""
         shifts, angles = self._split(scores)
         return self.translation.loss(shifts, element) + self.rotation.loss(angles, element)
 

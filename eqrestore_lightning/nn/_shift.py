@@ -1,4 +1,4 @@
-"""What all estimators of shifts share."""
+"""The base of all estimators of shifts."""
 
 from collections.abc import Iterator, Sequence
 
@@ -40,7 +40,7 @@ class ShiftEstimator(Estimator):
     def locate(self, scores: Tensor, x: Tensor) -> Element:
         """Return the shift with the largest score; ties are broken by content.
 
-        Among shifts with exactly equal scores, the one is chosen whose undoing makes the image
+        Among shifts with exactly equal scores, the one is chosen that, once undone, makes the image
         correlate most with fixed pseudo-random patterns (`content_keys`), so that the choice
         follows the image bit for bit.
 
@@ -56,7 +56,7 @@ class ShiftEstimator(Estimator):
         return {"shift": index_to_shift(index, scores.shape[1:]).to(x.device)}
 
     def keys(self, x: Tensor) -> Iterator[Tensor]:
-        """Return keys with the shape of the scores, which decide between equal ones."""
+        """Return keys with the shape of the scores, which break ties between them."""
         return content_keys(join_axes(as_float64(x), self.axes))
 
     def loss(self, scores: Tensor, element: Element) -> Tensor:
@@ -66,14 +66,14 @@ class ShiftEstimator(Estimator):
 
 
 def join_axes(x: Tensor, axes: Sequence[int]) -> Tensor:
-    """Let the spatial axes that are not among `axes` join the channels.
+    """Fold the spatial axes that are not among `axes` into the channels.
 
     Args:
         x: Shape `(batch, channels, *spatial)`.
         axes: The axes that stay spatial, negative, ascending.
 
     Returns:
-        Shape `(batch, channels · still sizes, *sizes of axes)`; the channel counts slowest.
+        Shape `(batch, channels · other sizes, *sizes of axes)`; the channel index varies slowest.
 
     >>> join_axes(torch.zeros(7, 2, 3, 4, 5), (-3, -1)).shape
     torch.Size([7, 8, 3, 5])

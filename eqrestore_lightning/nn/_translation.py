@@ -25,9 +25,9 @@ class TranslationEstimator(ShiftEstimator):
     kernel 9, one channel, no bias, `in_channels · 81 + 5 · 81` weights.
 
     Each sample is divided by its largest magnitude first, so that the estimate does not depend on
-    whether pixels are given as 0…1 or 0…255. Axes along which images are not shifted join the
-    channels: `TranslationEstimator(3, (64, 256), axes=(-1,))` finds by how much a panorama was
-    shifted along its width.
+    whether pixels are given as 0…1 or 0…255. Axes along which images are not shifted are folded
+    into the channels: `TranslationEstimator(3, (64, 256), axes=(-1,))` finds by how much a panorama
+    was shifted along its width.
 
     Convention:
         `scores[b, i]` is high where sample `b` looks as if shifted by `i`; index 0 on every axis
@@ -35,11 +35,11 @@ class TranslationEstimator(ShiftEstimator):
 
     Args:
         in_channels: Channels of the images.
-        spatial_size: Size of each spatial axis, pixels; one to three of them. An estimator knows
-            where images of this size belong; it refuses others.
+        spatial_size: Size of each spatial axis, pixels; one to three of them. An estimator works
+            for images of this size only.
         axes: The axes along which images may have been shifted, negative as in torch, ascending;
             all by default. Kernels lie along these axes.
-        hidden_channels: Channels between the layers; one layer more than entries.
+        hidden_channels: Channels between the layers; there is one more layer than entries.
         kernel_size: Taps on each axis, or `"full"` for filters as large as the image; one for all
             layers, or a list with one for each.
         dilation: Distance between taps, pixels; one for all layers, or a list with one for each.
@@ -136,7 +136,7 @@ class TranslationEstimator(ShiftEstimator):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Draw the weights so that no image dies on its way through the ReLUs.
+        """Draw the weights so that the ReLUs suppress no image entirely.
 
         Every filter is small zero-mean noise, to which a uniform image does not respond; the first
         layer also passes on the mean of the image's channels, and every other layer the first
@@ -173,8 +173,8 @@ class TranslationEstimator(ShiftEstimator):
     def score(self, x: Tensor, *, exact: bool) -> Tensor:
         """Score every shift.
 
-        If `exact`, every convolution is evaluated by the method `"exact"` of `circular_conv`; what
-        lies between works on single entries or takes a maximum. None of it depends on where an
+        If `exact`, every convolution is evaluated by the method `"exact"` of `circular_conv`; all
+        other operations act on single entries or take a maximum. None of them depends on where an
         entry lies.
         """
         method: ConvMethod | None = "exact" if exact else None
@@ -215,6 +215,6 @@ def _one_per_layer(name: str, value: Any, num_layers: int) -> list[Any]:
 
 
 def _normalize(x: Tensor) -> Tensor:
-    """Divide each sample by its largest magnitude: a maximum depends on no order of summation."""
+    """Divide each sample by its largest magnitude, which depends on no order of summation."""
     largest = x.abs().amax(tuple(range(1, x.ndim)), keepdim=True)
     return x / largest.clamp(min=torch.finfo(x.dtype).tiny)

@@ -1,4 +1,4 @@
-"""Which layer of a network loses equivariance, by what, and how much of it."""
+"""Which layers of a network lose equivariance, why, and how much of it."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -22,10 +22,10 @@ class LayerAudit:
         kind: Name of its class, or "function" for what happens between layers.
         size: Spatial size of its output, pixels; empty if there are no spatial axes left.
         error: Equivariance error of its output when the network's input moves by one pixel.
-        own_error: The same when its own input moves by one pixel: what it adds to an input that is
-            equivariant. NaN for functions, which cannot be called alone.
+        own_error: The same when its own input moves by one pixel: the error that the layer alone
+            adds. NaN for functions, which cannot be called alone.
         border_error: The same for as many pixels as its stride: what the border adds to that.
-        reason: By what it loses equivariance; empty if it keeps it.
+        reason: Why it loses equivariance; empty if it does not.
     """
 
     name: str
@@ -46,22 +46,22 @@ class _Call(NamedTuple):
 
 @torch.no_grad()
 def audit(model: nn.Module, x: Tensor, *, tolerance: float = 1e-4) -> list[LayerAudit]:
-    """Go through a network layer by layer, and measure where translation equivariance is lost.
+    """Measure, layer by layer, where a network loses translation equivariance.
 
     The input is moved by one pixel along every axis, around the border. Each feature map should
     then have moved by one pixel as well, or its share of one where it is smaller. Every layer is
-    also tried alone, on its input moved by one pixel, and by as many as its stride, which a stride
-    follows exactly, so that what is left is due to the border.
+    also tried alone, on its input moved by one pixel, and by as many as its stride; as a stride
+    follows the latter exactly, what is left is due to the border.
 
     Layers are the modules without modules inside, in the order in which they are called, in eval
-    mode. What a network does between them, in functions, shows in its effect: a change of size, or
-    an error where there was none.
+    mode. Functions that a network calls between them are noticed by their effect: a change of size,
+    or an error where there was none.
 
     Args:
-        model: From `(batch, channels, *spatial)` to anything; between, such maps, or tensors
-            without spatial axes, of which invariance is measured.
+        model: From `(batch, channels, *spatial)` to anything; its layers pass on such maps, or
+            tensors without spatial axes, of which invariance is measured.
         x: What it is tried on, of that shape, floating. Noise is the strictest test.
-        tolerance: Errors up to here are taken for rounding.
+        tolerance: Errors up to this are attributed to rounding.
 
     Returns:
         One entry for each call of a layer, in order. The first with a `reason` is where
@@ -69,7 +69,7 @@ def audit(model: nn.Module, x: Tensor, *, tolerance: float = 1e-4) -> list[Layer
 
     Raises:
         TypeError: If the input or the output of a layer is not one tensor.
-        RuntimeError: If the moved input takes another way through the network.
+        RuntimeError: If the moved input takes a different path through the network.
 
     Source: Definition 3.2; Theorem 3.4 says that a linear layer keeps it only as a circular filter.
 
@@ -107,7 +107,13 @@ def _audit(model: nn.Module, x: Tensor, tolerance: float) -> list[LayerAudit]:
 
 
 def audit_table(layers: Sequence[LayerAudit]) -> str:
-    """Write what `audit` found as a Markdown table.
+    """Return what `audit` found as a Markdown table.
+
+    Args:
+        layers: What `audit` returned.
+
+    Returns:
+        One row for each layer.
 
     >>> x = torch.arange(9.0).reshape(1, 1, 3, 3)
     >>> print(audit_table(audit(nn.Sequential(nn.ReLU(), nn.Flatten()), x)))
@@ -282,7 +288,7 @@ def _border(call: _Call, stride: tuple[int, ...]) -> str:
                 str(mode), f"{mode} padding" if mode else "padding"
             )
     if any(size % step for size, step in zip(sizes, stride, strict=True)):
-        return f"a size of {' × '.join(map(str, sizes))}, no multiple of the stride"
+        return f"a size of {' × '.join(map(str, sizes))}, not a multiple of the stride"
     if max(stride) == 1 and call.y.shape[2:] < sizes:
         return "no padding"
-    return "what depends on position"
+    return "dependence on position"

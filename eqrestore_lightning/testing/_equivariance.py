@@ -1,4 +1,4 @@
-"""By how much an operator fails to follow its input."""
+"""How far an operator is from being equivariant."""
 
 import functools
 import itertools
@@ -27,9 +27,9 @@ def equivariance_error(
     """Measure `‖F(T x) − T F(x)‖ / ‖F(x)‖` for one motion `T`: 0 if `F` is equivariant to it.
 
     Two unrelated outputs of mean zero differ by about 1.4. Where the output is smaller than the
-    input by a stride, it has to move by as much less; where that is no whole number of pixels, the
-    whole number with the smaller error counts. Where the output has no spatial axes left, `T F(x)`
-    is `F(x)`: invariance is measured.
+    input by a stride, it has to move by the shift divided by the stride; if that is not a whole
+    number of pixels, the neighboring one with the smaller error counts. Where the output has no
+    spatial axes left, `T F(x)` is `F(x)`: invariance is measured.
 
     Convention:
         Shifts are circular, positive as in `torch.roll`; angles are counter-clockwise as displayed,
@@ -40,8 +40,7 @@ def equivariance_error(
         x: What it is tried on, of that shape, floating.
         shift: Pixels along each axis; 1 on every axis if no motion is given.
         angle: Degrees to turn by instead. Multiples of 90° move pixels exactly, whatever the size;
-            others interpolate (`rotate`, with 2 spatial axes), which errs itself and is measured
-            too.
+            others interpolate (`rotate`, with 2 spatial axes), and the error of that is included.
         transform: Any other motion instead, applied to input and output alike.
         stride: By how many pixels the input moves for one of the output; by default the ratio of
             their sizes, rounded.
@@ -49,7 +48,7 @@ def equivariance_error(
             that cut the border off rather than wrap it around.
 
     Returns:
-        Not negative; infinite if an output is blank where the other is not.
+        At least 0; infinite if the expected output is blank and the other is not.
 
     Raises:
         ValueError: If two motions are given, `shift` has another number of axes, or the border
@@ -91,7 +90,7 @@ def assert_equivariant(
     transform: Operator | None = None,
     tolerance: float | None = None,
 ) -> None:
-    """Fail unless an operator is equivariant to one motion, on one batch.
+    """Raise `AssertionError` unless an operator is equivariant to one motion, on one batch.
 
     Args:
         operator: As for `equivariance_error`.
@@ -131,7 +130,7 @@ def _turn(images: Tensor, angle: float) -> Tensor:
 
 
 def own_stride(x: Tensor, y: Tensor) -> tuple[int, ...]:
-    """Return the ratio of both sizes on each axis, rounded, at least 1; 1 if `y` has other axes."""
+    """Return the ratio of the sizes on each axis, rounded, at least 1; 1 if `y` has other axes."""
     if y.ndim != x.ndim:
         return (1,) * (x.ndim - 2)
     sizes = zip(x.shape[2:], y.shape[2:], strict=True)

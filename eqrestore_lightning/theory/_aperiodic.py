@@ -1,4 +1,4 @@
-"""Which images of a set are shifts of one another, or of themselves."""
+"""Find images of a set that are shifts of one another, or of themselves."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -27,15 +27,15 @@ class Translate(NamedTuple):
 def is_aperiodic(images: Tensor) -> bool:
     """Check that no image is another one, or itself, circularly shifted.
 
-    What is needed, and enough, for an estimator that is right on every one of them (Theorem 4.5).
-    Exact duplicates do no harm: they belong in the same place.
+    This is necessary and sufficient for an estimator to be correct on all of them (Theorem 4.5).
+    Exact duplicates do no harm, as they belong in the same place.
 
     Args:
         images: Shape `(num_images, channels, *spatial)`, integers or bool.
 
     Returns:
-        Whether `T^M x ≠ x'` for all `x`, `x'` and every `M ≠ 0`; exact. `find_translates` lists
-        the images that are in the way.
+        Whether `T^M x ≠ x'` for all `x`, `x'` and every `M ≠ 0`; exact. `find_translates` lists the
+        images that violate it.
 
     Raises:
         TypeError: If `images` does not hold integers.
@@ -57,8 +57,8 @@ def find_translates(images: Tensor) -> list[Translate]:
     """Find the images that are circular shifts of others or of themselves.
 
     Candidates share a sum of hashed neighborhoods, which no shift changes; they are then compared
-    entry by entry. That is linear in the number of images, except that images which are no shifts
-    of one another but share that sum are compared too.
+    entry by entry. This takes time linear in the number of images, unless many images share that
+    sum without being shifts of one another.
 
     Args:
         images: Shape `(num_images, channels, *spatial)`, integers or bool.
@@ -66,7 +66,7 @@ def find_translates(images: Tensor) -> list[Translate]:
     Returns:
         For each image that is a shift of earlier ones an entry with the first of them (shift 0 for
         an exact duplicate, if there is a choice), and for each periodic image, constant ones
-        among them, an entry with itself; sorted. Exact: nothing is missed, nothing is wrong.
+        among them, an entry with itself; sorted. Exact: all of them are found, and no others.
 
     Raises:
         TypeError: If `images` does not hold integers.
@@ -84,14 +84,14 @@ def find_translates(images: Tensor) -> list[Translate]:
         raise TypeError(f"Expected `images` to be integers, but got {images.dtype}.")
     if images.ndim < 3 or 0 in images.shape[1:]:
         raise ValueError(
-            f"Expected `images` to have shape (num_images, channels, *spatial), none of them "
-            f"empty but the first, but got {tuple(images.shape)}."
+            f"Expected `images` to have shape (num_images, channels, *spatial) with no empty axis "
+            f"except the first, but got {tuple(images.shape)}."
         )
     return sorted([*_periodic(images), *_translated(images)])
 
 
 def _periodic(images: Tensor) -> Iterator[Translate]:
-    """Find images that equal themselves shifted: some shift of prime order then does it."""
+    """Find images that equal themselves shifted; then some shift of prime order keeps them."""
     spatial = images.shape[2:]
     unknown = torch.ones(len(images), dtype=torch.bool, device=images.device)
     for shift in _shifts_of_prime_order(spatial):
@@ -122,7 +122,7 @@ def _translated(images: Tensor) -> Iterator[Translate]:
 
 
 def _shift_between(image: Tensor, other: Tensor) -> tuple[int, ...] | None:
-    """Return the shift that turns `image` into `other`, trying where its rarest hash may lie."""
+    """Return the shift from `image` to `other`, trying the places of its rarest hash."""
     if torch.equal(image, other):
         return (0,) * (image.ndim - 1)
     size = image.shape[1:]

@@ -12,7 +12,7 @@ from eqrestore_lightning.nn import CircularConv
 class BinaryDecomposition(nn.Module):
     r"""Split integers into their bits, by ReLU layers of 1 × 1 circular filters.
 
-    From the top bit down, with the rest `r = v − Σ_{p>q} 2^p b_p`: `t = relu(2^q − r)`,
+    From the highest bit down, with the remainder `r = v − Σ_{p>q} 2^p b_p`: `t = relu(2^q − r)`,
     `b_q = relu(1 − t)`. If `r ≥ 2^q` then `t = 0` and the bit is 1, else `t ≥ 1` and it is 0. The
     value and the bits found so far pass through: no ReLU changes what is not negative.
 
@@ -23,7 +23,7 @@ class BinaryDecomposition(nn.Module):
 
     Shapes:
         Input `(batch, P, *spatial)`, floating, integers from 0 to `2^Q − 1`; output
-        `(batch, P · Q, *spatial)`, zeros and ones, the top bits of all channels first. Exact in
+        `(batch, P · Q, *spatial)`, zeros and ones, the highest bits of all channels first. Exact in
         float32 and float64. `2 Q` layers, at most `P (Q + 1)` wide.
 
     Raises:
@@ -65,14 +65,14 @@ class BinaryDecomposition(nn.Module):
 
 
 def _bit_layers(bit: int, found: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Return matrix and constants of both layers that find one bit, after `found` higher ones."""
+    """Yield matrix and constants of the two layers that find one bit after `found` higher ones."""
     rest = [-1.0, *(2.0 ** (bit + found - place) for place in range(found))]
     constants = torch.zeros(found + 2)
     constants[-1] = 2.0**bit
     yield torch.cat([torch.eye(found + 1), torch.tensor([rest])]), constants
     matrix, constants = torch.eye(found + 2), torch.zeros(found + 2)
     matrix[-1, -1], constants[-1] = -1.0, 1.0
-    first = 1 if bit == 0 else 0  # after the last bit the value itself has done its work
+    first = 1 if bit == 0 else 0  # the value itself is not needed after the last bit
     yield matrix[first:], constants[first:]
 
 

@@ -13,12 +13,12 @@ Operator = Callable[[Tensor], Tensor]
 
 
 class ImpulseResponse(NamedTuple):
-    """What an affine equivariant operator `A(x) = h ⊛ x + bias` is made of.
+    """The filters and the bias of an affine equivariant operator `A(x) = h ⊛ x + bias`.
 
     Attributes:
-        response: `h`, the answer to an impulse at index 0 without the bias, of shape
+        response: `h`, the response to an impulse at index 0 without the bias, of shape
             `(out_channels, in_channels, *spatial)`.
-        bias: The answer to a blank image, of shape `(out_channels,)`.
+        bias: The output for a blank image, of shape `(out_channels,)`.
     """
 
     response: Tensor
@@ -26,7 +26,7 @@ class ImpulseResponse(NamedTuple):
 
     @property
     def weight(self) -> Tensor:
-        """The same filters as `circular_conv` takes them, of the shape of `response`."""
+        """The filters in the form that `circular_conv` takes, with the shape of `response`."""
         axes = tuple(range(2, self.response.ndim))
         # `response[i]` weighs the pixel i places before, tap `k` the pixel k - left places behind.
         after = self.response.flip(axes).roll((1,) * len(axes), axes)
@@ -34,7 +34,7 @@ class ImpulseResponse(NamedTuple):
 
 
 def circulant_matrix(weight: Tensor, spatial_size: Sequence[int], *, dilation: int = 1) -> Tensor:
-    """Write a circular convolution as the matrix that it is: a block of `N × N` for each filter.
+    """Write a circular convolution as a matrix, with one block of `N × N` for each filter.
 
     `circulant_matrix(weight, x.shape[2:]) @ x[0].flatten()` is `circular_conv(x, weight)[0]`,
     flattened. Every row of a block is the row above it, shifted by one place.
@@ -91,7 +91,7 @@ def is_circulant(
 ) -> bool:
     """Check whether every block of a matrix is a circular filter: `W[i, j] = w[(i − j) mod n]`.
 
-    By Theorem 3.4 this is to ask whether `x ↦ matrix @ x` is translation equivariant.
+    By Theorem 3.4 this holds if and only if `x ↦ matrix @ x` is translation equivariant.
 
     Args:
         matrix: Shape `(out_channels · N, in_channels · N)`, laid out as by `circulant_matrix`.
@@ -103,7 +103,7 @@ def is_circulant(
         Whether it is; exact with the default tolerances.
 
     Raises:
-        ValueError: If the sides of `matrix` are no multiples of `N`.
+        ValueError: If the sides of `matrix` are not multiples of `N`.
 
     Source: Definition 3.5.
 
@@ -135,10 +135,11 @@ def impulse_response(
 ) -> ImpulseResponse:
     """Recover filter and bias of an affine equivariant operator that can only be called.
 
-    `h = A(δ_0) − A(0)`, as `A(x) = h ⊛ x + b` for all such operators, and for no others. That this
-    one is such an operator is tested on random images: one that is affine but not equivariant
-    passes with probability 0, up to `tolerance`; one that is not affine passes only if it is affine
-    on all images tried, whose entries are of magnitudes about 1 and 1,000.
+    `h = A(δ_0) − A(0)`, because `A(x) = h ⊛ x + b` holds for these operators and no others. Whether
+    `operator` is one of them is tested on random images: an operator that is affine but not
+    equivariant passes with probability 0, up to `tolerance`; one that is not affine passes only if
+    it acts as an affine one on all images tried, whose entries have magnitudes of about 1 and
+    1,000.
 
     `circular_conv(x, found.weight, bias=found.bias)` then equals `operator(x)`.
 
@@ -146,19 +147,20 @@ def impulse_response(
         operator: From `(1, in_channels, *spatial)` to `(1, out_channels, *spatial)`, on the default
             device.
         shape: `(in_channels, *spatial)`.
-        dtype: Of the images it is asked about, floating.
-        tolerance: Largest difference that is taken for rounding, relative to the largest magnitude;
-            by default the square root of the spacing of `dtype` at 1 (1.5e-8 for float64).
+        dtype: Dtype of the images it is called with, floating.
+        tolerance: Largest difference that is attributed to rounding, relative to the largest
+            magnitude; by default the square root of the spacing of `dtype` at 1 (1.5e-8 for
+            float64).
 
     Returns:
-        Response and bias in the dtype of the answers; exact up to the operator's rounding.
+        Response and bias in the dtype of the outputs; exact up to the operator's rounding.
 
     Raises:
         TypeError: If `dtype` is not floating.
-        ValueError: If `shape` has no spatial axis or an empty one, or the operator is of another
-            kind; the message says which and what was found: random, not affine, of another output
-            size, a bias that depends on position, a border treated unlike the rest, equivariant
-            only to some shifts, weights that depend on position.
+        ValueError: If `shape` has no spatial axis or an empty one, or the operator is not affine
+            and equivariant; the message names the reason: it is random, not affine, changes the
+            size, has a bias that depends on position, treats the border differently, is equivariant
+            to some shifts only, or has weights that depend on position.
 
     Source: Theorem 3.4; Jähne, Digital Image Processing, 1997.
 
@@ -195,13 +197,14 @@ def _check_output(answer: Tensor, shape: Sequence[int]) -> None:
     if answer.ndim != len(shape) + 1:
         raise ValueError(
             f"Expected `operator` to return (batch, channels, *spatial) with {len(spatial)} "
-            f"spatial axes, but got {tuple(answer.shape)}: not equivariant, there is nothing to "
-            f"shift."
+            f"spatial axes, but got {tuple(answer.shape)}: not equivariant, as there is "
+            f"nothing to shift."
         )
     if tuple(answer.shape[2:]) != spatial:
         raise ValueError(
             f"Expected `operator` to keep the size of its images, {spatial}, but got "
-            f"{tuple(answer.shape[2:])}: not equivariant, a stride, pooling or missing padding."
+            f"{tuple(answer.shape[2:])}: not equivariant, because of a stride, pooling or "
+            f"missing padding."
         )
 
 
@@ -213,8 +216,8 @@ def _check_affine(operator: Operator, blank: Tensor, tolerance: float) -> None:
         answers = operator(x), operator(y), operator(x)
         if not torch.equal(answers[0], answers[2]):
             raise ValueError(
-                "Expected `operator` to be a function of its images, but got two answers to one "
-                "image: random, as dropout is in training mode, or changing as it is used."
+                "Expected `operator` to be a function of its images, but got two outputs for one "
+                "image: it is random, as dropout is in training mode, or changes as it is used."
             )
         mixed = operator(1.75 * x - 0.75 * y)
         expected = 1.75 * answers[0] - 0.75 * answers[1]
@@ -264,9 +267,9 @@ def _check_equivariant(
 
 
 def _reason(operator: Operator, x: Tensor, answer: Tensor, tolerance: float) -> str:
-    """Shift an impulse along each axis, and an image by more and more; report what follows."""
+    """Shift an impulse along each axis, and an image by more and more; report what goes wrong."""
     impulse = torch.zeros_like(x)
-    impulse.flatten(2)[:, :, 0] = torch.arange(1.0, x.shape[1] + 1)  # all channels, told apart
+    impulse.flatten(2)[:, :, 0] = torch.arange(1.0, x.shape[1] + 1)  # differs by channel
     impulse = impulse.roll([n // 2 for n in x.shape[2:]], list(range(2, x.ndim)))
     at_border, periods = False, []
     for axis, length in enumerate(x.shape[2:], start=2):
@@ -279,10 +282,10 @@ def _reason(operator: Operator, x: Tensor, answer: Tensor, tolerance: float) -> 
         followed = (n for n in steps if _follows(operator, x, answer, n, axis, tolerance))
         periods.append(next(followed, length))
     if at_border:
-        return "the border is treated unlike the middle, as padding with zeros does"
+        return "the border is treated differently, as by padding with zeros"
     if any(1 < n < length for n, length in zip(periods, x.shape[2:], strict=True)):
         period = " × ".join(map(str, periods))
-        return f"it follows shifts by multiples of {period} pixels only, as a stride leaves it"
+        return f"it follows shifts by multiples of {period} pixels only, as with a stride"
     return "its weights depend on position, as those of a dense layer do"
 
 

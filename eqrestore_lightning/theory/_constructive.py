@@ -1,4 +1,4 @@
-"""Theorem 4.5: an estimator that is computed, not trained, and right on every image of a set."""
+"""Theorem 4.5: an estimator that is computed, not trained, and correct on every image of a set."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,15 +18,15 @@ from eqrestore_lightning.theory._templates import (
 
 @register_estimator
 class ConstructedEstimator(ShiftEstimator):
-    r"""Find every one of a set of integer images, however shifted: `2 Q + 2` layers, no training.
+    r"""Find each of a set of integer images, however shifted: `2 Q + 2` layers, no training.
 
-    A `BinaryDecomposition`, then a `TemplateEstimator` of its bits. Right on every image of the
-    set in every shift, in exact arithmetic, without error; what it costs is one hidden channel and
-    `channels · Q · N` weights an image.
+    A `BinaryDecomposition`, then a `TemplateEstimator` of its bits. It computes exactly, and is
+    correct on every image of the set under every shift; the cost is one hidden channel and
+    `channels · Q · N` weights per image.
 
     Convention:
         Integer images are read as they are, floating ones as torchvision scales them: 0…1 stand for
-        0…2^Q − 1, rounded. Entries below or above are taken for the smallest or largest.
+        0…2^Q − 1, rounded. Entries out of range are clamped.
 
     Args:
         in_channels: Channels of the images.
@@ -128,7 +128,7 @@ class ConstructedEstimator(ShiftEstimator):
         self.templates.scale_scores(factor)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Score every shift by all layers as they are.
+        """Score every shift by evaluating all layers.
 
         Args:
             x: Shape `(batch, in_channels, *spatial_size)`, any real dtype.
@@ -143,7 +143,7 @@ class ConstructedEstimator(ShiftEstimator):
         return self.score(x, exact=False)
 
     def score(self, x: Tensor, *, exact: bool) -> Tensor:
-        """Score every shift: integers, times the scale.
+        """Score every shift: integers times the scale.
 
         Returns:
             NaN for images that are not finite if `exact`.

@@ -25,20 +25,21 @@ _STEPS = (1, 2, 4, 8)  # distances at which pairs of pixels are counted
 
 @register_estimator
 class TemplateEstimator(ShiftEstimator):
-    r"""Find every one of a set of binary images, however shifted: two layers, no training.
+    r"""Find each of a set of binary images, however shifted: two layers, no training.
 
     `u_s(z)[k] = relu(⟨T^k x_s, z⟩ − ‖x_s‖₁ + 1)` is 1 where the template `x_s`, shifted by `k`,
     lies inside `z`, else 0; the score is `Σ_s w_s u_s(z)[k]`. Going through the images by the
     number of their ones, `w_t` is chosen so that `x_t` outvotes at index 0 all smaller templates
-    that lie inside it elsewhere. `from_images` does that; the constructor alone has weights of 0.
+    that lie inside it elsewhere. `from_images` does that; the constructor alone leaves all weights
+    0.
 
     Every image of the set has its largest score at index 0, ahead by at least 1. Other images are
-    scored equivariantly too, but nothing is promised of the place: where no template lies inside,
-    all scores are 0, and `locate` decides by content.
+    scored equivariantly too, but where their largest score lies is not specified: if no template
+    lies inside, all scores are 0, and `locate` breaks the tie by content.
 
     Convention:
-        Integers and bool are read as they are, floating images rounded; entries below 0 as 0,
-        above 1 as 1.
+        Integers and bool are read as they are, floating images are rounded; entries out of range
+        are clamped.
 
     Args:
         in_channels: Channels of the images.
@@ -120,7 +121,7 @@ class TemplateEstimator(ShiftEstimator):
     def _choose_votes(self, templates: Tensor, numbers: Sequence[int]) -> None:
         """Choose the weights, by increasing norm, with which images outvote the smaller ones."""
         pairs = _count_pairs(self.match.filters())
-        votes = self.vote.filters().flatten()  # 0, hence silent, until chosen
+        votes = self.vote.filters().flatten()  # 0, and so without effect, until chosen
         for order, number in enumerate(numbers):
             scores = self._score(templates[order : order + 1], pairs).flatten()
             elsewhere = float(scores[1:].max()) if len(scores) > 1 else 0.0
@@ -154,7 +155,7 @@ class TemplateEstimator(ShiftEstimator):
         self.scale.mul_(factor)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Score every shift by both layers as they are.
+        """Score every shift by evaluating both layers.
 
         Args:
             x: Shape `(batch, in_channels, *spatial_size)`, any real dtype.
@@ -169,7 +170,7 @@ class TemplateEstimator(ShiftEstimator):
         return self.score(x, exact=False)
 
     def score(self, x: Tensor, *, exact: bool) -> Tensor:
-        """Score every shift; if `exact`, units that cannot fire are left out.
+        """Score every shift; if `exact`, units that cannot fire are skipped.
 
         A template inside an image has at most as many ones in every channel, and at most as many
         pairs of ones at any distance. Both can be counted quickly and are the same for all shifts.
@@ -180,7 +181,7 @@ class TemplateEstimator(ShiftEstimator):
         bits = read_integers(x, num_bits=1)
         if exact:
             return self.score_bits(bits, finite_images(x))
-        hidden = convolve(self.match, bits).round().relu_()  # what FFT left of integers
+        hidden = convolve(self.match, bits).round().relu_()  # FFT leaves rounding errors
         return convolve(self.vote, hidden).squeeze(1) * self.scale.to(hidden)
 
     def score_bits(self, bits: Tensor, finite: Tensor) -> Tensor:
@@ -222,7 +223,7 @@ def finite_images(x: Tensor) -> Tensor:
 
 
 def _count_pairs(bits: Tensor) -> Tensor:
-    """Count the ones of each channel, and its pairs of ones at some distances: equal for shifts.
+    """Count the ones of each channel, and its pairs of ones at some distances; no shift changes it.
 
     Args:
         bits: Zeros and ones, shape `(batch, channels, *spatial)`.
@@ -240,7 +241,7 @@ def _count_pairs(bits: Tensor) -> Tensor:
 
 
 def _duplicates(translates: Sequence[Translate]) -> set[int]:
-    """Return the exact duplicates; refuse images that are shifts of others or of themselves."""
+    """Return the exact duplicates; reject images that are shifts of others or of themselves."""
     harmful = [found for found in translates if any(found.shift)]
     if harmful:
         named = [f"image {a} shifted by {shift} is image {b}" for a, b, shift in harmful[:3]]

@@ -1,4 +1,4 @@
-"""Lightning modules, callbacks, and trainers that know how they were started."""
+"""Lightning modules, a callback, and options for trainers under any launcher."""
 
 from eqrestore_lightning.training._callbacks import RestoredImageGrid, restored_image_grid
 from eqrestore_lightning.training._classifier import ClassifierModule, load_classifier

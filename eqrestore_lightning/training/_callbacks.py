@@ -14,15 +14,18 @@ from eqrestore_lightning.nn import Estimator
 
 
 class RestoredImageGrid(lightning.Callback):
-    """Show images as they are, shifted or turned, and restored, when training ends.
+    """Draw images as they are, moved, and restored, when training ends.
 
-    Writes `restored.png` into the trainer's log folder, and hands it to every logger that takes
-    images (`log_image`, as `WandbLogger`'s). Draws 2-D images of one or three channels.
+    Writes `restored.png` into the trainer's log folder, and passes it to every logger that has
+    `log_image`, such as `WandbLogger`. Draws 2-D images of one or three channels only.
 
     Args:
         num_images: How many images of the first validation batch, or else training batch.
         motion: How to move them; by default any motion that the estimator finds.
-        seed: Decides the motions.
+        seed: Determines the motions.
+
+    Raises:
+        ValueError: If `num_images` is below 1.
 
     Source: Figure 3 of the paper.
     """
@@ -36,7 +39,7 @@ class RestoredImageGrid(lightning.Callback):
 
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
         """Draw, save and log the picture."""
-        folder = Path(trainer.log_dir or trainer.default_root_dir)  # every process must ask
+        folder = Path(trainer.log_dir or trainer.default_root_dir)  # every process must take part
         estimator = pl_module.estimator
         drawable = estimator.num_spatial_dims == 2 and estimator.in_channels in (1, 3)
         if not drawable or not trainer.is_global_zero or trainer.fast_dev_run:
@@ -68,10 +71,14 @@ def restored_image_grid(
         estimator: Finds the motions.
         images: Floating from 0 to 1, of shape `(batch, channels, height, width)`.
         motion: How to move them; by default any motion that the estimator finds.
-        seed: Decides the motions.
+        seed: Determines the motions.
 
     Returns:
         One image on the CPU, floating of shape `(3, height, width)`.
+
+    >>> from eqrestore_lightning.nn import build_preset
+    >>> restored_image_grid(build_preset("border", 1, (6, 9)), torch.rand(4, 1, 6, 9)).shape
+    torch.Size([3, 26, 46])
     """
     generator = torch.Generator().manual_seed(seed)
     motion = estimator.motion if motion is None else motion

@@ -35,12 +35,12 @@ class ClassifierModule(lightning.LightningModule):
         weight_decay: Of AdamW.
         motion: Applied to training images, such as `Shift(max_shift=4)`, or its configuration;
             none by default.
-        seed: Decides these motions; together with the step, so that they depend neither on the
+        seed: Determines these motions, together with the step, so that they depend neither on the
             number of processes nor on where training was resumed.
         older: `max_shift`, from checkpoints written before there was `motion`.
 
     Raises:
-        ValueError: If a number is out of range or a word unknown.
+        ValueError: If a number is out of range or a name is unknown.
 
     Source: The augmentation is that of Figure 4 of the paper.
 
@@ -140,7 +140,7 @@ class ClassifierModule(lightning.LightningModule):
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
     def _augmented(self, images: Tensor) -> Tensor:
-        """Move images by what depends neither on the number of processes nor on resuming."""
+        """Move images in a way that depends neither on the number of processes nor on resuming."""
         if self.motion == _STILL:
             return images
         step = 0 if self._trainer is None else self.trainer.fit_loop.total_batch_idx
@@ -166,6 +166,9 @@ def load_classifier(source: str) -> nn.Module:
     Args:
         source: Path ending in .ckpt, or `package.module:name` of a network or of a function that
             takes no arguments and returns one; modules of the working directory are found too.
+
+    Returns:
+        The network.
 
     Raises:
         FileNotFoundError: If there is no such checkpoint.

@@ -11,14 +11,14 @@ from eqrestore_lightning.motions import Element, Motion, build_motion, replace_s
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:
-    """Return a generator on the CPU that is decided by seed and step.
+    """Return a generator on the CPU that seed and step determine.
+
+    Torch's generator on the CPU uses only 32 bits of its seed; an odd multiplier spreads the seeds
+    over them.
 
     Args:
         seed: Any whole number.
         step: Number of the batch.
-
-    The generator of torch on the CPU uses only 32 bits of its seed; an odd multiplier spreads the
-    seeds over them.
 
     >>> step_generator(0, 7).initial_seed(), step_generator(1, 7).initial_seed()
     (7, 2654435776)
@@ -29,13 +29,14 @@ def step_generator(seed: int, step: int) -> torch.Generator:
 def draw_for_batch(
     motion: Motion, x: Tensor, *, trainer: lightning.Trainer | None, seed: int, step: int
 ) -> Element:
-    """Draw a motion for each image of this process's batch, as one process would for the whole one.
+    """Draw a motion for each image of this process, as one process would for the whole batch.
 
     Args:
         motion: What to draw from.
         x: Images of this process's batch, shape `(batch, channels, *spatial)`.
-        trainer: Knows how many processes there are and which of them this is; `None` for one.
-        seed: Together with the step, decides what is drawn.
+        trainer: Determines the number of processes and the index of this one; `None` for one
+            process.
+        seed: Determines what is drawn, together with the step.
         step: Number of the batch.
 
     Returns:

@@ -8,7 +8,7 @@ def elapsed_share(trainer: lightning.Trainer) -> float:
     """Return how much of the `max_time` of a trainer has passed, the same in every process.
 
     Args:
-        trainer: In training.
+        trainer: A trainer that is training.
 
     Returns:
         From 0 to 1; 0 for a trainer without `max_time`.

@@ -1,4 +1,4 @@
-"""Trainers that know whether a launcher started them."""
+"""Options of trainers under any launcher."""
 
 import os
 from typing import Any

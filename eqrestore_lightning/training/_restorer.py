@@ -1,4 +1,4 @@
-"""Train an estimator to find where images belong."""
+"""Train an estimator."""
 
 import math
 import warnings
@@ -25,18 +25,18 @@ class RestorerModule(lightning.LightningModule):
     """Train an estimator by cross-entropy, so that the motion that was applied scores highest.
 
     Batches are images, or tuples whose first entry is the images; labels are not needed. Images are
-    floating, of shape `(batch, channels, *spatial)`, and are where they belong. A
-    `TranslationEstimator` is equivariant to circular shifts, which therefore teach it nothing new;
-    shifts with zero fill teach it to find images that have lost some of their content. A
-    `RotationEstimator` or `RotoTranslationEstimator` sees every image turned by a random angle,
-    because turning pixels leaves traces.
+    floating, of shape `(batch, channels, *spatial)`, and not moved. A `TranslationEstimator` is
+    equivariant to circular shifts, which therefore teach it nothing new; shifts with zero fill
+    teach it to find images that have lost some of their content. A `RotationEstimator` or
+    `RotoTranslationEstimator` sees every image turned by a random angle, because turning pixels
+    leaves traces.
 
-    Logs `train/loss` and `train/constant_scores` (images whose scores were all equal, as those of a
-    dead network are), and for `val` and `test` `loss` and the metrics of every field of the motion:
-    for shifts `shift_accuracy` (exact), `shift_accuracy_1px` and `shift_distance` (pixels), for
-    rotations `angle_accuracy_10deg` (within 10°) and `angle_distance` (degrees), once an epoch. At
-    the end a picture shows images as they are, moved, and restored (`RestoredImageGrid`, for 2-D
-    images of one or three channels).
+    Logs `train/loss` and `train/constant_scores` (number of images whose scores were all equal, as
+    those of a dead network are), and for `val` and `test` `loss` and the metrics of every field of
+    the motion: for shifts `shift_accuracy` (exact), `shift_accuracy_1px` and `shift_distance`
+    (pixels), for rotations `angle_accuracy_10deg` (within 10°) and `angle_distance` (degrees), once
+    an epoch. At the end a picture shows images as they are, moved, and restored
+    (`RestoredImageGrid`, for 2-D images of one or three channels).
 
     The loss sees the scores times a learned factor, which becomes part of the estimator's last
     layer at the end of training, so that scores are log-probabilities up to a constant.
@@ -51,8 +51,8 @@ class RestorerModule(lightning.LightningModule):
             `max_steps` or `max_time` of the `Trainer`, whichever comes first.
         weight_decay: Of AdamW.
         gradient_clip_norm: Largest norm of the gradient, unless the `Trainer` has its own.
-        seed: Decides the motions; together with the step, so that they depend neither on the number
-            of processes nor on where training was resumed.
+        seed: Determines the motions, together with the step, so that they depend neither on the
+            number of processes nor on where training was resumed.
         older: `max_shift` and `fill`, from checkpoints written before there was `motion`.
 
     Raises:
@@ -147,7 +147,7 @@ class RestorerModule(lightning.LightningModule):
         return {**found, "margin": self.estimator.margin(scores)}
 
     def configure_optimizers(self) -> Any:
-        """Build AdamW with its warm-up, plateau and exponential fall.
+        """Build AdamW with a schedule of warm-up, plateau and exponential decay.
 
         Raises:
             ValueError: If the trainer has no end, toward which the learning rate could fall.
@@ -181,7 +181,7 @@ class RestorerModule(lightning.LightningModule):
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Note how much of the trainer's `max_time` has passed."""
+        """Record how much of the trainer's `max_time` has passed."""
         del batch, batch_idx
         self._elapsed = elapsed_share(self.trainer)
 
@@ -207,13 +207,13 @@ class RestorerModule(lightning.LightningModule):
         return [RestoredImageGrid()]
 
     def on_train_end(self) -> None:
-        """Make the factor of the loss part of the estimator, and warn if the network is dead."""
+        """Move the factor of the loss into the estimator, and warn if the network is dead."""
         self.estimator.scale_scores(float(self.log_scale.detach().exp()))
         self.log_scale.detach().zero_()
         dead = self.trainer.callback_metrics.get("train/constant_scores", torch.zeros(()))
         if dead > 0 and self.trainer.is_global_zero:
             warnings.warn(
-                f"Expected scores to tell places apart, but in the last epoch all scores were "
+                f"Expected scores to differ between places, but in the last epoch all scores were "
                 f"equal for {int(dead)} training images: the network is dead for them, or they are "
                 f"blank. Such images cannot be restored; train again with another seed, more "
                 f"channels or `skip=True`.",
@@ -237,7 +237,7 @@ class RestorerModule(lightning.LightningModule):
         self.log(f"{stage}/loss", loss, batch_size=len(x), sync_dist=True, on_epoch=True)
 
     def _moved(self, batch: Any, step: int) -> tuple[Tensor, Element]:
-        """Move images by what depends neither on the number of processes nor on resuming."""
+        """Move images in a way that depends neither on the number of processes nor on resuming."""
         x = _images(batch)
         if self.estimator.spatial_size is None:
             self.motion.check(tuple(x.shape[2:]))
@@ -277,7 +277,7 @@ def _check_motion(motion: Motion, estimator: Estimator) -> None:
 
 def _metrics(motion: Motion, prefix: str) -> nn.ModuleDict:
     """Return the metrics of every field of a motion."""
-    # equal counts in a first batch do not make metrics the same
+    # equal counts in the first batch must not make metrics share their state
     return nn.ModuleDict(
         {
             field.name: MetricCollection(

@@ -11,52 +11,55 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
-# The landmark is where this filter answers most: blocks of 4 × 4 pixels with these weights. Each
-# factor has no mean, so brightness does not count; blocks, so that noise and JPEG count little.
+# The landmark is where this filter responds most strongly: blocks of 4 × 4 pixels with these
+# weights. Each factor has mean zero, so brightness has no effect; blocks reduce that of noise and
+# JPEG.
 _BLOCK = 4
 _ROWS = (1, 1, -3, 1)
 _COLUMNS = (1, 1, -1, -1)
 _PATCH = _BLOCK * len(_ROWS)
-_LEVELS = 2**16 - 1  # to which floating pixels are rounded between 0 and 1
+_LEVELS = 2**16 - 1  # levels between 0 and 1 to which floating pixels are rounded
 
 
 class CanonicalCrop(v2.Transform):  # type: ignore[misc]  # torchvision is untyped
     """Crop each image at a place that its content decides: a drop-in for `v2.CenterCrop`.
 
     After the usual `v2.Resize(256)`, `v2.CenterCrop(224)` takes whichever pixels the camera put in
-    the middle. This transform looks for a landmark instead, the patch of 16 × 16 pixels
-    at which a fixed filter answers most, and crops one of the windows that lie a multiple of `step`
+    the middle. This transform looks for a landmark instead, the patch of 16 × 16 pixels at which a
+    fixed filter responds most strongly, and crops one of the windows that lie a multiple of `step`
     pixels from it: the one nearest to the center. When the camera moves by a few pixels, the
-    landmark moves along and so do these windows; the crop **has equal pixels** as long as the
-    window is in range and no stronger landmark enters the image. When the window leaves the range,
-    the next one is `step` pixels away: with a multiple of the classifier's total stride (32 for
-    almost all networks) its convolutions still see every pixel in the same phase.
+    landmark moves along and so do these windows; the crop **contains the same pixels** as long as
+    the window is in range and no stronger landmark enters the image. When the window leaves the
+    range, the next one is `step` pixels away: with a multiple of the classifier's total stride (32
+    for almost all networks) its convolutions still see every pixel in the same phase.
 
     Shifts of up to `m` pixels along an axis keep the window with a probability of about
-    `1 − m / (2 step)`; the most that windows within `step` pixels allow. The landmark is found in
-    integer arithmetic: equal pixels give equal scores wherever they lie, on every device. Moved
-    pixels are kept exactly; pictures that were also compressed again, or lie a fraction of a pixel
-    apart, often find the landmark but not always, see the table of `recipes/canonical_crop.py`.
+    `1 − m / (2 step)`; no choice among windows within `step` pixels does better. The landmark is
+    found in integer arithmetic: equal pixels give equal scores wherever they lie, on every device,
+    so that moves by whole pixels are followed exactly. In pictures that were compressed again, or
+    moved by a fraction of a pixel, the landmark is often found again but not always, see the table
+    of `recipes/canonical_crop.py`.
 
     Args:
         size: Height and width of the crop, pixels; one number for a square.
         step: Distance between the windows to choose from, pixels. The crop lies at most about
-            `step / 2` from the center; on an axis with less than `step - 1` pixels to spare, every
-            place is one to choose. Larger steps keep the window more often, if the image has the
+            `step / 2` from the center; on an axis with fewer than `step - 1` pixels to spare, every
+            position is a candidate. Larger steps keep the window more often, if the image has the
             pixels to spare.
 
     Shapes:
         `(..., C, H, W)` of any real dtype, `tv_tensors.Image` or a PIL image, each image of a batch
         with its own window; the frames of a `tv_tensors.Video` too. A `tv_tensors.Mask` is cropped
         along with its image or batch of images; `tv_tensors.BoundingBoxes` and
-        `tv_tensors.KeyPoints` along with one image. Labels pass. Along an axis on which an image is
-        smaller than the crop it is padded with zeros on both sides, as `v2.CenterCrop` does.
+        `tv_tensors.KeyPoints` along with one image. Labels pass through. Along an axis on which an
+        image is smaller than the crop it is padded with zeros on both sides, as `v2.CenterCrop`
+        does.
 
     Raises:
         TypeError: In `forward`, if the image is complex.
         ValueError: If `size` or `step` is out of range; in `forward` if a sample has not exactly
-            one image (or batch), if what comes along is not of its size, or if a window is to be
-            chosen in an image of less than 16 pixels along an axis.
+            one image (or batch), if what is cropped along with it has another size, or if a window
+            is to be chosen in an image of fewer than 16 pixels along an axis.
 
     >>> import torch
     >>> crop = CanonicalCrop(24, step=8)
@@ -92,8 +95,8 @@ class CanonicalCrop(v2.Transform):  # type: ignore[misc]  # torchvision is untyp
 
         Raises:
             TypeError: If `x` is complex.
-            ValueError: If `x` is not of images, or one of less than 16 pixels along an axis while
-                there is a window to choose.
+            ValueError: If `x` has another rank, or fewer than 16 pixels along an axis while there
+                is a window to choose.
         """
         _check_image(x)
         plain = x.as_subclass(Tensor).flatten(0, -4) if x.ndim > 3 else x.as_subclass(Tensor)[None]
@@ -142,13 +145,13 @@ class CanonicalCrop(v2.Transform):  # type: ignore[misc]  # torchvision is untyp
 
 
 def _landmark(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Find the patch of each image at which the filter answers most; the first of equal ones.
+    """Find the patch of each image with the largest response of the filter; the first if equal.
 
     Args:
         x: Shape `(batch, channels, height, width)`, real, not empty.
 
     Returns:
-        Its top and left, int64 of shape `(batch, 2)`, and whether any patch has an answer above 0.
+        Its top and left, int64 of shape `(batch, 2)`, and whether any patch has a response above 0.
     """
     if min(x.shape[-2:]) < _PATCH:
         raise ValueError(
@@ -172,10 +175,10 @@ def _slide(x: Tensor, axis: int, weights: Sequence[int]) -> Tensor:
     for offset in range(1, _BLOCK):
         blocks += x.narrow(axis, offset, size)
     size -= _BLOCK * (len(weights) - 1)
-    answer = torch.zeros_like(blocks.narrow(axis, 0, size))
+    response = torch.zeros_like(blocks.narrow(axis, 0, size))
     for number, weight in enumerate(weights):
-        answer += weight * blocks.narrow(axis, number * _BLOCK, size)
-    return answer
+        response += weight * blocks.narrow(axis, number * _BLOCK, size)
+    return response
 
 
 def _nearest(landmark: Tensor, found: Tensor, spare: int, step: int) -> Tensor:

@@ -51,10 +51,9 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
 
     Restoring is invariant: every circular shift of an image is restored to the same image, **bit
     for bit**. The scores are computed in float64 arithmetic whose result does not depend on where
-    things lie, whatever the surrounding autocast, and ties are broken by content. This
-    holds for finite images whose entries are multiples of 2^-40 of their largest magnitude: all
-    images of up to 32 bits, and those of 8 or 16 bits scaled to 0…1. Images that are not finite are
-    left as they are.
+    things lie, also under autocast, and ties are broken by content. This holds for finite images
+    whose entries are multiples of 2^-40 of their largest magnitude: all images of up to 32 bits,
+    and those of 8 or 16 bits scaled to 0…1. Images that are not finite are left as they are.
 
     Its place is **before** `Normalize`: the estimator was trained on images whose empty border is
     zero, and after `Normalize` it is not.
@@ -81,7 +80,7 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
         image. The frames of a `tv_tensors.Video` are restored one by one.
 
     Raises:
-        FileNotFoundError: If `source` is a path that leads to no file.
+        FileNotFoundError: If `source` is a path at which there is no file.
         TypeError: If `source` is of another type; in `forward` for PIL images (use
             `v2.ToImage()` first), bounding boxes, key points or complex input.
         ValueError: If `source` is malformed or `min_margin` is below 0; in `forward`
@@ -183,8 +182,8 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
     ) -> Tensor:
         """Move what belongs to the restored images to where the images were: the inverse of `undo`.
 
-        For dense prediction: restore, segment, and put the prediction where the image was. Equal
-        to the original, bit for bit, for shifts and quarter turns; interpolated once for others.
+        For dense prediction: restore, segment, and put the prediction where the image was. Exact,
+        bit for bit, for shifts and quarter turns; other motions interpolate once.
 
         Args:
             y: As for `undo`.

@@ -1,4 +1,4 @@
-"""What both transforms share: the one image of a sample, and maps that move along with images."""
+"""Helpers of the transforms: the one image of a sample, and maps that move along with images."""
 
 import math
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ def only_image(flat_inputs: Sequence[Any]) -> Tensor:
         if isinstance(leaf, PIL.Image.Image):
             raise TypeError(
                 f"Expected tensor images, but got a PIL image ({type(leaf).__name__}); "
-                f"put `v2.ToImage()` before."
+                f"put `v2.ToImage()` before it."
             )
         if isinstance(leaf, tv_tensors.TVTensor) and not isinstance(
             leaf, tv_tensors.Image | tv_tensors.Video | tv_tensors.Mask

@@ -1,4 +1,4 @@
-"""Estimators to and from disk, and the bundled ones."""
+"""Save and load estimators, and those that are bundled with the package."""
 
 from eqrestore_lightning.weights._bundled import bundled_weights, load_estimator
 from eqrestore_lightning.weights._files import (

@@ -1,4 +1,4 @@
-"""Weights that come inside the package, and how each was made."""
+"""Weights that are bundled with the package, and how each was made."""
 
 import json
 import os
@@ -13,7 +13,11 @@ _FOLDER = Path(str(resources.files("eqrestore_lightning.weights")))
 
 
 def bundled_weights() -> dict[str, dict[str, Any]]:
-    """Return the bundled weights: name to recipe, command, seed, metrics, hardware and versions.
+    """Return the names of the bundled weights, each with a record of how it was made.
+
+    Returns:
+        Name to `recipe`, `command`, `seed`, number of `weights`, `training_seconds`, `hardware`,
+        `versions` and `metrics`.
 
     >>> bundled_weights()["digits"]["recipe"]
     'recipes/digits.py'
@@ -32,7 +36,7 @@ def load_estimator(source: str | os.PathLike[str]) -> Estimator:
         The estimator, on the CPU, float32.
 
     Raises:
-        FileNotFoundError: If a path leads to no file.
+        FileNotFoundError: If there is no file at the path.
         ValueError: If `source` is neither a known name nor a path with a known ending, or the file
             is malformed.
 

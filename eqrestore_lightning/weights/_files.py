@@ -1,4 +1,4 @@
-"""Estimators to and from disk, safe for files from strangers."""
+"""Save and load estimators; safe for untrusted files."""
 
 import json
 import os
@@ -22,6 +22,12 @@ _FORMAT = "eqrestore-estimator"
 def estimator_config(estimator: Estimator) -> dict[str, Any]:
     """Return what `build_estimator` needs, in plain JSON types.
 
+    Args:
+        estimator: Of a registered kind.
+
+    Returns:
+        The name of the class under `"kind"`, and its arguments.
+
     Raises:
         TypeError: If the kind of `estimator` is not registered.
 
@@ -40,6 +46,12 @@ def estimator_config(estimator: Estimator) -> dict[str, Any]:
 
 def build_estimator(config: Mapping[str, Any]) -> Estimator:
     """Build an estimator with fresh weights from what `estimator_config` returned.
+
+    Args:
+        config: The name of the class under `"kind"`, and its arguments.
+
+    Returns:
+        The estimator.
 
     Raises:
         ValueError: If `config` names no known kind or its arguments do not build one.
@@ -66,17 +78,17 @@ def save_estimator(
     *,
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write one `.safetensors` file with weights and configuration; all of it or nothing.
+    """Write weights and configuration to one `.safetensors` file, atomically.
 
     Args:
         estimator: What to save.
         path: Where to, ending in `.safetensors`; an older file there is replaced.
-        metadata: Further notes for the reader, such as the command that made the file.
+        metadata: Further entries of the file's metadata, such as the command that made it.
 
     Raises:
         FileNotFoundError: If the folder does not exist.
-        TypeError: If `estimator` is of no kind that can be stored.
-        ValueError: If `path` ends otherwise.
+        TypeError: If the kind of `estimator` is not registered.
+        ValueError: If `path` does not end in `.safetensors`.
 
     >>> from eqrestore_lightning import TranslationEstimator
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -111,7 +123,7 @@ def read_estimator(path: str | os.PathLike[str]) -> Estimator:
     """Load an estimator from a `.safetensors` file or a Lightning `.ckpt`.
 
     Only tensors and plain values are read, nothing in the file is executed, and every tensor must
-    be there with its shape; memory is taken for what the file holds, not for what it claims.
+    be present with its shape; memory is allocated for what the file holds, not for what it claims.
 
     Args:
         path: File written by `save_estimator`, or checkpoint of a `RestorerModule`.
@@ -121,8 +133,8 @@ def read_estimator(path: str | os.PathLike[str]) -> Estimator:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is malformed, of another kind, or its tensors do not fit the
-            network it describes.
+        ValueError: If the file is malformed or of another kind, or its tensors do not fit the
+            network that it describes.
     """
     path = Path(path)
     if not path.is_file():
@@ -161,7 +173,7 @@ def _read_safetensors(path: Path) -> tuple[object, dict[str, Tensor]]:
 
 def _read_checkpoint(path: Path) -> tuple[object, dict[str, Tensor], float]:
     try:
-        with warnings.catch_warnings():  # one error reports what is odd about a file
+        with warnings.catch_warnings():  # one error reports what is wrong with a file
             warnings.simplefilter("ignore")
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file leads torch's reader to errors of any type
@@ -194,7 +206,7 @@ def _read_checkpoint(path: Path) -> tuple[object, dict[str, Tensor], float]:
 def _assemble(config: object, state: Mapping[str, object]) -> Estimator:
     if not isinstance(config, dict) or not all(isinstance(name, str) for name in config):
         raise ValueError(f"a configuration of type {type(config).__name__}, not a mapping.")
-    with torch.device("meta"):  # shapes only: a stranger's numbers must not claim memory
+    with torch.device("meta"):  # shapes only: an untrusted file must not allocate memory
         estimator = build_estimator(config)
     expected = estimator.state_dict()
     if set(expected) != set(state):
@@ -204,9 +216,9 @@ def _assemble(config: object, state: Mapping[str, object]) -> Estimator:
     for name, shape in ((name, tuple(value.shape)) for name, value in expected.items()):
         value = state[name]
         if not isinstance(value, Tensor) or not value.is_floating_point():
-            raise ValueError(f"{name} that is no floating tensor.")
+            raise ValueError(f"{name}, which is not a floating tensor.")
         if value.untyped_storage().nbytes() < value.numel() * value.element_size():
-            raise ValueError(f"{name} that claims more entries than the file holds.")
+            raise ValueError(f"{name}, which claims more entries than the file holds.")
         if tuple(value.shape) != shape:
             raise ValueError(f"{name} of shape {tuple(value.shape)}, not {shape}.")
         if not value.isfinite().all():

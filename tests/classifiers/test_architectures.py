@@ -116,7 +116,7 @@ def test_a_name_belongs_to_one_architecture():
         return nn.Identity()
 
     message = (
-        "Expected a name that is free, but got 'resnet18', which is that of "
+        "Expected a new name for an architecture, but 'resnet18' is taken by "
         "eqrestore_lightning.classifiers._architectures.resnet18."
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):

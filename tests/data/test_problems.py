@@ -47,7 +47,7 @@ def test_near_blank_images_are_named(tmp_path):
     assert set(found["near-blank"].names) == {"black.png", "gray.png"}
     names = ", ".join(found["near-blank"].names)
     assert found["near-blank"].message == (
-        f"2 images are nearly blank, and tell no shift from another: {names}. Remove them."
+        f"2 images are nearly blank, so that no shift can be found: {names}. Remove them."
     )
     assert set(found) == {"near-blank"}
 
@@ -70,9 +70,9 @@ def test_too_few_images_and_sources_are_told(tmp_path):
         for number in range(4):
             _save(tmp_path / f"{name}_{number}.png", _noise(hash((name, number)) % 1000))
     found = _by_kind(ImageFolderDataModule(tmp_path), wanted_images=13)
-    assert found["few images"].message == "Only 12 training images; 13 or more are wanted."
+    assert found["few images"].message == "Only 12 training images; 13 or more are recommended."
     assert found["few sources"].message == (
-        "The 12 training images come from only 3 sources; 20 or more are wanted, or images of "
+        "The 12 training images come from only 3 sources; 20 or more are recommended, or images of "
         "other sources will be restored less well."
     )
     assert len(found["few sources"].names) == 3
@@ -88,7 +88,7 @@ def test_photographs_are_counted(tmp_path):
         _save(tmp_path / f"{number}.png", _noise(number))
     data = PhotoCropDataModule(tmp_path, crop_sizes=[8])
     assert [problem.message for problem in find_problems(data)] == [
-        "Only 8 training photographs; 20 or more are wanted, or other photographs will be "
+        "Only 8 training photographs; 20 or more are recommended, or other photographs will be "
         "restored less well."
     ]
     assert find_problems(data, wanted_sources=8) == []
@@ -107,7 +107,7 @@ class _Signals(InMemoryDataModule):
 def test_what_is_blank_depends_on_the_range_of_signals():
     found = _by_kind(_Signals())
     assert found["near-blank"].names == ("train image 3", "test image 3")
-    assert found["few images"].message == "Only 40 training signals; 5,000 or more are wanted."
+    assert found["few images"].message == "Only 40 training signals; 5,000 or more are recommended."
     assert re.search(
         r"^42 images are copies of others: .* = .*, …\. 40 of", found["duplicates"].message
     )

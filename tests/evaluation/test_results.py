@@ -104,7 +104,9 @@ def test_pictures_need_matplotlib(tmp_path, monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ImportError, match="Expected matplotlib to be installed, which draws"):
+    with pytest.raises(
+        ImportError, match="Expected matplotlib, which draws pictures, to be installed"
+    ):
         _evaluation().draw(tmp_path / "a.png")
 
 

@@ -57,10 +57,10 @@ BROKEN = {  # place, layer put there, reason
     "mean pooling": ("c_relu", nn.AvgPool2d((2, 4)), "pooling with stride 2×4"),
     "padded pooling": ("b", nn.MaxPool2d(3, 1, 1), "padding"),
     "adaptive pooling": ("c_relu", nn.AdaptiveAvgPool2d(4), "pooling with stride 4"),
-    "odd size": ("b", nn.AvgPool2d(3, 3), "pooling with stride 3, a size of 16 × 16, no multiple "
-                 "of the stride"),
+    "odd size": ("b", nn.AvgPool2d(3, 3), "pooling with stride 3, a size of 16 × 16, not a "
+                 "multiple of the stride"),
     "flattening": ("d", nn.Flatten(), "flattening"),
-    "bias": ("a_relu", nn.LayerNorm((6, 16, 16)), "what depends on position"),
+    "bias": ("a_relu", nn.LayerNorm((6, 16, 16)), "dependence on position"),
 }  # fmt: skip
 
 

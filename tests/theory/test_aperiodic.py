@@ -109,7 +109,7 @@ def test_rejections():
     with pytest.raises(TypeError, match=re.escape(message)):
         is_aperiodic(torch.zeros(2, 1, 4))
     is_aperiodic(torch.zeros(2, 1, 4, dtype=torch.int32))
-    message = "none of them empty but the first, but got (2, 4)."
+    message = "with no empty axis except the first, but got (2, 4)."
     with pytest.raises(ValueError, match=re.escape(message)):
         find_translates(torch.zeros(2, 4, dtype=torch.int32))
 

@@ -173,23 +173,23 @@ def _biased(x):
 
 REASONS = {
     "strided": (nn.Conv2d(1, 1, 3, stride=2, padding=1, dtype=F64), "(8, 9), but got (4, 5): not "
-                "equivariant, a stride, pooling or missing padding."),
-    "pooled": (nn.MaxPool2d(2), "(8, 9), but got (4, 4): not equivariant, a stride"),
+                "equivariant, because of a stride, pooling or missing padding."),
+    "pooled": (nn.MaxPool2d(2), "(8, 9), but got (4, 4): not equivariant, because of a stride"),
     "not padded": (nn.Conv2d(1, 1, 3, dtype=F64), "but got (6, 7): not equivariant"),
     "zero-padded": (nn.Conv2d(1, 1, 3, padding=1, bias=False, dtype=F64), "the border is treated "
-                    "unlike the middle, as padding with zeros does."),
+                    "differently, as by padding with zeros."),
     "zero-padded and biased": (nn.Conv2d(1, 1, 3, padding=1, dtype=F64), "the border is treated"),
     "biased by position": (_biased, "but got 0 to 8 in channel 0 for a blank image: not "
                            "equivariant, the bias depends on position."),
     "strided, enlarged again": (_strided_and_enlarged, "it follows shifts by multiples of 2 × 3 "
-                                "pixels only, as a stride leaves it."),
+                                "pixels only, as with a stride."),
     "dense": (_Dense(bias=False), "its weights depend on position, as those of a dense layer do."),
     "dense and biased": (_Dense(bias=True), "the bias depends on position."),
-    "flat": (nn.Flatten(), "but got (1, 72): not equivariant, there is nothing to shift."),
+    "flat": (nn.Flatten(), "but got (1, 72): not equivariant, as there is nothing to shift."),
     "ReLU": (nn.ReLU(), "Expected `operator` to be affine, but got A(1.75 x − 0.75 y) that"),
     "bent far out": (nn.Hardtanh(-50.0, 50.0), "Expected `operator` to be affine, but got"),
     "normalised": (nn.BatchNorm2d(1, dtype=F64), "Expected `operator` to be affine, but got"),
-    "random": (nn.Dropout(), "but got two answers to one image: random"),
+    "random": (nn.Dropout(), "but got two outputs for one image: it is random"),
 }  # fmt: skip
 
 

@@ -268,7 +268,7 @@ def _write(path, estimator, *, state=None, config=None, metadata=None):
         ),
         (
             lambda state: state.update({"layers.0.bias": torch.zeros(2, dtype=torch.int64)}),
-            "layers.0.bias that is no floating tensor",
+            "layers.0.bias, which is not a floating tensor",
         ),
         (
             lambda state: state.update({"layers.0.bias": torch.tensor([0.0, float("nan")])}),
@@ -304,7 +304,7 @@ def test_a_checkpoint_cannot_claim_memory(estimator, tmp_path):
     path = tmp_path / "e.ckpt"
     torch.save({"hyper_parameters": {"estimator": config}, "state_dict": claimed}, path)
     assert path.stat().st_size < 10_000
-    with pytest.raises(ValueError, match="that claims more entries than the file holds"):
+    with pytest.raises(ValueError, match="which claims more entries than the file holds"):
         load_estimator(path)
 
 

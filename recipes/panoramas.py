@@ -28,9 +28,9 @@ from eqrestore_lightning.motions import Shift
 BANDS = 16  # rows of an image are averaged to so many
 NETWORK: dict[str, Any] = {
     "axes": (-1,),
-    "hidden_channels": [16] * 5,
-    "kernel_size": [9, 9, 9, 9, 9, 1],
-    "dilation": [4, 8, 16, 32, 8, 1],
+    "hidden_channels": [8] * 4,
+    "kernel_size": [9, 9, 9, 9, 1],
+    "dilation": [4, 8, 16, 32, 1],
     "bias": True,
     "skip": True,
 }
@@ -39,7 +39,7 @@ NETWORK: dict[str, Any] = {
 def main(
     data: Path = DATA / "panoramas",
     output: Path = Path("outputs/panoramas"),
-    epochs: int = 30,
+    epochs: int = 15,
     yaws: int = 1024,
     seed: int = 0,
 ) -> None:

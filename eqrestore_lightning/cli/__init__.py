@@ -6,6 +6,8 @@ from importlib import import_module
 
 from eqrestore_lightning import __version__
 
+__all__ = ["COMMANDS", "eqrestore"]
+
 COMMANDS = ("fit", "restore", "evaluate", "inspect", "audit")
 """The function `run` in the file of each name; the help is its docstring's first line and `Args`.
 

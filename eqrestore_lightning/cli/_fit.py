@@ -1,5 +1,6 @@
 """The command `eqrestore fit`."""
 
+import copy
 import json
 import logging
 import warnings
@@ -24,8 +25,11 @@ _NOISE = (
     ".*does not have many workers",
     "Checkpoint directory",
 )  # Lightning's warnings
-DEFAULTS = {"images": "seam", "signals": "seam"}
+DEFAULTS = {"color": "photo", "grayscale": "seam", "signals": "seam"}
 """The networks that are trained unless one is named."""
+
+_EPOCHS = 20  # from random weights
+_MINUTES = 1.5  # from weights that know other images
 
 CROPPED: dict[str, tuple[int, ...]] = {"photo": (32, 64, 96)}
 """Presets for images of any size, and the sizes of the random crops they are trained on."""
@@ -41,7 +45,7 @@ def run(
     crop_sizes: list[int] | None = None,
     grayscale: bool = False,
     sources: Sources = "auto",
-    epochs: int = 20,
+    epochs: int | None = None,
     minutes: float | None = None,
     batch_size: int = 64,
     max_shift: int = 0,
@@ -59,12 +63,12 @@ def run(
             restored.png, which shows some images as they are, moved, and restored; and a checkpoint
             (.ckpt) of the last epoch, which can be used like the weights if training is
             interrupted.
-        network: Name of a network, "seam" by default. "photo" is for photographs of any size,
-            "seam" for images of one size that fill the frame, "border" for images in a blank
-            border, "centered" for objects placed by their center of mass, "paper" is the network of
-            the paper; all of them undo shifts. "rotation" undoes rotations by any angle,
-            "roto-translation" rotations and shifts. Signals need "seam", "border", "centered" or
-            "paper".
+        network: Name of a network. "photo", the default, is for photographs of any size, "seam",
+            the default for grayscale and signals, for images of one size that fill the frame,
+            "border" for images in a blank border, "centered" for objects placed by their center of
+            mass, "paper" is the network of the paper; all of them undo shifts. "rotation" undoes
+            rotations by any angle, "roto-translation" rotations and shifts. Signals need "seam",
+            "border", "centered" or "paper".
         start: Weights to continue from: a name of bundled weights, or a .safetensors or .ckpt file,
             whose network is then trained, whatever "network" is; or "scratch" for random weights.
             By default, the bundled weights that are named like the network, if there are any.
@@ -80,8 +84,10 @@ def run(
             not be used for both training and testing: "folder" (images of one folder), "prefix"
             (file names that differ only in the numbers at their end), "file" (each image is its own
             source) or "auto" (folder or prefix, whichever fits).
-        epochs: How many times training goes through the images; for crops, through 200 batches.
-        minutes: Train for this long instead of a number of epochs.
+        epochs: How many times training goes through the images (for crops, through 200 batches); 20
+            by default, from random weights.
+        minutes: Train for this long instead of a number of epochs; 1.5 by default, from weights
+            that were trained before.
         batch_size: Number of images in a training step, over all processes; fewer if there are not
             enough images.
         max_shift: Train on images shifted by up to this many pixels, which then lack what has left
@@ -92,14 +98,16 @@ def run(
             With zeros, "roto-translation" would learn to look for the corners of photographs.
         seed: Determines the initial weights, the order and split of images, shifts and angles.
     """
-    network = network or DEFAULTS["signals" if _is_signals(data) else "images"]
+    kind = "grayscale" if grayscale else "color"
+    network = network or DEFAULTS["signals" if _is_signals(data) else kind]
     arguments = json.dumps(locals(), default=str)
-    from eqrestore_lightning.cli._fit_report import describe_data, report
+    from eqrestore_lightning.cli._fit_report import describe_data, keep_better, report
     from eqrestore_lightning.training import RestorerModule
     from eqrestore_lightning.weights import save_estimator
 
     _check_arguments(output, network, image_size, crop_sizes)
-    trainer = _trainer(output, epochs, minutes, seed)
+    source = _source(network, start, grayscale)
+    trainer = _trainer(output, epochs, minutes, source, seed)
     images = _open_data(
         data,
         image_size=image_size,
@@ -110,9 +118,11 @@ def run(
         seed=seed,
     )
     _limit_batch_size(images, trainer.world_size)
-    estimator = _estimator(network, start, images, axes, corners)
+    estimator = _estimator(network, source, images, axes, corners)
     motion = _motion(estimator, max_shift, fill)
-    module = RestorerModule(estimator, learning_rate=3e-3, motion=motion, seed=seed)
+    rate = 3e-3 if source is None else 1e-3
+    module = RestorerModule(estimator, learning_rate=rate, motion=motion, seed=seed)
+    before = copy.deepcopy(estimator.state_dict())
     output.parent.mkdir(parents=True, exist_ok=True)
     if trainer.is_global_zero:
         describe_data(images)
@@ -121,6 +131,8 @@ def run(
             warnings.filterwarnings("ignore", message)
         trainer.fit(module, datamodule=images)
     estimator.cpu()
+    if source is not None:
+        keep_better(estimator, before, images, motion or estimator.motion, source, seed=seed)
     if trainer.is_global_zero:
         notes = {"arguments": arguments, "data": images.fingerprint()}
         save_estimator(estimator, output, metadata=notes)
@@ -155,20 +167,33 @@ def _check_arguments(
         )
 
 
-def _trainer(output: Path, epochs: int, minutes: float | None, seed: int) -> "pl.Trainer":
+def _source(network: str, start: str | None, grayscale: bool) -> str | None:
+    """Return the weights to continue from, or `None` for random ones."""
+    from eqrestore_lightning.weights import bundled_weights
+
+    if start is not None:
+        return None if start == "scratch" else start
+    return network if network in bundled_weights() and not grayscale else None
+
+
+def _trainer(
+    output: Path, epochs: int | None, minutes: float | None, source: str | None, seed: int
+) -> "pl.Trainer":
     import lightning as pl
     from lightning.pytorch.callbacks import ModelCheckpoint
 
     from eqrestore_lightning.training import trainer_options
 
     options = trainer_options()
+    if epochs is None and minutes is None:
+        epochs, minutes = (_EPOCHS, None) if source is None else (None, _MINUTES)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # the report is enough
     pl.seed_everything(seed, verbose=False)
     checkpoint = ModelCheckpoint(
         output.parent, filename=_checkpoint_name(output), enable_version_counter=False
     )
     return pl.Trainer(
-        max_epochs=epochs if minutes is None else -1,
+        max_epochs=-1 if epochs is None else epochs,
         max_time=None if minutes is None else timedelta(minutes=minutes),
         default_root_dir=output.parent,
         logger=False,
@@ -224,11 +249,14 @@ def _crop_sizes(network: str, folder: Path) -> list[int] | None:
 
     from eqrestore_lightning.data import find_images
 
-    shorter = []
+    sizes = []
     for path in find_images(folder):
         with Image.open(path) as image:
-            shorter.append(min(image.size))
-    usual = sorted(shorter)[len(shorter) // 10] if shorter else 0
+            sizes.append(image.size)
+    if len(set(sizes)) == 1 and max(sizes[0]) <= max(CROPPED[network]):
+        return None  # small images of one size are crops already
+    shorter = sorted(min(size) for size in sizes)
+    usual = shorter[len(shorter) // 10] if shorter else 0
     return [size for size in CROPPED[network] if size <= usual] or [usual]
 
 
@@ -243,32 +271,40 @@ def _limit_batch_size(data: "DataModule", num_processes: int) -> None:
 
 def _estimator(
     network: str,
-    start: str | None,
+    source: str | None,
     data: "DataModule",
     axes: list[int] | None,
     corners: Corners | None,
 ) -> "Estimator":
     """Load the estimator to continue from, or build one with random weights."""
     from eqrestore_lightning.data import PhotoCropDataModule
-    from eqrestore_lightning.weights import bundled_weights, load_estimator
+    from eqrestore_lightning.weights import load_estimator
 
     sizes = data.crop_sizes if isinstance(data, PhotoCropDataModule) else (data.spatial_size or (),)
     given = {"axes": axes, "corners": corners}
     given = {name: value for name, value in given.items() if value is not None}
-    if start is None and network in bundled_weights() and not given:
-        estimator = load_estimator(network)
-        if estimator.in_channels != data.in_channels:
-            estimator = _build(network, data.in_channels, sizes[0], {})
-    elif start is None or start == "scratch":
+    if source is None:
         estimator = _build(network, data.in_channels, sizes[0], given)
-    elif given:
-        raise ValueError(
-            f"Expected no {_names(given)} with `start`, whose network has its own, but got {given}."
-        )
     else:
-        estimator = load_estimator(start)
+        estimator = _with_options(load_estimator(source), given)
     _check_fits(estimator, data.in_channels, sizes)
     return estimator
+
+
+def _with_options(estimator: "Estimator", given: dict[str, Any]) -> "Estimator":
+    """Return an estimator with the same weights for other axes, if its weights allow that."""
+    from eqrestore_lightning.weights import build_estimator, estimator_config
+
+    if not given:
+        return estimator
+    try:
+        changed = build_estimator({**estimator_config(estimator), **given})
+        changed.load_state_dict(estimator.state_dict())
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"Expected no {_names(given)} with `start`, whose network has its own, but got {given}."
+        ) from error
+    return changed
 
 
 def _build(

@@ -8,7 +8,7 @@ from eqrestore_lightning.cli._device import default_device
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from eqrestore_lightning.data import DataModule
+    from eqrestore_lightning.data import DataModule, Split
     from eqrestore_lightning.motions import Field, Motion
     from eqrestore_lightning.nn import Estimator
 
@@ -49,10 +49,54 @@ def report(estimator: "Estimator", data: "DataModule", motion: "Motion", *, seed
         )
         restorers |= harmonic_rule(axes=motion.axes)
     found = {
-        name: motion_found(_test_batches(data), restorer, motion=motion, seed=seed)
+        name: motion_found(_batches(data, "test"), restorer, motion=motion, seed=seed)
         for name, restorer in restorers.items()
     }
     return conclusion(found.pop(""), found, motion, _size(data), _noun(data))
+
+
+def keep_better(
+    estimator: "Estimator",
+    before: Mapping[str, "Tensor"],
+    data: "DataModule",
+    motion: "Motion",
+    source: str,
+    *,
+    seed: int,
+) -> None:
+    """Go back to the weights from before training if they find more on validation images.
+
+    Every process of a launch must call it: metrics are reduced over all of them.
+
+    Args:
+        estimator: The trained estimator, changed in place.
+        before: Its weights before training.
+        data: Where validation images come from.
+        motion: How they are moved.
+        source: Name of the weights before training.
+        seed: Determines by how much.
+    """
+    from eqrestore_lightning.evaluation import motion_found
+    from eqrestore_lightning.transforms import RestoreTransform
+
+    measure = _measure(motion.fields[0], next(iter(motion.fields[0].tolerances)))
+
+    def share() -> float:
+        restore = RestoreTransform(estimator).to(default_device())
+        found = motion_found(_batches(data, "val"), restore, motion=motion, seed=seed)
+        return found[measure]
+
+    trained = {name: value.clone() for name, value in estimator.state_dict().items()}
+    after = share()
+    estimator.load_state_dict(before)
+    first = share()
+    if after > first:
+        estimator.load_state_dict(trained)
+    else:
+        print(  # noqa: T201
+            f"Note: Training did not improve on the weights {source!r} ({100 * first:.1f} % of the "
+            f"validation {data.noun} against {100 * after:.1f} %), which are kept."
+        )
 
 
 def conclusion(
@@ -83,7 +127,7 @@ def conclusion(
     measure = _measure(motion.fields[0], next(iter(motion.fields[0].tolerances)))
     best = max(rules, key=lambda name: rules[name][measure])
     share, note, rule = rules[best][measure], "", best.removeprefix("rule: ")
-    if share >= trained[measure]:
+    if trained[measure] <= share < 1:
         note = (
             f'Note: Training did not beat the rule "{rule}", which needs none. Add images, train '
             f"for more epochs, or try another network.\n"
@@ -125,11 +169,11 @@ def _count(share: float, total: int) -> str:
     return f"{round(share * total):,} ({100 * share:.1f} %)"
 
 
-def _test_batches(data: "DataModule") -> "Iterable[tuple[Tensor, Tensor]]":
-    """Yield all test images; `data.test_dataloader()` would return this process's share."""
+def _batches(data: "DataModule", split: "Split") -> "Iterable[tuple[Tensor, Tensor]]":
+    """Yield all images of a split; `data.test_dataloader()` would return this process's share."""
     from eqrestore_lightning.data import ImageTensors
 
-    dataset: Any = data.dataset("test")
+    dataset: Any = data.dataset(split)
     batches = dataset.loader(data.batch_size) if isinstance(dataset, ImageTensors) else dataset
     return ((images.to(default_device()), labels) for images, labels in batches)
 

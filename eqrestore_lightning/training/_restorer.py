@@ -81,7 +81,7 @@ class RestorerModule(lightning.LightningModule):
         **older: Any,
     ) -> None:
         super().__init__()
-        self.estimator = _estimator(estimator)
+        self.estimator = _estimator(estimator).train()  # loaded ones are in eval mode
         self.motion = motion_argument(motion, self.estimator.training_motion, older)
         _check_motion(self.motion, self.estimator)
         for name, value in (

@@ -18,7 +18,6 @@ import torch
 from _run import DATA, Run
 from jsonargparse import auto_cli
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from eqrestore_lightning import MNISTDataModule, RestorerModule, RestoreTransform, evaluate
 from eqrestore_lightning.data import ImageTensors
@@ -120,7 +119,7 @@ def train_classifier(train: ImageTensors, epochs: int) -> nn.Sequential:
     network = nn.Sequential(*layers)
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3)
     for _ in range(epochs):
-        for signals, labels in DataLoader(train, batch_size=128, shuffle=True):
+        for signals, labels in train.loader(128, shuffle=True):
             loss = nn.functional.cross_entropy(network(signals), labels)
             optimizer.zero_grad()
             torch.autograd.backward(loss)

@@ -226,7 +226,7 @@ def _forward(x: Tensor, weight: Tensor, method: ConvMethod) -> None:
 
 def _backward(x: Tensor, weight: Tensor, method: ConvMethod) -> None:
     x, weight = x.clone().requires_grad_(), weight.clone().requires_grad_()
-    torch.autograd.backward(circular_conv(x, weight, method=method).sum())
+    torch.autograd.backward(circular_conv(x, weight, method=method).square().sum())
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def main(
     rows = []
     for number, path in enumerate(files):
         others = torch.arange(len(files)) != number
-        restore = RestoreTransform(train(bands(scenes[others]), epochs, seed))
+        restore = RestoreTransform(train(bands(scenes[others]), epochs, seed, output))
         rows.append({"scene": path.stem, **measure(restore, scenes[number], yaws)})
         run.say(f"{rows[-1]}")
     run.add_table("scenes not trained on", rows)
@@ -74,7 +74,7 @@ def bands(scenes: Tensor) -> Tensor:
     return scenes.reshape(shape).float().mean(-2) / 255
 
 
-def train(scenes: Tensor, epochs: int, seed: int) -> TranslationEstimator:
+def train(scenes: Tensor, epochs: int, seed: int, output: Path) -> TranslationEstimator:
     """Train an estimator on panoramas in their given direction, in changing light."""
     L.seed_everything(seed, verbose=False)
     estimator = TranslationEstimator(scenes.shape[1], tuple(scenes.shape[2:]), **NETWORK)
@@ -84,6 +84,7 @@ def train(scenes: Tensor, epochs: int, seed: int) -> TranslationEstimator:
     trainer = L.Trainer(
         accelerator="cpu",
         max_epochs=epochs,
+        default_root_dir=output,
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,

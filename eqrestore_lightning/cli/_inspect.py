@@ -42,7 +42,7 @@ def run(images: Path, image_size: int | None = None, grayscale: bool = False) ->
         + (
             "No restorer can know where these belong: leave them out, or crop them differently."
             if harmful
-            else "Every image can be restored: some estimator is right on all (Theorem 4.5)."
+            else "Every image can be restored: some estimator is correct on all (Theorem 4.5)."
         )
     )
 

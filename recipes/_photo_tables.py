@@ -1,13 +1,12 @@
 """What an estimator and the rules find on photographs: tables."""
 
-import io
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import torch
 from _photo_data import FILTERS, crops_of, small_crops, test_crops, through_jpeg
+from _run import median_seconds
 from PIL import Image
 from torch import Tensor, nn
 from torchvision.models import resnet18
@@ -15,10 +14,10 @@ from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from eqrestore_lightning import RestoreTransform, circular_shift
 from eqrestore_lightning.evaluation import Restorer, seam_rules
-from eqrestore_lightning.functional import random_shift
+from eqrestore_lightning.functional import random_shift, zero_fill_shift
 from eqrestore_lightning.nn import Estimator
 
-Row = dict[str, str | float]
+Row = dict[str, str | int | float]
 
 SIZES = ((32, 32), (64, 64), (96, 160), (128, 128), (224, 224), (320, 320))
 _PIXELS = 2**20  # of the images restored at once
@@ -118,6 +117,28 @@ def gate_rows(
             }
 
 
+def camera_rows(estimator: Estimator, paths: Sequence[Path], count: int) -> Iterator[Row]:
+    """Measure how many images of a camera that moved by up to 8 pixels are left as they are.
+
+    What enters is what lies there, as in a crop that moves, or black.
+    """
+    restore = RestoreTransform(estimator)
+    generator = torch.Generator().manual_seed(0)
+    for size in (64, 224):
+        crops = test_crops(paths, size, size, count)
+        black = zero_fill_shift(crops, random_shift(len(crops), 8, generator=generator))
+        for name, images in (("what lies there", crops), ("black", black)):
+            found = [restore.find(part) for part in _parts(images)]
+            margin = torch.cat([each.margin for each in found])
+            still = torch.cat([(each.motion["shift"] == 0).all(1) for each in found])
+            shares = {
+                f"left as they are, `min_margin={gate}`, %": 100
+                * (still | (margin < gate)).float().mean().item()
+                for gate in (0, 1, 3, 6)
+            }
+            yield {"images": f"{size} × {size}", "number": len(images), "enters": name, **shares}
+
+
 def invariance_rows(
     estimator: Estimator, small: Tensor | None, paths: Sequence[Path]
 ) -> Iterator[Row]:
@@ -138,8 +159,8 @@ def invariance_rows(
         )
         yield {
             "images": f"{len(images)} of {images.shape[2]} × {images.shape[3]}",
-            "shifts": str(len(shifts)),
-            "restored images that differ": str(differing),
+            "shifts": len(shifts),
+            "restored images that differ": differing,
         }
 
 
@@ -151,39 +172,17 @@ def speed_rows(estimator: Estimator) -> Iterator[Row]:
     restore = RestoreTransform(estimator)
     with torch.no_grad():
         seconds = {
-            "photo": _seconds(lambda: restore(images)),
-            "ResNet-18": _seconds(lambda: network(images.float())),
+            "photo": median_seconds(lambda: restore(images)),
+            "ResNet-18": median_seconds(lambda: network(images.float())),
         }
     for name, value in seconds.items():
         yield {"": name, "ms": 1e3 * value, "share of ResNet-18": value / seconds["ResNet-18"]}
 
 
-def table(rows: Sequence[Row]) -> str:
-    """Write rows as a Markdown table."""
-    text = io.StringIO()
-    names = list(rows[0])
-    print("|", " | ".join(names), "|", file=text)
-    print("|---" * len(names), end="|\n", file=text)
-    for row in rows:
-        cells = (f"{v:.2f}" if isinstance(v, float) else str(v) for v in row.values())
-        print("|", " | ".join(cells), "|", file=text)
-    return text.getvalue()
-
-
 def _row(name: str, compared: Mapping[str, Restorer], images: Tensor) -> Row:
     shares = {label: exact_share(restore, images) for label, restore in compared.items()}
-    return {"images": name, "number": str(len(images)), **shares}
+    return {"images": name, "number": len(images), **shares}
 
 
 def _parts(images: Tensor) -> tuple[Tensor, ...]:
     return torch.split(images, max(1, _PIXELS // (images.shape[2] * images.shape[3])))
-
-
-def _seconds(function: Callable[[], object], repeats: int = 5) -> float:
-    function()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return min(times)

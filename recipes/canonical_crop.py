@@ -23,11 +23,12 @@ Takes several minutes on 2 CPU cores (AMD EPYC).
 import io
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import PIL.Image
 import torch
 from _photographs import Split, build_classifier, load_photographs
-from _run import hardware
+from _run import Run
 from jsonargparse import auto_cli
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as TF
@@ -49,6 +50,7 @@ def main(
     short_side: tuple[int, int] = (288, 384),
     step: int = 32,
     rows: Sequence[str] = ("centre", "canonical", "pattern"),
+    output: Path = Path("outputs/canonical_crop"),
     seed: int = 0,
 ) -> None:
     """Run the recipe.
@@ -64,38 +66,42 @@ def main(
             `[0, 0]` leaves the photographs as they are.
         step: Of `CanonicalCrop`.
         rows: Ways to crop: centre, canonical, pattern, contrast.
+        output: Folder for tables and W&B's files.
         seed: Of the draws.
     """
     generator = torch.Generator().manual_seed(seed)
     loaded = load_photographs(split)
     photographs = {name: x for name, x in loaded.items() if name not in leave_out}
     scenes = draw_scenes(list(photographs.values()), pairs, short_side, generator)
-    print(f"{hardware()}; {torch.get_num_threads()} threads, torch {torch.__version__}")
-    print(
-        f"{classifier}, {pairs} pairs, {len(photographs)} photographs: {', '.join(photographs)}\n"
-    )
+    settings = {"classifier": classifier, "pairs": pairs, "photographs": list(photographs)}
+    run = Run("canonical_crop", output, seed=seed, config=settings)
     ways: dict[str, Callable[[Tensor], Place]] = {
         "centre": lambda _: (SLACK // 2, SLACK // 2),
         "contrast": most_contrast,
         "pattern": Pattern(),
         "canonical": lambda picture: _place(CanonicalCrop(CROP, step=step).find(picture)),
     }
-    print("| crop | moved up to, pixels | same window, % | same class, % ", end="")
-    print("| class of the centre crop, % | choosing, ms of CPU time |\n|---|---|---|---|---|---|")
     answer = Answers(build_classifier(classifier), scenes)
     drawn = {
         most: torch.randint(-most, most + 1, (pairs, 2), generator=generator).tolist()
         for most in moves
     }
-    for row in rows:
-        for most, moved in drawn.items():
-            figures = compare(ways[row], scenes, moved, answer)
-            print(f"| {row} | {most} | {' | '.join(f'{x:.1f}' for x in figures)} |", flush=True)
-    print("\n| also changed by | same place, % | at most a pixel apart, % |\n|---|---|---|")
+    table = [
+        {"crop": row, "moved up to, pixels": most, **compare(ways[row], scenes, moved, answer)}
+        for row in rows
+        for most, moved in drawn.items()
+    ]
+    run.add_table("two pictures of a scene", table)
     crop = CanonicalCrop(CROP, step=step)
+    changed = []
     for name, change in changes(generator).items():
         apart = distances(crop, scenes, change)
-        print(f"| {name} | {100 * mean(apart == 0):.1f} | {100 * mean(apart <= 1):.1f} |")
+        same, near = (100 * mean(apart <= pixels) for pixels in (0, 1))
+        changed.append(
+            {"also changed by": name, "same place, %": same, "at most a pixel apart, %": near}
+        )
+    run.add_table("pictures that were changed as well", changed)
+    run.close()
 
 
 def draw_scenes(
@@ -131,13 +137,8 @@ def view(scene: Tensor, move: Sequence[int] = (0, 0)) -> Tensor:
 
 def compare(
     way: Callable[[Tensor], Place], scenes: list[Tensor], moves: list[Place], answer: "Answers"
-) -> list[float]:
-    """Crop both pictures of each pair.
-
-    Returns:
-        Same window, same class, same class as the centre crop, %; milliseconds of CPU time for
-        choosing the window of a picture.
-    """
+) -> dict[str, float]:
+    """Crop both pictures of each pair, and return how often they agree, by column."""
     start = time.process_time()
     places = [
         [way(view(scene, move)) for scene, move in zip(scenes, path, strict=True)]
@@ -149,8 +150,12 @@ def compare(
     same = torch.tensor([a == b for a, b in zip(places[0], second, strict=True)])
     one, other = answer(places[0]), answer(second)
     centre = answer([(SLACK // 2, SLACK // 2)] * len(scenes))
-    shares = [same, one == other, one == centre]
-    return [*(100 * mean(share) for share in shares), milliseconds]
+    return {
+        "same window, %": 100 * mean(same),
+        "same class, %": 100 * mean(one == other),
+        "class of the center crop, %": 100 * mean(one == centre),
+        "choosing, ms of CPU time": milliseconds,
+    }
 
 
 class Answers:

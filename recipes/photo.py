@@ -16,6 +16,8 @@ With `--weights FILE` (or the name of bundled weights) and `--minutes 0` nothing
 the tables are printed; with `--weights` and minutes training starts from them.
 """
 
+import json
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -30,6 +32,8 @@ from _photo_data import (
     packaged_photographs,
 )
 from _photo_tables import (
+    Row,
+    camera_rows,
     gate_rows,
     invariance_rows,
     jpeg_rows,
@@ -38,8 +42,8 @@ from _photo_tables import (
     size_rows,
     source_rows,
     speed_rows,
-    table,
 )
+from _run import Run, is_rank_zero, origin
 from jsonargparse import auto_cli
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -82,6 +86,8 @@ def main(
         tables: Whether to print the tables.
         seed: Decides everything random.
     """
+    settings = {"weights": weights, "minutes": minutes, "learning_rate": learning_rate}
+    run = Run("photo", output, seed=seed, config=settings)
     L.seed_everything(seed, verbose=False)
     estimator = load_estimator(weights) if weights else build_preset("photo", 3, ())
     small = None if photographs else cifar10(data)
@@ -93,17 +99,22 @@ def main(
         )
         images = None if small is None else small["train"]
         estimator = train(estimator, images, paths, minutes, learning_rate, seed)
-        output.mkdir(parents=True, exist_ok=True)
-        save_estimator(estimator, output / "photo.safetensors")
+    if not is_rank_zero():  # evaluate in one process
+        return
+    if minutes > 0:
+        save_estimator(
+            estimator, output / "photo.safetensors", metadata={"notes": json.dumps(origin())}
+        )
     if tables:
         paths = (
             list_photographs(test_photographs)
             if test_photographs
             else packaged_photographs(TEST, panoramas, TEST_PANORAMAS)
         )
-        report = measure(estimator.eval(), None if small is None else small["test"], paths, count)
-        output.mkdir(parents=True, exist_ok=True)
-        (output / "tables.md").write_text(report, encoding="utf-8")
+        images = None if small is None else small["test"]
+        for title, rows in measure(estimator.eval(), images, paths, count).items():
+            run.add_table(title, list(rows))
+    run.close()
 
 
 def cifar10(root: Path) -> dict[str, Tensor]:
@@ -137,27 +148,24 @@ def train(
     return module.estimator.cpu()
 
 
-def measure(estimator: Estimator, small: Tensor | None, paths: list[Path], count: int) -> str:
-    """Print every table, and return them."""
+def measure(
+    estimator: Estimator, small: Tensor | None, paths: list[Path], count: int
+) -> dict[str, Iterator[Row]]:
+    """Return the rows of every table, by title; they are measured when they are asked for."""
     compared = restorers(estimator)
-    parts = {
-        "Restored exactly, %": size_rows(compared, small, paths, count),
-        "By photograph, 64 × 64": source_rows(compared, paths, 64, count // 8),
-        "By photograph, 224 × 224": source_rows(compared, paths, 224, count // 8),
-        "Saved as JPEG before the shift": jpeg_rows(compared, paths, count // 4),
-        "Resized before the shift": resized_rows(compared, paths, count // 4),
-        "Gate": gate_rows(estimator, small, paths, count) if small is not None else iter(()),
-        "Invariance": invariance_rows(estimator, small, paths),
-        "Speed, 16 images of 224 × 224, one thread": speed_rows(estimator),
+    tables = {
+        "restored exactly, %": size_rows(compared, small, paths, count),
+        "by photograph, 64 × 64": source_rows(compared, paths, 64, count // 8),
+        "by photograph, 224 × 224": source_rows(compared, paths, 224, count // 8),
+        "saved as JPEG before the shift": jpeg_rows(compared, paths, count // 4),
+        "resized before the shift": resized_rows(compared, paths, count // 4),
+        "a camera that moves": camera_rows(estimator, paths, count),
+        "invariance": invariance_rows(estimator, small, paths),
+        "speed, 16 images of 224 × 224, one thread": speed_rows(estimator),
     }
-    report = ""
-    for title, rows in parts.items():
-        listed = list(rows)
-        if listed:
-            text = f"## {title}\n\n{table(listed)}\n"
-            print(text, flush=True)
-            report += text
-    return report
+    if small is not None:
+        tables["gate"] = gate_rows(estimator, small, paths, count)
+    return tables
 
 
 if __name__ == "__main__":

@@ -18,10 +18,9 @@ from typing import Any
 
 import matplotlib as mpl
 import torch
-import torch.utils.benchmark as benchmark
 import torchvision
 from _photographs import build_classifier, load_photographs, random_crops
-from _run import Run
+from _run import Run, median_seconds
 from jsonargparse import auto_cli
 from matplotlib import pyplot as plt
 from torch import Tensor, nn
@@ -115,12 +114,7 @@ def cost(network: nn.Module, restore: RestoreTransform, views: Tensor) -> list[d
         "the classifier": lambda: network(views),
         "ResNet-18": lambda: resnet(floats),
     }
-    seconds = {
-        name: benchmark.Timer("run()", globals={"run": run}, num_threads=torch.get_num_threads())
-        .blocked_autorange(min_run_time=2)
-        .median
-        for name, run in work.items()
-    }
+    seconds = {name: median_seconds(run) for name, run in work.items()}
     return [
         {
             f"batch of {len(views)}": name,

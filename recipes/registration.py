@@ -16,14 +16,14 @@ Takes about two minutes on 2 CPU cores (AMD EPYC).
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from _photographs import load_photographs
-from _run import DATA, hardware
+from _run import DATA, Run
 from jsonargparse import auto_cli
 from skimage.registration import phase_cross_correlation
 from torch import Tensor, nn
@@ -34,6 +34,7 @@ from eqrestore_lightning import circular_shift, find_between
 
 SIZE = 128
 Finder = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
+Row = dict[str, str | float]
 Norm = Literal["phase"] | None
 
 
@@ -43,6 +44,7 @@ def main(
     digits: int = 10_000,
     batch_size: int = 50,
     digits_batch_size: int = 500,
+    output: Path = Path("outputs/registration"),
     seed: int = 0,
 ) -> None:
     """Run the recipe.
@@ -53,23 +55,23 @@ def main(
         digits: Test digits; 0 leaves this part out.
         batch_size: Pairs of photographs at a time, for `find_between`.
         digits_batch_size: Digits at a time.
+        output: Folder for tables and W&B's files.
         seed: Of the draws.
     """
-    print(f"{hardware()}; {torch.get_num_threads()} threads, torch {torch.__version__}")
+    run = Run("registration", output, seed=seed, config={"pairs": pairs, "digits": digits})
     generator = torch.Generator().manual_seed(seed)
-    photographs(pairs, batch_size, generator)
+    run.add_table("photographs", list(photographs(pairs, batch_size, generator)))
     if digits > 0:
-        mnist(data, digits, digits_batch_size, generator)
+        run.add_table("digits", list(mnist(data, digits, digits_batch_size, generator)))
+    run.close()
 
 
-def photographs(pairs: int, batch_size: int, generator: torch.Generator) -> None:
-    """Print the errors of registering photographs."""
+def photographs(pairs: int, batch_size: int, generator: torch.Generator) -> Iterator[Row]:
+    """Measure the errors of registering photographs."""
     images = draw_parts(pairs, generator)
     shift = (torch.rand(pairs, 2, generator=generator) - 0.5) * SIZE
     moved = shift_between_pixels(images, shift)
     finders = build_finders(batch_size, upsample_factor=100)
-    print("\n| pairs | found by | mean error, px | median | largest | margin ≥ 0.05, % ", end="")
-    print("| mean error of these, px | pairs/s of CPU time |\n|---|---|---|---|---|---|---|---|")
     for name, noise, hidden in (
         ("as they are", 0.0, 0.0),
         ("noise, 13 of 255", 0.05, 0.0),
@@ -84,16 +86,22 @@ def photographs(pairs: int, batch_size: int, generator: torch.Generator) -> None
             found, margin = finder(a, b)
             speed = pairs / (time.process_time() - start)
             error = ((found - shift + SIZE / 2) % SIZE - SIZE / 2).norm(dim=1)
-            figures = f"{error.mean():.3f} | {error.median():.3f} | {error.max():.2f}"
-            trusted = "- | -"
-            if margin is not None:
-                sure = margin >= 0.05
-                trusted = f"{100 * sure.double().mean():.1f} | {error[sure].mean():.3f}"
-            print(f"| {name} | {finder_name} | {figures} | {trusted} | {speed:,.0f} |", flush=True)
+            sure = torch.zeros_like(error, dtype=torch.bool) if margin is None else margin >= 0.05
+            none = margin is None
+            yield {
+                "pairs": name,
+                "found by": finder_name,
+                "mean error, px": f"{error.mean():.3f}",
+                "median": f"{error.median():.3f}",
+                "largest": f"{error.max():.2f}",
+                "margin ≥ 0.05, %": "-" if none else f"{100 * sure.double().mean():.1f}",
+                "mean error of these, px": "-" if none else f"{error[sure].mean():.3f}",
+                "pairs/s of CPU time": f"{speed:,.0f}",
+            }
 
 
-def mnist(root: Path, number: int, batch_size: int, generator: torch.Generator) -> None:
-    """Print how many shifted digits are classified correctly after registration."""
+def mnist(root: Path, number: int, batch_size: int, generator: torch.Generator) -> Iterator[Row]:
+    """Measure how many shifted digits are classified correctly after registration."""
     train, test = (MNIST(root, train=part) for part in (True, False))
     x, labels = F.pad(train.data, [2] * 4).unsqueeze(1) / 255, train.targets
     digits, classes = F.pad(test.data, [2] * 4).unsqueeze(1)[:number] / 255, test.targets[:number]
@@ -101,15 +109,18 @@ def mnist(root: Path, number: int, batch_size: int, generator: torch.Generator) 
     mean = x.mean(0, keepdim=True)
     shift = torch.randint(0, 32, (len(digits), 2), generator=generator)
     moved = circular_shift(digits, shift)
-    print("\n| digits | classified correctly, % | digits/s of CPU time |\n|---|---|---|")
-    print(f"| unshifted | {accuracy(classifier, digits, classes):.2f} | - |")
-    print(f"| shifted | {accuracy(classifier, moved, classes):.2f} | - |")
+    for name, x in (("unshifted", digits), ("shifted", moved)):
+        yield _row(name, accuracy(classifier, x, classes), "-")
     for name, finder in build_finders(batch_size, upsample_factor=1).items():
         start = time.process_time()
         found, _ = finder(mean, moved)
         speed = len(digits) / (time.process_time() - start)
         share = accuracy(classifier, circular_shift(moved, -found.round().long()), classes)
-        print(f"| registered by {name} | {share:.2f} | {speed:,.0f} |", flush=True)
+        yield _row(f"registered by {name}", share, f"{speed:,.0f}")
+
+
+def _row(name: str, correct: float, speed: str) -> Row:
+    return {"digits": name, "classified correctly, %": correct, "digits/s of CPU time": speed}
 
 
 def build_finders(batch_size: int, *, upsample_factor: int) -> dict[str, Finder]:

@@ -3,6 +3,7 @@
 from eqrestore_lightning.nn._base import (
     ESTIMATORS,
     Estimator,
+    check_factor,
     check_spatial_size,
     register_estimator,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "ShiftEstimator",
     "TranslationEstimator",
     "build_preset",
+    "check_factor",
     "check_spatial_size",
     "list_presets",
     "register_estimator",

@@ -1,5 +1,6 @@
 """The interface that all estimators share."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -209,3 +210,9 @@ def check_spatial_size(spatial_size: Sequence[int]) -> None:
             f"Expected `spatial_size` to be one to three sizes of at least 1, "
             f"but got {tuple(spatial_size)}."
         )
+
+
+def check_factor(factor: float) -> None:
+    """Raise `ValueError` unless a factor on scores is finite and above 0."""
+    if not 0 < factor < math.inf:
+        raise ValueError(f"Expected `factor` to be finite and above 0, but got {factor}.")

@@ -1,6 +1,5 @@
 """Estimators of shifts that score each axis by itself, for images of any size."""
 
-import math
 from abc import abstractmethod
 from collections.abc import Sequence
 
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor
 
 from eqrestore_lightning.functional import check_axes
+from eqrestore_lightning.nn._base import check_factor
 from eqrestore_lightning.nn._shift import ShiftEstimator
 
 
@@ -73,8 +73,7 @@ class SeparableShiftEstimator(ShiftEstimator):
         Raises:
             ValueError: If `factor` is not finite or not above 0.
         """
-        if not 0 < factor < math.inf:
-            raise ValueError(f"Expected `factor` to be finite and above 0, but got {factor}.")
+        check_factor(factor)
         self.scale.mul_(factor)
 
     def score_axes(self, x: Tensor, dtype: torch.dtype) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from eqrestore_lightning.functional import ConvMethod, as_float64, check_axes
-from eqrestore_lightning.nn._base import check_spatial_size, register_estimator
+from eqrestore_lightning.nn._base import check_factor, check_spatial_size, register_estimator
 from eqrestore_lightning.nn._circular_conv import CircularConv
 from eqrestore_lightning.nn._shift import ShiftEstimator, join_axes
 
@@ -166,8 +166,7 @@ class TranslationEstimator(ShiftEstimator):
         Raises:
             ValueError: If `factor` is not finite or not above 0.
         """
-        if not 0 < factor < math.inf:
-            raise ValueError(f"Expected `factor` to be finite and above 0, but got {factor}.")
+        check_factor(factor)
         self._convs()[-1].factors()[0].mul_(factor)
 
     def score(self, x: Tensor, *, exact: bool) -> Tensor:

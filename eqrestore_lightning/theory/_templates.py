@@ -11,6 +11,7 @@ from eqrestore_lightning.functional import as_float64, circular_conv
 from eqrestore_lightning.nn import (
     CircularConv,
     ShiftEstimator,
+    check_factor,
     check_spatial_size,
     register_estimator,
 )
@@ -150,8 +151,7 @@ class TemplateEstimator(ShiftEstimator):
         Raises:
             ValueError: If `factor` is not finite or not above 0.
         """
-        if not 0 < factor < math.inf:
-            raise ValueError(f"Expected `factor` to be finite and above 0, but got {factor}.")
+        check_factor(factor)
         self.scale.mul_(factor)
 
     def forward(self, x: Tensor) -> Tensor:

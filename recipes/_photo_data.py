@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageEnhance
 from torch import Tensor
 from torch.utils.data import IterableDataset
 from torchvision.datasets.folder import IMG_EXTENSIONS
@@ -36,6 +36,7 @@ FILTERS = (
     Image.Resampling.BOX,
 )
 _SMALLEST = 40  # shorter side to which photographs are resized, pixels
+_LARGEST_SCALE = 2.0
 _IN_MEMORY = 150  # resized photographs held at a time
 _PIXELS = 2**16  # of a batch
 
@@ -87,7 +88,8 @@ def through_jpeg(image: Image.Image, quality: int, subsampling: int = 2) -> Imag
 class Pool:
     """Photographs of random sizes and histories, of which some are in memory and renewed in turns.
 
-    Each is read from disk, perhaps saved as JPEG, perhaps resized, perhaps saved as JPEG again.
+    Each is read from disk, perhaps saved as JPEG, perhaps resized, perhaps darkened, perhaps saved
+    as JPEG (again): night and shadow leave little but JPEG's own steps.
 
     Args:
         paths: The photographs.
@@ -126,13 +128,15 @@ class Pool:
             image = through_jpeg(image, draw.randint(40, 95), draw.choice((0, 2)))
         if draw.random() < 0.8:
             least = max(0.12, _SMALLEST / min(image.size))
-            scale = math.exp(draw.uniform(math.log(least), math.log(1.6)))
+            scale = math.exp(draw.uniform(math.log(least), math.log(_LARGEST_SCALE)))
             aspect = math.exp(draw.gauss(0, 0.1))
             width, height = (
                 max(_SMALLEST, int(side * scale * factor))
                 for side, factor in zip(image.size, (aspect, 1 / aspect), strict=True)
             )
             image = image.resize((width, height), draw.choice(FILTERS))
+        if draw.random() < 0.25:
+            image = ImageEnhance.Brightness(image).enhance(draw.uniform(0.08, 0.7))
         if draw.random() < 0.5:
             image = through_jpeg(image, draw.randint(40, 97), draw.choice((0, 2)))
         pixels: Tensor = pil_to_tensor(image)
@@ -142,8 +146,8 @@ class Pool:
 class Batches(IterableDataset[Tensor]):
     """Batches of images of one size each, about 65,000 pixels in all, floating, from 0 to 255.
 
-    Half of them are small images as they are, a fifth small images cropped or enlarged, the rest
-    crops of photographs of 24 to 180 pixels; without small images all are of the last kind.
+    Two fifths of them are small images as they are, a fifth small images cropped or enlarged, the
+    rest crops of photographs of 24 to 180 pixels; without small images all are of the last kind.
 
     Args:
         small: Images of one size that fit into memory, uint8; or nothing.
@@ -162,7 +166,7 @@ class Batches(IterableDataset[Tensor]):
         """Draw batches without end."""
         while True:
             self.pool.renew()
-            kind = self.random.choices(("whole", "part", "photograph"), (0.5, 0.2, 0.3))[0]
+            kind = self.random.choices(("whole", "part", "photograph"), (0.4, 0.2, 0.4))[0]
             if self.small is None or kind == "photograph":
                 images = self._photographs()
             else:

@@ -6,10 +6,8 @@ from pathlib import Path
 
 import torch
 from _photo_data import FILTERS, crops_of, small_crops, test_crops, through_jpeg
-from _run import median_seconds
 from PIL import Image
-from torch import Tensor, nn
-from torchvision.models import resnet18
+from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 
 from eqrestore_lightning import RestoreTransform, circular_shift
@@ -148,7 +146,7 @@ def invariance_rows(
     every = [(down, right) for down in range(32) for right in range(32)]
     sets = [(images, every)]
     generator = torch.Generator().manual_seed(0)
-    for (height, width), count in (((97, 161), 20), ((224, 224), 20), ((300, 427), 5)):
+    for (height, width), count in (((97, 161), 20), ((224, 224), 1_000), ((300, 427), 5)):
         drawn = random_shift(64, [height // 2, width // 2], num_spatial_dims=2, generator=generator)
         sets.append((test_crops(paths, height, width, count), [tuple(s) for s in drawn.tolist()]))
     for images, shifts in sets:
@@ -162,21 +160,6 @@ def invariance_rows(
             "shifts": len(shifts),
             "restored images that differ": differing,
         }
-
-
-def speed_rows(estimator: Estimator) -> Iterator[Row]:
-    """Measure the seconds of restoring 16 images of 224 × 224 beside ResNet-18's, one thread."""
-    torch.set_num_threads(1)
-    images = torch.randint(0, 256, (16, 3, 224, 224), dtype=torch.uint8)
-    network: nn.Module = resnet18().eval()
-    restore = RestoreTransform(estimator)
-    with torch.no_grad():
-        seconds = {
-            "photo": median_seconds(lambda: restore(images)),
-            "ResNet-18": median_seconds(lambda: network(images.float())),
-        }
-    for name, value in seconds.items():
-        yield {"": name, "ms": 1e3 * value, "share of ResNet-18": value / seconds["ResNet-18"]}
 
 
 def _row(name: str, compared: Mapping[str, Restorer], images: Tensor) -> Row:

@@ -41,7 +41,6 @@ from _photo_tables import (
     restorers,
     size_rows,
     source_rows,
-    speed_rows,
 )
 from _run import Run, is_rank_zero, origin
 from jsonargparse import auto_cli
@@ -161,7 +160,6 @@ def measure(
         "resized before the shift": resized_rows(compared, paths, count // 4),
         "a camera that moves": camera_rows(estimator, paths, count),
         "invariance": invariance_rows(estimator, small, paths),
-        "speed, 16 images of 224 × 224, one thread": speed_rows(estimator),
     }
     if small is not None:
         tables["gate"] = gate_rows(estimator, small, paths, count)

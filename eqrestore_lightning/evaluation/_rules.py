@@ -27,8 +27,8 @@ def seam_rules(
     Returns:
         Name of each rule, as it appears in tables, to a restorer.
 
-    >>> list(seam_rules(3))
-    ['rule: difference', 'rule: second difference', 'rule: relative difference']
+    >>> list(seam_rules(3))[2:]
+    ['rule: relative difference', 'rule: relative second difference']
     """
     measures: tuple[SeamMeasure, ...] = get_args(SeamMeasure)
     return {

@@ -13,6 +13,15 @@ from eqrestore_lightning.functional import as_float64
 LEVELS = 255
 """Largest entry of images and activations, which are integers from 0 on."""
 
+_HELD_BY_FLOAT32 = (
+    torch.float32,
+    torch.float16,
+    torch.bfloat16,
+    torch.uint8,
+    torch.int8,
+    torch.int16,
+    torch.bool,
+)
 _WEIGHT_UNIT = 2.0**-7
 _LARGEST_WEIGHT = 255  # in that unit
 _LARGEST_BIAS = 512.0
@@ -71,12 +80,18 @@ class IntegerConv2d(nn.Module):
         taps = weight.shape[2:]
         if max(taps) == 1:
             return F.linear(x.movedim(1, 3), weight.flatten(1), bias).movedim(3, 1)
-        if x.is_cpu:
+        if x.is_cpu and (torch.compiler.is_compiling() or _one_dnn()):
             return F.conv2d(x, weight, bias)
-        # Libraries of other devices may choose spectra or Winograd's algorithm, whose intermediate
-        # results are no integers; a matrix product is plain sums.
+        # Other libraries (NNPACK, cuDNN) may choose spectra or Winograd's algorithm, whose
+        # intermediate results are no integers; a matrix product is plain sums.
         y = torch.matmul(weight.flatten(1), F.unfold(x, taps)) + bias.unsqueeze(1)
         return y.reshape(*y.shape[:2], x.shape[2] - taps[0] + 1, x.shape[3] - taps[1] + 1)
+
+
+def _one_dnn() -> bool:
+    """Check for oneDNN, from which torch asks for direct convolutions."""
+    backend = torch.backends.mkldnn
+    return bool(backend.is_available() and backend.enabled)  # type: ignore[no-untyped-call]
 
 
 def to_levels(x: Tensor, levels: int = LEVELS) -> Tensor:
@@ -96,12 +111,13 @@ def to_levels(x: Tensor, levels: int = LEVELS) -> Tensor:
     >>> to_levels(torch.tensor([[[-1.0, 0.0, 3.0]]]))
     tensor([[[  0.,  64., 255.]]])
     """
-    exact = x if x.dtype == torch.float32 else as_float64(x)
+    exact = x.float() if x.dtype in _HELD_BY_FLOAT32 else as_float64(x)
     axes = tuple(range(1, x.ndim))
     least = exact.amin(axes, keepdim=True)
     span = exact.amax(axes, keepdim=True) - least
     span = torch.where(span == 0, 1.0, torch.where(span < math.inf, span, math.nan))
-    return ((exact - least) / span * levels).round_().to(x.device, torch.float32)
+    y = (exact - least).div_(span).mul_(levels).round_()
+    return y.to(x.device, torch.float32)
 
 
 def requantise_(x: Tensor) -> Tensor:
@@ -112,7 +128,7 @@ def requantise_(x: Tensor) -> Tensor:
     """
     if torch.is_grad_enabled() and x.requires_grad:
         return _Requantise.apply(x)  # type: ignore[no-any-return]
-    return x.round_().clamp_(0, LEVELS)
+    return F.hardtanh_(x.round_(), 0, LEVELS)
 
 
 def row_sums(x: Tensor) -> Tensor:

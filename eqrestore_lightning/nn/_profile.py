@@ -1,6 +1,5 @@
-"""An estimator of shifts for images of any size: local filters, sums along rows, profiles."""
+"""An estimator of shifts for images of any size: every row is measured, a few are looked at."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eqrestore_lightning.functional import as_float64
-from eqrestore_lightning.nn._base import register_estimator
+from eqrestore_lightning.nn._base import register_estimator, split_batch
 from eqrestore_lightning.nn._integer import (
     IntegerConv2d,
     requantise_,
@@ -20,45 +19,58 @@ from eqrestore_lightning.nn._integer import (
 from eqrestore_lightning.nn._separable import SeparableShiftEstimator
 
 _SMALLEST, _LARGEST = 8, 65_536  # pixels on each axis
-# Pixels of the images scored at once: on a CPU so few that layers stay in the cache.
-_PIXELS_AT_ONCE = {True: 2**16, False: 2**20}
 # Entries of profiles and their weights are multiples of 2^-10, at most 2^13 and 8: every sum is
 # one of multiples of 2^-20 below 2^33, exact in float64.
 _UNIT = 2.0**-10
 _LARGEST_ENTRY = 2.0**13
 _LARGEST_WEIGHT = 8.0
+_MEASURES = 12  # of each row, see `_measures`
+_LARGEST_MEASURE = 4 * 255
+_ROWS = 6  # that the filters see at once: three on either side of a seam
+_MOST_ROWS = 512  # times candidates: small images are cheap, and tell less
+_IN_CACHE = 2**16  # pixels measured at once
+_AHEAD = 16.0  # how far rows that were looked at closely are ahead of others
 
 
 @register_estimator
 class ProfileEstimator(SeparableShiftEstimator):
     r"""Score every circular shift of an image of **any size**: the seam of the wrap-around shows.
 
-    For each axis: local filters over four rows and five columns (4 × 3, then 1 × 3, then 1 × 1
-    taps, ReLU after each), sums along whole rows, and two circular layers of five taps over the
-    profile of rows. Columns are scored by the same network on the transposed image; the score of
-    the shift `(i, j)` is the sum of those of row `i` and of column `j`. No weight depends on the
-    size of the image, and the cost grows with the number of pixels.
+    Each axis by itself, first the rows:
 
-    The profile also holds what simple rules look at: the sum along each row of the differences to
-    the row before it, and the same relative to the rows beside it. Profiles are compressed by an
-    eighth root, three square roots.
+    1. **Propose.** Twelve numbers are measured of every row: sums of differences to the row before
+       it, of second and third differences, some of them cut off so that edges count less, and what
+       they are relative to the rows beside. A circular network of two layers of five taps scores
+       this profile, and the best `candidates` rows are kept.
+    2. **Verify.** Local filters (6 rows × 3 columns, then 1 × 3, then 1 × 1, ReLU after each) look
+       at the six rows around each candidate; their sums along the row, the means of these over all
+       candidates, and what the profile tells of the row, decide.
+
+    Columns are scored by the same network on the transposed image; the score of the shift `(i, j)`
+    is the sum of those of row `i` and of column `j`. No weight depends on the size of the image,
+    and the cost of the filters grows only with the length of a row and of a column.
+
+    Rows are candidates if their score is above that of the next one in order: which rows are, and
+    how many, does not depend on where the image begins, also where scores are equal.
 
     Pixels are mapped to integers from 0 to 255 first, the least and the largest entry of a sample
     to the ends, so that neither range nor contrast matters. All filters are rounded in the forward
     pass, in training too, and activations are integers from 0 to 255: every sum is exact, hence
     bitwise the same for every shift, order of summation, batch, number of threads and memory
-    format, in `forward` too up to the profile, which is float32 there.
+    format, in `forward` too except for the profile, which is float32 there.
 
     Convention:
         `scores[b, i, j]` is high where sample `b` looks as if shifted by `(i, j)`. Shifts are
         positive as in `torch.roll`.
 
     Args:
-        in_channels: Channels of the images, at most 21.
+        in_channels: Channels of the images, at most 14.
         axes: The axes along which images may have been shifted, `(-2, -1)` by default; `(-1,)` if
             only along their width.
-        channels: Channels of the first two local layers, at most 85.
-        features: Channels of the third, whose sums along a row form the profile.
+        candidates: Least number of rows, and of columns, that are looked at closely; in small
+            images, 512 divided by the number of rows, if that is more.
+        channels: Channels of the first two layers of filters, at most 85.
+        features: Channels of the third.
         profile_channels: Channels of the layers over the profile.
 
     Shapes:
@@ -78,12 +90,14 @@ class ProfileEstimator(SeparableShiftEstimator):
         in_channels: int,
         *,
         axes: Sequence[int] | None = None,
-        channels: int = 16,
-        features: int = 24,
-        profile_channels: int = 48,
+        candidates: int = 4,
+        channels: int = 32,
+        features: int = 48,
+        profile_channels: int = 32,
     ) -> None:
         super().__init__(in_channels, axes=axes)
         sizes = {
+            "candidates": candidates,
             "channels": channels,
             "features": features,
             "profile_channels": profile_channels,
@@ -92,13 +106,16 @@ class ProfileEstimator(SeparableShiftEstimator):
             if size < 1:
                 raise ValueError(f"Expected `{name}` to be at least 1, but got {size}.")
         self._config = {"in_channels": in_channels, "axes": list(self.axes), **sizes}
-        self.local1 = IntegerConv2d(in_channels, channels, (4, 3))
-        self.local2 = IntegerConv2d(channels, channels, (1, 3))
-        self.local3 = IntegerConv2d(channels, features, (1, 1))
-        self.profile1 = nn.Conv1d(features + 2, profile_channels, 5)
+        self.candidates = candidates
+        self.profile1 = nn.Conv1d(_MEASURES, profile_channels, 5)
         self.profile2 = nn.Conv1d(profile_channels, profile_channels, 5)
         self.profile3 = nn.Conv1d(profile_channels, 1, 1)
-        self.overall = nn.Linear(features + 2, profile_channels, bias=False)
+        self.overall = nn.Linear(_MEASURES, profile_channels, bias=False)
+        self.local1 = IntegerConv2d(in_channels, channels, (_ROWS, 3))
+        self.local2 = IntegerConv2d(channels, channels, (1, 3))
+        self.local3 = IntegerConv2d(channels, features, (1, 1))
+        self.seam1 = nn.Conv1d(2 * features + profile_channels, 2 * profile_channels, 1)
+        self.seam2 = nn.Conv1d(2 * profile_channels, 1, 1)
         self.reset_parameters()
 
     @property
@@ -111,7 +128,7 @@ class ProfileEstimator(SeparableShiftEstimator):
         """Draw the weights; the first filters have no mean, so that they see differences only."""
         for layer in (self.local1, self.local2, self.local3):
             layer.reset_parameters()
-        for profile in (self.profile1, self.profile2, self.profile3):
+        for profile in (self.profile1, self.profile2, self.profile3, self.seam1, self.seam2):
             profile.reset_parameters()
         first = self.local1.weight
         first.normal_(0, 0.25)
@@ -131,16 +148,13 @@ class ProfileEstimator(SeparableShiftEstimator):
     def score(self, x: Tensor, *, exact: bool) -> Tensor:
         """Score every shift.
 
-        If `exact`, the profiles are float64. Every sum is then one of integers, exact in any order;
-        the other operations (differences, quotients, square roots, rounding) are those that IEEE
-        754 defines to the last bit, and see single entries.
+        If `exact`, profiles are float64. Every sum is then one of integers, exact in any order; the
+        other operations (differences, quotients, square roots, rounding) are those that IEEE 754
+        defines to the last bit, and see single entries.
         """
-        if not exact:
-            return self.score_axes(x, torch.promote_types(x.dtype, torch.float32)).to(x.dtype)
-        at_once = max(1, _PIXELS_AT_ONCE[x.is_cpu] // math.prod(x.shape[2:]))
-        if torch.compiler.is_compiling() or x.shape[0] <= at_once:
+        if exact:
             return self.score_axes(x, torch.float64)
-        return torch.cat([self.score_axes(part, torch.float64) for part in torch.split(x, at_once)])
+        return self.score_axes(x, torch.promote_types(x.dtype, torch.float32)).to(x.dtype)
 
     def prepare(self, x: Tensor) -> Tensor:
         """Map pixels to integers from 0 to 255."""
@@ -148,29 +162,88 @@ class ProfileEstimator(SeparableShiftEstimator):
 
     def score_rows(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Score rows of images of integers."""
-        profile = self._profile(x, dtype)
-        mean = _rounded(profile.sum(2) / profile.shape[2])
-        overall = F.linear(mean, _weight(self.overall.weight, dtype))
-        y = _circular_conv1d(profile, self.profile1, dtype) + overall.unsqueeze(2)
-        y = _circular_conv1d(_rounded(y.relu()), self.profile2, dtype)
-        return _circular_conv1d(_rounded(y.relu()), self.profile3, dtype).squeeze(1)
+        rows = x.movedim(1, 3).contiguous()  # channels innermost
+        hidden, proposed = self._propose(rows, dtype)
+        count = max(self.candidates, _MOST_ROWS // x.shape[2])
+        places, chosen = _best(proposed.detach(), count)
+        near = hidden.gather(2, places.unsqueeze(1).expand(-1, hidden.shape[1], -1))
+        sums = self._look(rows, places.to(rows.device)).transpose(1, 2)
+        seen = _compressed(_convert(sums, dtype) / x.shape[3])
+        kept = chosen.unsqueeze(1).to(dtype)
+        mean = _rounded((seen * kept).sum(2, keepdim=True) / kept.sum(2, keepdim=True).clamp(min=1))
+        y = torch.cat([seen, mean.expand_as(seen), near], 1)
+        y = _circular_conv1d(_rounded(_circular_conv1d(y, self.seam1).relu()), self.seam2)
+        closer = torch.where(chosen, y.squeeze(1) + _AHEAD, 0)
+        return proposed.scatter_add(1, places, closer)
 
-    def _profile(self, x: Tensor, dtype: torch.dtype) -> Tensor:
-        """Return what is known of each row: `(batch, features + 2, rows)`."""
-        width = x.shape[3]
-        y = F.pad(x, (2, 2, 2, 1), mode="circular").contiguous(memory_format=torch.channels_last)
+    def _propose(self, rows: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Return what the profile tells of each row, `(batch, channels, rows)`, and its score."""
+        measures = [_measures(part) for part in split_batch(rows.permute(0, 3, 1, 2), _IN_CACHE)]
+        profile = _compressed(_convert(torch.cat(measures), dtype))
+        mean = _rounded(profile.sum(2) / profile.shape[2])
+        overall = F.linear(mean, _weight(self.overall.weight, dtype)).unsqueeze(2)
+        y = _rounded((_circular_conv1d(profile, self.profile1) + overall).relu())
+        y = _rounded(_circular_conv1d(y, self.profile2).relu())
+        return y, _circular_conv1d(y, self.profile3).squeeze(1)
+
+    def _look(self, rows: Tensor, places: Tensor) -> Tensor:
+        """Sum what the filters see along each candidate: `(batch, candidates, features)`."""
+        batch, height, width, channels = rows.shape
+        around = torch.arange(-_ROWS // 2, _ROWS // 2, device=rows.device)
+        first = height * torch.arange(batch, device=rows.device).reshape(-1, 1, 1)
+        index = (places.unsqueeze(2) + around) % height + first
+        y = rows.flatten(2).flatten(0, 1)[index.flatten()]
+        y = torch.cat([y[:, -2 * channels :], y, y[:, : 2 * channels]], 1)
+        y = y.reshape(index.numel() // _ROWS, _ROWS, width + 4, channels).permute(0, 3, 1, 2)
         for layer in (self.local1, self.local2, self.local3):
             y = requantise_(layer(y))
-        means = _convert(row_sums(y), dtype) / width
-        steps = _convert((x - x.roll(1, 2)).abs().sum(3), dtype).sum(1, keepdim=True)
-        steps = steps / (width * x.shape[1])
-        relative = 8 * steps / (steps.roll(1, 2) + steps.roll(-1, 2) + 2**-4)
-        compressed = torch.cat([means, steps, relative], 1) + 2**-6
-        return _rounded(compressed.sqrt().sqrt().sqrt() * 4 - 4)
+        return row_sums(y).reshape(*places.shape, len(self.local3.bias))
+
+
+def _measures(x: Tensor) -> Tensor:
+    """Measure the seam before each row: `(batch, measures, rows)`.
+
+    Sums are of integers up to 1,020, exact; everything else depends on single entries only.
+    """
+    flat = x.permute(0, 2, 3, 1).flatten(2)
+    exact = flat.shape[2] * _LARGEST_MEASURE <= 2**24
+    y = torch.cat([flat[:, -3:], flat, flat[:, :2]], 1)  # from row -3 to row `height + 1`
+
+    def mean(y: Tensor) -> Tensor:
+        return (y if exact else as_float64(y)).sum(2) / y.shape[2]
+
+    across = mean((y[:, 3:-2] - y[:, 1:-4]).abs_())  # to the row before the row before
+    steps = y[:, 1:] - y[:, :-1]  # from row -2 on
+    turns = steps[:, 1:] - steps[:, :-1]  # from row -1 on
+    bends = (turns[:, 2:-1] - turns[:, 1:-2]).abs_()  # from row 0 on
+    turn = mean(turns[:, 1:-2].abs_())
+    step = mean(steps.abs_())
+    some = mean(steps.clamp_max_(24))
+    few = mean(steps.clamp_max_(6))
+    bend = mean(bends)
+    bow = mean(bends.clamp_max_(16))
+    near = step[:, 1:-3] + step[:, 3:-1] + 2**-4
+    far = near + step[:, :-4] + step[:, 4:]
+    here = slice(2, -2)
+    measures = [step[:, here], some[:, here], few[:, here], bend, bow, turn, across]
+    measures += [8 * y[:, here] / (y[:, 1:-3] + y[:, 3:-1] + 2**-4) for y in (step, some, few)]
+    measures += [8 * bend / far, 8 * bow / near]
+    return torch.stack(measures, 1)
+
+
+def _best(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return the places of the largest scores, and which of them are above all others."""
+    count = min(count, scores.shape[1] - 1)
+    best, places = scores.topk(count + 1, 1)
+    return places[:, :-1], best[:, :-1] > best[:, -1:]
 
 
 def _convert(x: Tensor, dtype: torch.dtype) -> Tensor:
     return as_float64(x) if dtype == torch.float64 else x.to(dtype)
+
+
+def _compressed(x: Tensor) -> Tensor:
+    return _rounded((x + 2**-6).sqrt().sqrt().sqrt() * 4 - 4)
 
 
 def _rounded(x: Tensor) -> Tensor:
@@ -181,11 +254,14 @@ def _weight(weight: Tensor, dtype: torch.dtype) -> Tensor:
     return _convert(round_through(weight, _UNIT, _LARGEST_WEIGHT), dtype)
 
 
-def _circular_conv1d(x: Tensor, layer: nn.Conv1d, dtype: torch.dtype) -> Tensor:
-    """Convolve by a matrix product: no algorithm but plain sums."""
-    weight = _weight(layer.weight, dtype)
-    taps = weight.shape[2]
-    padded = F.pad(x, (taps // 2, taps // 2), mode="circular") if taps > 1 else x
-    columns = padded.unfold(2, taps, 1).permute(0, 1, 3, 2).flatten(1, 2)
-    y = torch.matmul(weight.flatten(1), columns)
-    return y if layer.bias is None else y + _weight(layer.bias, dtype).unsqueeze(1)
+def _circular_conv1d(x: Tensor, layer: nn.Conv1d) -> Tensor:
+    """Convolve by a matrix product for all taps, whose results are shifted and added."""
+    weight = _weight(layer.weight, x.dtype)
+    outputs, _, taps = weight.shape
+    products = torch.matmul(weight.permute(2, 0, 1).flatten(0, 1), x)
+    y, *others = torch.split(products, outputs, 1)
+    if others:
+        y = y.roll(taps // 2, 2)
+    for tap, other in enumerate(others, 1):
+        y = y + other.roll(taps // 2 - tap, 2)
+    return y if layer.bias is None else y + _weight(layer.bias, x.dtype).unsqueeze(1)

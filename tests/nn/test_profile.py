@@ -66,18 +66,53 @@ def test_one_axis(estimator, axes):
     assert single.motion.axes == axes
 
 
-def test_zero_padding_breaks_it(estimator, monkeypatch):
-    pad = torch.nn.functional.pad
+def test_candidates_chosen_by_place_break_it(estimator, monkeypatch):
+    def first(scores, count):
+        count = min(count, scores.shape[1] - 1)
+        places = torch.arange(count).expand(len(scores), count)
+        return places, torch.ones_like(places, dtype=torch.bool)
 
-    def zeros(x, padding, mode="constant"):
-        del mode
-        return pad(x, padding)
-
-    monkeypatch.setattr(torch.nn.functional, "pad", zeros)
+    monkeypatch.setattr("eqrestore_lightning.nn._profile._best", first)
     x = _photographs(2, (16, 11))
     scores = estimator.exact_scores(x)
     moved = estimator.exact_scores(x.roll((3, -4), (2, 3)))
     assert not torch.equal(moved, scores.roll((3, -4), (1, 2)))
+
+
+@pytest.mark.parametrize("candidates", [1, 3, 8, 100])
+def test_any_number_of_candidates(estimator, candidates):
+    network = build_estimator({**estimator_config(estimator)})
+    network.load_state_dict(estimator.state_dict())
+    network.candidates = candidates
+    x = _photographs(3, (100, 17))
+    scores = network.exact_scores(x)
+    assert torch.equal(network.exact_scores(x.roll((5, 6), (2, 3))), scores.roll((5, 6), (1, 2)))
+    ahead = scores.amax(2) - scores.amax((1, 2), keepdim=True).squeeze(2) > -8
+    assert (ahead.sum(1) <= max(candidates, 512 // 100)).all()
+
+
+def test_rows_that_are_equal_are_candidates_together_or_not_at_all(estimator):
+    x = _photographs(1, (8, 16)).repeat(1, 1, 5, 1)  # every row five times, eight candidates
+    scores = estimator.exact_scores(x)
+    for down in range(1, 40, 3):
+        assert torch.equal(estimator.exact_scores(x.roll(down, 2)), scores.roll(down, 1))
+
+
+def test_estimate_is_the_largest_exact_score(estimator):
+    blank = torch.zeros(1, 3, 16, 24, dtype=torch.uint8)
+    repeated = _photographs(1, (8, 8), seed=1).repeat(1, 1, 2, 3)
+    x = torch.cat([_photographs(4, (16, 24)), blank, repeated])
+    x = circular_shift(x, random_shift(len(x), 20))
+    for part in (x, x[:4]):
+        found = estimator.estimate(part)["shift"]
+        assert torch.equal(found, estimator.locate(estimator.exact_scores(part), part)["shift"])
+
+
+def test_wide_images_are_summed_exactly(estimator):
+    x = _photographs(1, (8, 6_001))
+    scores = estimator.exact_scores(x)
+    shift = (3, 2_345)
+    assert torch.equal(estimator.exact_scores(x.roll(shift, (2, 3))), scores.roll(shift, (1, 2)))
 
 
 def test_neither_batch_nor_format_nor_threads_change_a_bit(estimator, monkeypatch):
@@ -92,7 +127,7 @@ def test_neither_batch_nor_format_nor_threads_change_a_bit(estimator, monkeypatc
     other = estimator.exact_scores(x)
     torch.set_num_threads(threads)
     assert torch.equal(other, scores)
-    monkeypatch.setattr("eqrestore_lightning.nn._profile._PIXELS_AT_ONCE", {True: 1, False: 1})
+    monkeypatch.setattr("eqrestore_lightning.nn._separable._PIXELS_AT_ONCE", 1)
     assert torch.equal(estimator.exact_scores(x), scores)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(estimator.exact_scores(x), scores)
@@ -242,12 +277,13 @@ def test_rejects_what_does_not_fit(estimator):
     ("options", "message"),
     [
         ({"in_channels": 0}, "^Expected `in_channels` to be at least 1, but got 0.$"),
+        ({"candidates": 0}, "^Expected `candidates` to be at least 1, but got 0.$"),
         ({"channels": 0}, "^Expected `channels` to be at least 1, but got 0.$"),
         ({"features": 0}, "^Expected `features` to be at least 1, but got 0.$"),
         ({"profile_channels": 0}, "^Expected `profile_channels` to be at least 1, but got 0.$"),
         ({"axes": (0,)}, "^Expected `axes` to be ascending and from"),
         ({"axes": ()}, "^Expected `axes` to be ascending and from"),
-        ({"in_channels": 22}, "^Expected at most 257 products in a sum, so that it is exact, but"),
+        ({"in_channels": 15}, "^Expected at most 257 products in a sum, so that it is exact, but"),
         ({"channels": 86}, "^Expected at most 257 products in a sum, so that it is exact, but"),
     ],
 )
@@ -258,10 +294,10 @@ def test_rejects_numbers_out_of_range(options, message):
 
 def test_widest_networks_are_exact():
     torch.manual_seed(0)
-    network = ProfileEstimator(21, channels=85, features=2, profile_channels=2)
+    network = ProfileEstimator(14, channels=85, features=2, profile_channels=2)
     for parameter in network.parameters():
         torch.nn.init.constant_(parameter, 9.0)
-    x = 255.0 * torch.randint(2, (2, 21, 8, 9))
+    x = 255.0 * torch.randint(2, (2, 14, 8, 9))
     scores = network.exact_scores(x)
     moved = network.exact_scores(x.roll((3, 4), (2, 3)))
     assert torch.equal(moved, scores.roll((3, 4), (1, 2)))

@@ -6,7 +6,12 @@ from eqrestore_lightning.nn import SeamRule
 from eqrestore_lightning.transforms import RestoreTransform
 from eqrestore_lightning.weights import load_estimator, save_estimator
 
-MEASURES = ["difference", "second-difference", "relative-difference"]
+MEASURES = [
+    "difference",
+    "second-difference",
+    "relative-difference",
+    "relative-second-difference",
+]
 
 
 def _reference(x, measure):
@@ -24,8 +29,10 @@ def _reference(x, measure):
     for i in range(count):
         if measure == "difference":
             scores.append(size(i))
-        elif measure == "second-difference":
-            scores.append((2 * step(i) - step(i - 1) - step(i + 1)).abs().sum())
+        elif measure.endswith("second-difference"):
+            bend = (2 * step(i) - step(i - 1) - step(i + 1)).abs().sum()
+            around = sum(size(i + offset) for offset in (-2, -1, 1, 2))
+            scores.append(bend / around if measure.startswith("relative") else bend)
         else:
             scores.append(size(i) / (size(i - 1) + size(i + 1)))
     return torch.stack(scores)

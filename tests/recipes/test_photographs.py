@@ -8,7 +8,12 @@ from wandb_offline import read_history
 
 from eqrestore_lightning import RestoreTransform
 
-RULES = ("difference", "second difference", "relative difference")
+RULES = (
+    "difference",
+    "second difference",
+    "relative difference",
+    "relative second difference",
+)
 
 
 @pytest.mark.slow

@@ -4,7 +4,9 @@ from eqrestore_lightning.functional._circular_conv import (
     CONV_METHODS,
     ConvMethod,
     circular_conv,
+    exact_bits,
     full_size_filters,
+    leading_bits,
 )
 from eqrestore_lightning.functional._errors import (
     circular_error,
@@ -15,7 +17,9 @@ from eqrestore_lightning.functional._errors import (
 from eqrestore_lightning.functional._exact import (
     as_float64,
     best_index,
+    best_index_by_content,
     content_keys,
+    is_traced,
 )
 from eqrestore_lightning.functional._registration import (
     Normalization,
@@ -50,15 +54,19 @@ __all__ = [
     "Registration",
     "as_float64",
     "best_index",
+    "best_index_by_content",
     "check_axes",
     "circular_conv",
     "circular_error",
     "circular_shift",
     "consistency",
     "content_keys",
+    "exact_bits",
     "find_between",
     "full_size_filters",
     "index_to_shift",
+    "is_traced",
+    "leading_bits",
     "mirror",
     "motion_accuracy",
     "motion_distance",

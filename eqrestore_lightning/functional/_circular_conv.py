@@ -152,18 +152,7 @@ def _fft(x: Tensor, weight: Tensor, dilation: int) -> Tensor:
 
 def _exact(x: Tensor, weight: Tensor, dilation: int) -> Tensor:
     """Compute sums of integers in float64, which neither order nor spectra can change."""
-    places = math.prod(x.shape[2:])
-    terms = weight[0].numel()
-    # Transforms over N places and a sum over C channels, of operands below 2^bits, err by less than
-    # 2^-53 · (12 log2(2 N) + 2 C) · |x| |w|, in Euclidean norms |x| |w| ≤ 2^(2 bits) √(terms C N)
-    # (Percival, "Rapid multiplication modulo the sum and difference of highly composite numbers",
-    # 2003). `bits` keeps that below 1/4, so that rounding finds the one true integer. The bound
-    # holds for lengths that are powers of two; for others the remaining factor of 2 is headroom,
-    # and tests measure the error.
-    channels = x.shape[1]
-    growth = math.log2(12 * math.log2(2 * places) + 2 * channels)
-    growth += math.log2(terms * channels * places) / 2
-    bits = int((51 - growth) // 2)
+    bits = exact_bits(x.shape, weight.shape)
     x_unit = binary_unit(x.double(), bits)
     weight = weight.to(x.device, torch.float64)
     weight_unit = binary_unit(weight, bits)
@@ -174,6 +163,32 @@ def _exact(x: Tensor, weight: Tensor, dilation: int) -> Tensor:
     else:
         integers = _fft(x_integers, weight_integers, dilation).round_()
     return integers.mul_(x_unit * weight_unit.reshape(1, -1, *[1] * (x.ndim - 2)))
+
+
+def exact_bits(x_shape: Sequence[int], weight_shape: Sequence[int]) -> int:
+    """Return how many bits of `x` and `weight` the method `"exact"` of `circular_conv` keeps.
+
+    Transforms over N places and a sum over C channels, of operands below 2^bits, err by less than
+    2^-53 · (12 log2(2 N) + 2 C) · |x| |w|, in Euclidean norms |x| |w| ≤ 2^(2 bits) √(terms C N)
+    (Percival, "Rapid multiplication modulo the sum and difference of highly composite numbers",
+    2003). `bits` keeps that below 1/4, so that rounding finds the one true integer. The bound
+    holds for lengths that are powers of two; for others the remaining factor of 2 is headroom, and
+    tests measure the error.
+
+    Args:
+        x_shape: `(batch, in_channels, *spatial)`.
+        weight_shape: `(out_channels, in_channels, *kernel_size)`.
+
+    Returns:
+        Binary places below the largest magnitude, at most 23.
+
+    >>> exact_bits((1, 1, 32, 32), (1, 1, 9, 9))
+    17
+    """
+    channels, places = x_shape[1], math.prod(x_shape[2:])
+    growth = math.log2(12 * math.log2(2 * places) + 2 * channels)
+    growth += math.log2(math.prod(weight_shape[1:]) * channels * places) / 2
+    return int((51 - growth) // 2)
 
 
 def leading_bits(x: Tensor, bits: int) -> Tensor:
@@ -209,7 +224,9 @@ def binary_unit(x: Tensor, bits: int) -> Tensor:
     """
     flat = x.detach().flatten(1)
     largest = torch.maximum(flat.amax(1), -flat.amin(1)).reshape(-1, *[1] * (x.ndim - 1))
-    exponent = torch.frexp(largest).exponent.long().clamp(min=-900) - bits
+    exponent = ((largest.view(torch.int64) >> 52) - 1022).clamp(
+        min=-900
+    ) - bits  # as `frexp` has it
     return ((exponent + 1023) << 52).view(torch.float64)  # a power of two, made of its bits
 
 

@@ -2,11 +2,16 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from eqrestore_lightning.functional._circular_conv import circular_conv, leading_bits
+from eqrestore_lightning.functional._circular_conv import (
+    binary_unit,
+    circular_conv,
+    leading_bits,
+)
 from eqrestore_lightning.functional._shift import check_scores
 
 _NUM_PATTERNS = 3
@@ -50,10 +55,79 @@ def best_index(scores: Tensor, keys: Callable[[], Iterable[Tensor]]) -> Tensor:
     tensor([2])
     """
     check_scores(scores)
-    if torch.compiler.is_compiling() or _has_ties(scores):
+    if is_traced(scores) or _has_ties(scores):
         for key in keys():
             scores = _break_ties(scores, key)
     return scores.flatten(1).argmax(1)
+
+
+def best_index_by_content(scores: Tensor, image: Callable[[], Tensor]) -> Tensor:
+    """Return the row-major index of each sample's largest score; ties are broken by an image.
+
+    `best_index` with `content_keys`, which also works where a graph is traced: compiled, exported
+    or under `vmap` it is one operator, `eqrestore::best_index`, that looks for ties when it runs.
+
+    Args:
+        scores: Shape `(batch, *places)`, floating.
+        image: Returns float64 images of shape `(batch · copies, channels, *spatial)`, one or more
+            for each sample, whose keys belong to the scores; of keys for more places than there
+            are scores, the first ones of each copy.
+
+    Returns:
+        int64 of shape `(batch,)`; 0 for samples whose scores are all NaN.
+
+    Raises:
+        ValueError: If `scores` has no places.
+
+    >>> image = torch.tensor([[[3.0, 1.0, 3.0, 2.0]]], dtype=torch.float64)
+    >>> scores = torch.tensor([[5.0, 1.0, 5.0, 0.0]])
+    >>> first = best_index_by_content(scores, lambda: image)
+    >>> moved = best_index_by_content(scores.roll(1, 1), lambda: image.roll(1, 2))
+    >>> moved == (first + 1) % 4
+    tensor([True])
+    """
+    if is_traced(scores):
+        check_scores(scores)
+        index: Tensor = _best_index_operator(scores, image())
+        return index
+    return best_index(scores, lambda: _keys_like(scores, image()))
+
+
+def is_traced(x: Tensor) -> bool:
+    """Check whether what is done must not depend on what `x` holds: in a graph or under `vmap`."""
+    return torch.compiler.is_compiling() or torch._C._functorch.is_batchedtensor(x)  # noqa: SLF001
+
+
+@torch.library.custom_op("eqrestore::best_index", mutates_args=())
+def _best_index_operator(scores: Tensor, image: Tensor) -> Tensor:
+    return best_index(scores, lambda: _keys_like(scores, image))
+
+
+@_best_index_operator.register_fake
+def _(scores: Tensor, image: Tensor) -> Tensor:
+    del image
+    return scores.new_empty(scores.shape[0], dtype=torch.int64)
+
+
+@_best_index_operator.register_vmap
+def _(
+    info: Any, in_dims: Sequence[int | None], scores: Tensor, image: Tensor
+) -> tuple[Tensor, int]:
+    moved = [
+        each.expand(info.batch_size, *each.shape) if dim is None else each.movedim(dim, 0)
+        for each, dim in zip((scores, image), in_dims, strict=True)
+    ]
+    index = _best_index_operator(*(each.flatten(0, 1) for each in moved))
+    return index.unflatten(0, moved[0].shape[:2]), 0
+
+
+def _keys_like(scores: Tensor, image: Tensor) -> Iterator[Tensor]:
+    """Yield keys with the shape of the scores."""
+    batch = scores.shape[0]
+    copies = image.shape[0] // batch
+    places = math.prod(scores.shape[1:]) // copies
+    for key in content_keys(image):
+        yield key.reshape(batch, copies, -1)[..., :places].reshape(scores.shape)
 
 
 def content_keys(x: Tensor) -> Iterator[Tensor]:
@@ -76,6 +150,7 @@ def content_keys(x: Tensor) -> Iterator[Tensor]:
     patterns = torch.cat(
         [_pattern(x.shape[1:], seed=seed, device=x.device) for seed in range(_NUM_PATTERNS)]
     )
+    x = x * binary_unit(x, 0).reciprocal()  # a power of two: far from where units end, 2^-900
     for _ in range(_NUM_ROUNDS):  # an exact convolution sees the leading bits of its input
         yield from circular_conv(x, patterns, method="exact").unbind(1)
         x = x - leading_bits(x, _BITS_PER_ROUND)

@@ -19,6 +19,7 @@ from eqrestore_lightning.nn._presets import build_preset, list_presets, register
 from eqrestore_lightning.nn._profile import ProfileEstimator
 from eqrestore_lightning.nn._roto_translation import RotoTranslationEstimator
 from eqrestore_lightning.nn._rules import SeamMeasure, SeamRule
+from eqrestore_lightning.nn._separable import SeparableShiftEstimator
 from eqrestore_lightning.nn._shift import ShiftEstimator
 from eqrestore_lightning.nn._translation import TranslationEstimator
 
@@ -35,6 +36,7 @@ __all__ = [
     "RotoTranslationEstimator",
     "SeamMeasure",
     "SeamRule",
+    "SeparableShiftEstimator",
     "ShiftEstimator",
     "TranslationEstimator",
     "build_preset",

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from eqrestore_lightning.functional import scores_to_margin
+from eqrestore_lightning.functional import is_traced, scores_to_margin
 from eqrestore_lightning.motions import Element, Motion
 
 ESTIMATORS: dict[str, type["Estimator"]] = {}
@@ -39,9 +39,9 @@ def register_estimator(cls: EstimatorType) -> EstimatorType:
 class Estimator(nn.Module, ABC):
     """A network that scores how each image may have been moved, and the motion that it finds.
 
-    `RestoreTransform` calls `exact_scores`, then `locate`, then `motion.undo`; its gate calls
-    `margin`; `RestorerModule` trains with `loss`; saving and loading use `config`. A new kind of
-    estimator is a subclass with `@register_estimator`.
+    `RestoreTransform` calls `estimate`, then `motion.undo`; where it needs margins, `exact_scores`,
+    `margin` and `locate` instead. `RestorerModule` trains with `loss`; saving and loading use
+    `config`. A new kind of estimator is a subclass with `@register_estimator`.
 
     Attributes:
         in_channels: Channels of the images.
@@ -157,6 +157,23 @@ class Estimator(nn.Module, ABC):
         self.check_input(x)
         return self.score(x, exact=True)
 
+    @torch.no_grad()
+    def estimate(self, x: Tensor) -> Element:
+        """Find how each image was moved: what `locate` returns for `exact_scores`, bit for bit.
+
+        Estimators may find it without all exact scores, in less time.
+
+        Args:
+            x: Shape `(batch, in_channels, *spatial_size)`, any real dtype; uint8 is read as 0…255.
+
+        Returns:
+            The element, on the device of `x`; no motion for images that are not finite.
+
+        Raises:
+            ValueError: If `x` has another shape.
+        """
+        return self.locate(self.exact_scores(x), x)
+
     def margin(self, scores: Tensor) -> Tensor:
         """Compute how far the best element is ahead of its best rival: log-odds.
 
@@ -194,6 +211,21 @@ class Estimator(nn.Module, ABC):
                 f"Expected `x` to have shape (batch, {self.in_channels}, {expected}), "
                 f"but got {tuple(x.shape)}."
             )
+
+
+def split_batch(x: Tensor, pixels: int) -> Sequence[Tensor]:
+    """Split a batch, so that what is made of a part stays small; not where a graph is traced.
+
+    Args:
+        x: Shape `(batch, channels, *spatial)`.
+        pixels: At most so many, and at least one image, in a part; on devices other than a CPU 64
+            times as many.
+
+    >>> [len(part) for part in split_batch(torch.zeros(5, 3, 4, 4), 32)]
+    [2, 2, 1]
+    """
+    at_once = max(1, pixels * (1 if x.is_cpu else 64) // max(1, math.prod(x.shape[2:])))
+    return [x] if is_traced(x) or len(x) <= at_once else torch.split(x, at_once)
 
 
 def check_spatial_size(spatial_size: Sequence[int]) -> None:

@@ -1,13 +1,18 @@
 """An estimator that scores all turned and mirrored copies of an image."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from eqrestore_lightning.functional import as_float64, best_index, index_to_shift, shift_to_index
+from eqrestore_lightning.functional import (
+    as_float64,
+    best_index_by_content,
+    index_to_shift,
+    shift_to_index,
+)
 from eqrestore_lightning.motions import Element, Motion, Product, QuarterTurn, Shift
 from eqrestore_lightning.nn._base import Estimator, register_estimator
 from eqrestore_lightning.nn._translation import TranslationEstimator
@@ -114,7 +119,8 @@ class QuarterTurnEstimator(Estimator):
             The fields of `motion`, int64, on the device of `x`; 0 for images with entries that are
             not finite.
         """
-        index = best_index(scores, lambda: self._keys(x)).to(x.device)
+        index = best_index_by_content(scores, lambda: self._copies(as_float64(x)))
+        index = index.to(x.device)
         places = self.spatial_size[0] * self.spatial_size[1] if self.shifts else 1
         element = self._turn.from_index(index // places)
         if self.shifts:
@@ -143,9 +149,6 @@ class QuarterTurnEstimator(Estimator):
 
     def _motion(self, shift: Motion) -> Motion:
         return Product(shift, self._turn) if self.shifts else self._turn
-
-    def _keys(self, x: Tensor) -> Iterator[Tensor]:
-        return map(self._gather, self.network.keys(self._copies(as_float64(x))))
 
     def _copies(self, x: Tensor) -> Tensor:
         """Return every image with the motion of each copy undone: `(batch · copies, …)`."""

@@ -11,12 +11,13 @@ from torch import Tensor
 from eqrestore_lightning.functional import (
     Fill,
     as_float64,
-    best_index,
+    best_index_by_content,
     index_to_shift,
     to_polar,
 )
 from eqrestore_lightning.motions import Element, Motion, Turn
 from eqrestore_lightning.nn._base import Estimator, register_estimator
+from eqrestore_lightning.nn._shift import join_axes
 from eqrestore_lightning.nn._translation import TranslationEstimator
 
 _RIVAL_DEGREES = 30.0  # places nearer to the best one belong to the same peak
@@ -143,7 +144,7 @@ class RotationEstimator(Estimator):
             1/1024; on the device of `x` (float32 on Apple's MPS). 0 for images with entries that
             are not finite.
         """
-        index = best_index(scores, lambda: self.network.keys(self._polar(as_float64(x))))
+        index = best_index_by_content(scores, lambda: self._columns(as_float64(x)))
         place = index_to_shift(index, scores.shape[1:])
         angle = _to_steps(place * (360 / self.num_angles))
         if self.sub_grid and self.num_angles > 2:
@@ -200,6 +201,10 @@ class RotationEstimator(Estimator):
         steps = torch.arange(self.num_angles, device=angle.device)
         distance = (steps - place) % self.num_angles
         return (1 - torch.minimum(distance, self.num_angles - distance)).clamp(min=0)
+
+    def _columns(self, x: Tensor) -> Tensor:
+        """Return the polar image as a signal over the angles, with radii as channels."""
+        return join_axes(self._polar(x), self.network.axes)
 
     def _polar(self, x: Tensor) -> Tensor:
         return to_polar(

@@ -1,6 +1,6 @@
 """The base of all estimators of shifts."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -8,8 +8,7 @@ from torch import Tensor
 
 from eqrestore_lightning.functional import (
     as_float64,
-    best_index,
-    content_keys,
+    best_index_by_content,
     index_to_shift,
     shift_to_index,
 )
@@ -52,12 +51,8 @@ class ShiftEstimator(Estimator):
             `shift`, pixels, int64 of shape `(batch, num_axes)`, on the device of `x`; 0 for images
             with entries that are not finite.
         """
-        index = best_index(scores, lambda: self.keys(x))
+        index = best_index_by_content(scores, lambda: join_axes(as_float64(x), self.axes))
         return {"shift": index_to_shift(index, scores.shape[1:]).to(x.device)}
-
-    def keys(self, x: Tensor) -> Iterator[Tensor]:
-        """Return keys with the shape of the scores, which break ties between them."""
-        return content_keys(join_axes(as_float64(x), self.axes))
 
     def loss(self, scores: Tensor, element: Element) -> Tensor:
         """Compute the cross-entropy over all shifts."""

@@ -7,12 +7,28 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from eqrestore_lightning.functional import ConvMethod, as_float64, check_axes
-from eqrestore_lightning.nn._base import check_factor, check_spatial_size, register_estimator
+from eqrestore_lightning.functional import (
+    ConvMethod,
+    as_float64,
+    check_axes,
+    index_to_shift,
+    is_traced,
+)
+from eqrestore_lightning.motions import Element
+from eqrestore_lightning.nn._base import (
+    check_factor,
+    check_spatial_size,
+    register_estimator,
+    split_batch,
+)
 from eqrestore_lightning.nn._circular_conv import CircularConv
+from eqrestore_lightning.nn._float_filter import FloatFilter
 from eqrestore_lightning.nn._shift import ShiftEstimator, join_axes
 
 KernelSize: TypeAlias = int | Literal["full"]
+
+# Pixels at once: few, whose spectra stay in the cache of a CPU; or many, in bounded memory.
+_FEW_PIXELS, _MANY_PIXELS = 2**16, 2**18
 
 
 @register_estimator
@@ -176,8 +192,14 @@ class TranslationEstimator(ShiftEstimator):
         other operations act on single entries or take a maximum. None of them depends on where an
         entry lies.
         """
-        method: ConvMethod | None = "exact" if exact else None
-        x = join_axes(_normalize(as_float64(x) if exact else x), self.axes)
+        if exact:
+            parts = split_batch(x, _MANY_PIXELS)
+            scores = [self._score(_normalize(as_float64(part)), "exact") for part in parts]
+            return torch.cat(scores) if len(scores) > 1 else scores[0]
+        return self._score(_normalize(x), None)
+
+    def _score(self, x: Tensor, method: ConvMethod | None) -> Tensor:
+        x = join_axes(x, self.axes)
         for number, layer in enumerate(self.layers):
             y = layer(x, method=method)
             last = number == len(self.layers) - 1
@@ -185,6 +207,42 @@ class TranslationEstimator(ShiftEstimator):
                 y = y.relu_()
             x = x + y if self.skip and not last and x.shape == y.shape else y
         return x.squeeze(1)
+
+    @torch.no_grad()
+    def estimate(self, x: Tensor) -> Element:
+        """Find the shift: float32 scores where their proven error leaves no doubt, else exact ones.
+
+        Where the best float32 score is ahead of the second by more than twice the bound of
+        `FloatFilter`, it is the best exact score too. Larger networks, for which there is no useful
+        bound, use exact scores for all images.
+        """
+        self.check_input(x)
+        layers = self._convs()
+        bounded = FloatFilter.applies(layers) and math.prod(self.shifted_size) > 1
+        if is_traced(x) or not bounded or not len(x):
+            return super().estimate(x)
+        places, doubtful = self._first_guess(layers, x)
+        shift = index_to_shift(places, self.shifted_size).to(x.device)
+        if doubtful.any():
+            doubtful = doubtful.to(x.device)
+            shift[doubtful] = super().estimate(x[doubtful])["shift"]
+        return {"shift": shift}
+
+    def _first_guess(self, layers: list[CircularConv], x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the index of each best float32 score, and whether it is in doubt."""
+        float_filter: FloatFilter | None = None
+        places, doubtful = [], []
+        for part in split_batch(x, _FEW_PIXELS):
+            images = join_axes(_normalize(as_float64(part)), self.axes)
+            if float_filter is None:
+                float_filter = FloatFilter(layers, images.shape, images.device)
+            tiny = images.abs().amax(tuple(range(1, images.ndim))) < 1  # cannot be normalized
+            scores, bound = float_filter.scores(images)
+            scores = scores.flatten(1)
+            (best, second), (place, _) = (each.unbind(1) for each in scores.topk(2))
+            places.append(place)
+            doubtful.append(tiny | ~(best - second > 2 * bound))
+        return torch.cat(places), torch.cat(doubtful)
 
     def _convs(self) -> list[CircularConv]:
         return [layer for layer in self.layers if isinstance(layer, CircularConv)]

@@ -143,15 +143,13 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
         margin = self.estimator.margin(every)
         trusted = margin >= self.min_margin
         element = _masked(self.estimator.locate(every, flat), trusted)
-
-        def unflatten(value: Tensor) -> Tensor:
-            return value.reshape((*batch, *value.shape[1:]))
-
+        values = {"margin": margin, "trusted": trusted, "scores": every}
+        values = _unflatten(values, batch)
         return Found(
-            motion={name: unflatten(value) for name, value in element.items()},
-            margin=unflatten(margin),
-            trusted=unflatten(trusted),
-            scores=unflatten(every) if scores else None,
+            motion=_unflatten(element, batch),
+            margin=values["margin"],
+            trusted=values["trusted"],
+            scores=values["scores"] if scores else None,
         )
 
     def undo(
@@ -207,11 +205,16 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Estimate how the one image of the sample was moved."""
-        return {"found": self.find(only_image(flat_inputs))}
+        x = only_image(flat_inputs)
+        if self.min_margin > 0:
+            return {"motion": self.find(x).motion}
+        batch, flat = self._flatten(x)
+        element = self.estimator.estimate(flat)
+        return {"motion": _unflatten(element, batch)}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Move one image, or the mask that belongs to it, back."""
-        return self.undo(inpt, params["found"])
+        return self._move(inpt, params["motion"], None, back=True)
 
     def _move(
         self, y: Tensor, element: Element, interpolation: Interpolation | None, *, back: bool
@@ -251,6 +254,11 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
         if x.is_complex():
             raise TypeError(f"Expected images of a real dtype, but got {x.dtype}.")
         return tuple(x.shape[: -dims - 1]), plain(x.detach()).reshape(-1, *expected)
+
+
+def _unflatten(values: dict[str, Tensor], batch: tuple[int, ...]) -> dict[str, Tensor]:
+    """Give each value the batch axes of the images."""
+    return {name: value.reshape((*batch, *value.shape[1:])) for name, value in values.items()}
 
 
 def _shape(field: Field, batch_size: int) -> tuple[int, ...]:

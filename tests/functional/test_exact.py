@@ -93,3 +93,10 @@ def test_faint_features_are_seen_by_later_keys():
     x[0, 0, 2, 3] -= 2.0**-36
     assert len(next(content_keys(x)).unique()) == 1
     assert _num_places_told_apart(x) == 48
+
+
+@pytest.mark.parametrize("exponent", [-890, -880, 900])
+def test_keys_do_not_depend_on_a_power_of_two(exponent):
+    x = torch.randint(-500, 500, (3, 2, 6, 7)).double()
+    for key, other in zip(content_keys(x), content_keys(x * 2.0**exponent), strict=True):
+        assert torch.equal(key, other)

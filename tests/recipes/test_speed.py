@@ -1,25 +1,32 @@
 """The speed script measures what it says."""
 
 import json
+from typing import get_args
 
+import pytest
 import torch
 
 from eqrestore_lightning import build_preset
 
 
+@pytest.mark.filterwarnings("ignore:.*LeafSpec", "ignore:.*does not have many workers")
 def test_each_part_prints_its_table_and_logs_it(load, monkeypatch, tmp_path, capsys):
     speed = load("speed")
     monkeypatch.setattr(speed, "KERNELS", ((1, 3), (2, 3)))
     monkeypatch.setattr(speed, "ROUNDS", 2)
+    monkeypatch.setattr(speed, "FIT_STEPS", 2)
     weights = ["digits", "mnist-rotation"]
-    speed.main(weights=weights, output=tmp_path, batch_size=8, min_seconds=0.01)
+    monkeypatch.setattr(speed, "STARTS", {"nothing": ["-c", ""]})
+    only = [p for p in get_args(speed.Part) if p not in ("photographs", "sizes")]  # slow
+    speed.main(only, weights, tmp_path, batch_size=8, min_seconds=0.01)
     printed = capsys.readouterr().out
     results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
-    for title in ("training", "inference", "crossover", "weights"):
+    for title in only:
         assert f"\n{title}\n\n|" in printed
     assert [row["ratio"] for row in results["training"]][1] == 1
     assert [row["ratio"] for row in results["inference"]][1] == 1
     assert len(results["crossover"]) == 3 + 2
+    assert results["startup"][0]["s"] > 0
     shift, turn = results["weights"]
     assert (shift["weights"], turn["weights"]) == tuple(weights)
     assert shift["polar sampling, %"] == 0
@@ -27,6 +34,13 @@ def test_each_part_prints_its_table_and_logs_it(load, monkeypatch, tmp_path, cap
     assert 0 < shift["ratio"] < 5
     logged = tmp_path.glob("wandb/offline-run-*/files/media/table/tables/*.json")
     assert {path.name.split("_")[0] for path in logged} == {*results["tables"]}
+
+
+def test_photographs_of_a_size_take_time_and_memory(load):
+    count, seconds, megabytes = load("speed").restore_photographs(512)
+    assert count == 4
+    assert seconds > 0
+    assert megabytes >= 0
 
 
 def test_the_reference_has_the_scores_of_the_paper_s_network(load):

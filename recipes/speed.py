@@ -4,10 +4,16 @@ Parts, one by one with `--only`:
 
 - `training` and `inference`: the paper's network (6 layers of 9 × 9, one channel) and the same
   network made of torch's own `Conv2d(padding_mode="circular")`;
+- `fit`: how much of the time `Trainer.fit` with `RestorerModule` spends outside the network and its
+  optimizer: loading, drawing, logging;
 - `crossover`: the methods of `circular_conv`, from which its rule was derived;
-- `weights`: `RestoreTransform` with bundled weights (exact scores, ties, moving back) and the plain
-  float32 forward pass of the same weights; how much of the time moving back and, of rotations,
-  polar sampling take.
+- `weights`: `RestoreTransform` with bundled weights (exact scores, ties, moving back), on
+  scikit-learn's digits where these fit, otherwise on noise, and the plain float32 forward pass of
+  the same weights; how much of the time moving back and, of rotations, polar sampling take;
+- `photographs`: `photo` beside ResNet-18 on the same images;
+- `sizes`: `photo` on images of 32 × 32 to 1,024 × 1,024 pixels, a million pixels at a time: time
+  for each pixel, and the largest amount of memory in use beyond what was before;
+- `startup`: seconds until a command, or a restorer, is ready.
 
 What is compared is measured in one run, in turns; times are medians.
 
@@ -16,33 +22,74 @@ What is compared is measured in one run, in turns; times are medians.
 Takes a few minutes on 2 CPU cores. Run it on an idle machine.
 """
 
+import resource
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from time import perf_counter
 from typing import Any, Literal, get_args
 
+import lightning as L
 import torch
 import torch.nn.functional as F
-from _run import Run
+from _run import Run, median_seconds
 from jsonargparse import auto_cli
 from torch import Tensor, nn
 from torch.utils.benchmark import Measurement, Timer
+from torchvision.models import resnet18
 
 from eqrestore_lightning import (
+    DigitsDataModule,
     Estimator,
+    RestorerModule,
     RestoreTransform,
     RotationEstimator,
     build_preset,
     bundled_weights,
     to_polar,
 )
+from eqrestore_lightning.classifiers import build_classifier
+from eqrestore_lightning.data import ImageTensors
 from eqrestore_lightning.functional import ConvMethod, circular_conv
 
-Part = Literal["training", "inference", "crossover", "weights"]
+Part = Literal[
+    "training", "fit", "inference", "crossover", "weights", "photographs", "sizes", "startup"
+]
 Rows = list[dict[str, Any]]
 REFERENCE = 'Conv2d(padding_mode="circular")'
+SIZES = (32, 64, 128, 224, 512, 1_024)
+STARTS = {
+    "eqrestore --help": [
+        "-c",
+        "from eqrestore_lightning.cli import eqrestore; eqrestore(['--help'])",
+    ],
+    "import torch, torchvision": ["-c", "import torch, torchvision"],
+    'RestoreTransform("mnist")': [
+        "-c",
+        "import eqrestore_lightning as e; e.RestoreTransform('mnist')",
+    ],
+}
 KERNELS = ((1, 3), (1, 9), (1, 15), (1, 32), (4, 9), (16, 3), (16, 5), (16, 9))
 ROUNDS = 5
+FIT_STEPS = 100
+
+
+class _Epochs(L.Callback):
+    """Time each epoch."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def on_train_epoch_start(self, *_: Any) -> None:
+        self.start = perf_counter()
+
+    def on_train_epoch_end(self, *_: Any) -> None:
+        self.seconds.append(perf_counter() - self.start)
 
 
 class Parts:
@@ -78,6 +125,54 @@ class Parts:
             name: partial(step, theirs, adam),
         }
         return self._rates(sides, name)
+
+    def fit(self) -> Rows:
+        """Whole training, and the steps of network and optimizer alone."""
+        rows: Rows = []
+        for preset, size in (("photo", 32), ("seam", 32), ("border", 40)):
+            images = torch.rand(64 * FIT_STEPS, 3, size, size)
+            whole = min(self._fit_seconds(preset, images) for _ in range(2))
+            module = RestorerModule(build_preset(preset, 3, (size, size)))
+            optimizer = torch.optim.AdamW(module.parameters(), lr=1e-4)
+            start = perf_counter()
+            for part in torch.split(images, 64):
+                loss = module.training_step(part, 0)
+                optimizer.zero_grad()
+                torch.autograd.backward(loss)
+                nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+                optimizer.step()
+            alone = perf_counter() - start
+            rows.append(
+                {
+                    "preset": preset,
+                    "images": f"64 × 3 × {size} × {size}",
+                    "fit, images/s": round(len(images) / whole),
+                    "network alone, images/s": round(len(images) / alone),
+                    "outside the network, %": 100 * max(0.0, 1 - alone / whole),
+                }
+            )
+        return rows
+
+    def _fit_seconds(self, preset: str, images: Tensor) -> float:
+        """Return the seconds of an epoch once training has begun."""
+        module = RestorerModule(build_preset(preset, 3, tuple(images.shape[2:])))
+        labels = torch.zeros(len(images), dtype=torch.int64)
+        loader = ImageTensors(images, labels).loader(64, shuffle=True)
+        clock = _Epochs()
+        with TemporaryDirectory() as folder:  # for the picture at the end
+            trainer = L.Trainer(
+                max_epochs=2,
+                limit_val_batches=0,
+                accelerator="cpu",
+                logger=False,
+                enable_checkpointing=False,
+                enable_model_summary=False,
+                enable_progress_bar=False,
+                callbacks=[clock],
+                default_root_dir=folder,
+            )
+            trainer.fit(module, loader, loader)
+        return clock.seconds[-1]
 
     @torch.no_grad()
     def inference(self) -> Rows:
@@ -128,11 +223,67 @@ class Parts:
         """Restoring with trained weights, and the float32 forward pass of the same weights."""
         return [self._weights(name, RestoreTransform(name)) for name in self.names]
 
+    @torch.no_grad()
+    def photographs(self) -> Rows:
+        """A restorer beside a classifier: torchvision's network, and one with a small stem."""
+        rows: Rows = []
+        restore = RestoreTransform("photo")
+        small = build_classifier("resnet18", 3, 10)
+        for count, size, network in ((16, 224, resnet18()), (self.batch_size, 32, small)):
+            pixels = torch.randint(256, (count, 3, size, size), dtype=torch.uint8)
+            sides: dict[str, Callable[[], object]] = {
+                "restoring": partial(restore.__call__, pixels),
+                "classifying": partial(network.eval(), pixels.float() / 255),
+            }
+            seconds = self._seconds(sides)
+            rows.append(
+                {
+                    "images": f"{count} × 3 × {size} × {size}",
+                    "restoring, ms": 1_000 * seconds["restoring"],
+                    "ResNet-18, ms": 1_000 * seconds["classifying"],
+                    "restoring, % of ResNet-18": 100
+                    * seconds["restoring"]
+                    / seconds["classifying"],
+                }
+            )
+        return rows
+
+    def sizes(self) -> Rows:
+        """Time and memory for images of many sizes, each in a process of its own."""
+        rows: Rows = []
+        for size in SIZES:
+            with get_context("spawn").Pool(1) as pool:
+                count, seconds, megabytes = pool.apply(restore_photographs, (size,))
+            rows.append(
+                {
+                    "images": f"{count:,} × 3 × {size} × {size}",
+                    "ms": 1_000 * seconds,
+                    "ns for each pixel": 1e9 * seconds / (count * size**2),
+                    "memory, MB": round(megabytes),
+                }
+            )
+        return rows
+
+    def startup(self) -> Rows:
+        """Whole processes, from start to end."""
+        rows: Rows = []
+        for name, arguments in STARTS.items():
+            times = []
+            for _ in range(ROUNDS):
+                start = perf_counter()
+                subprocess.run([sys.executable, *arguments], check=True, capture_output=True)  # noqa: S603
+                times.append(perf_counter() - start)
+            rows.append({"command": name, "s": median(times)})
+        return rows
+
     def _weights(self, name: str, restore: RestoreTransform) -> dict[str, Any]:
         estimator = restore.estimator
         size = estimator.spatial_size or (64, 64)
         count = max(1, self.batch_size // (32 if len(size) == 3 else 1))
         pixels = torch.randint(256, (count, estimator.in_channels, *size), dtype=torch.uint8)
+        if pixels.shape[1:] == (1, 32, 32):  # in noise nearly all scores tie; these are digits
+            digits = DigitsDataModule().dataset("train").images[:count]
+            pixels[: len(digits)] = digits
         found = restore.find(pixels)
         sides: dict[str, Callable[[], object]] = {
             "restoring": lambda: restore(pixels),
@@ -198,6 +349,18 @@ def main(
     for part in only:
         run.add_table(part, getattr(parts, part)())
     run.close()
+
+
+def restore_photographs(size: int) -> tuple[int, float, float]:
+    """Return how many images were restored at a time, seconds, and megabytes more than before."""
+    count = max(1, 2**20 // size**2)
+    images = torch.randint(256, (count, 3, size, size), dtype=torch.uint8)
+    restore = RestoreTransform("photo")
+    restore(images[:1, :, :32, :32])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    seconds = median_seconds(lambda: restore(images))
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return count, seconds, (after - before) / 1_024
 
 
 def reference_network(estimator: Estimator) -> nn.Sequential:

@@ -19,7 +19,8 @@ What is compared is measured in one run, in turns; times are medians.
 
     python recipes/speed.py
 
-Takes a few minutes on 2 CPU cores. Run it on an idle machine.
+All parts take more than ten minutes on 2 CPU cores, `crossover` most of it. Run it on an idle
+machine.
 """
 
 import resource

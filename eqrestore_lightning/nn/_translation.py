@@ -27,8 +27,7 @@ from eqrestore_lightning.nn._shift import ShiftEstimator, join_axes
 
 KernelSize: TypeAlias = int | Literal["full"]
 
-# Pixels at once: few, whose spectra stay in the cache of a CPU; or many, in bounded memory.
-_FEW_PIXELS, _MANY_PIXELS = 2**16, 2**18
+_SHIFTS_AT_ONCE = 2**16  # whose spectra stay in the cache of a CPU
 
 
 @register_estimator
@@ -193,7 +192,7 @@ class TranslationEstimator(ShiftEstimator):
         entry lies.
         """
         if exact:
-            parts = split_batch(x, _MANY_PIXELS)
+            parts = self._parts(x)
             scores = [self._score(_normalize(as_float64(part)), "exact") for part in parts]
             return torch.cat(scores) if len(scores) > 1 else scores[0]
         return self._score(_normalize(x), None)
@@ -232,7 +231,7 @@ class TranslationEstimator(ShiftEstimator):
         """Return the index of each best float32 score, and whether it is in doubt."""
         float_filter: FloatFilter | None = None
         places, doubtful = [], []
-        for part in split_batch(x, _FEW_PIXELS):
+        for part in self._parts(x):
             images = join_axes(_normalize(as_float64(part)), self.axes)
             if float_filter is None:
                 float_filter = FloatFilter(layers, images.shape, images.device)
@@ -243,6 +242,10 @@ class TranslationEstimator(ShiftEstimator):
             places.append(place)
             doubtful.append(tiny | ~(best - second > 2 * bound))
         return torch.cat(places), torch.cat(doubtful)
+
+    def _parts(self, x: Tensor) -> Sequence[Tensor]:
+        joined = math.prod(self.spatial_size) // math.prod(self.shifted_size)
+        return split_batch(x, _SHIFTS_AT_ONCE * joined)
 
     def _convs(self) -> list[CircularConv]:
         return [layer for layer in self.layers if isinstance(layer, CircularConv)]

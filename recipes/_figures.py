@@ -66,22 +66,24 @@ def draw_turned(
     classifier: nn.Module,
     motion: Motion,
 ) -> Path:
-    """Draw images turned by eight angles, and what they are restored to, with their classes.
+    """Draw images turned by four or eight angles, what they are restored to, and their classes.
 
     Args:
         path: File to write.
         images: uint8 of shape `(num_images, channels, height, width)`.
         restore: Moves images back.
         classifier: From images of 0…1 to logits.
-        motion: Turns images, and moves them in further ways at random.
+        motion: Turns images by quarters or any angle, and moves them in further ways at random.
     """
     generator = torch.Generator().manual_seed(0)
-    angles = torch.arange(0, 360, 45.0)
+    by_quarters = any(field.name == "quarters" for field in motion.fields)
+    angles = torch.arange(0, 360, 90.0 if by_quarters else 45.0)
+    turned = {"quarters": torch.arange(4)} if by_quarters else {"angle": angles}
     rows, originals = [], []
     for image in images:
         original = image.expand(len(angles), *image.shape)
         element = motion.draw(len(angles), tuple(image.shape[1:]), generator=generator)
-        moved = motion.apply(original, {**element, "angle": angles})
+        moved = motion.apply(original, {**element, **turned})
         rows += [("moved", moved), ("restored", restore(moved))]
         originals += [original, original]
     titles = [f"{angle:.0f}°" for angle in angles.tolist()]

@@ -62,6 +62,7 @@ def turn_rules(upright: Tensor) -> dict[str, Restorer]:
     """Return the rules for turned images; they learn from `upright` ones what upright means."""
     return {
         "rule: direction of the centre of mass": TurnRule(mass_direction, upright),
+        "rule: general intensity direction": TurnRule(intensity_direction, upright),
         "rule: principal axis": TurnRule(principal_axis, upright),
         "rule: gradient orientation": TurnRule(gradient_orientation, upright),
     }
@@ -132,6 +133,19 @@ def mass_direction(images: Tensor) -> Tensor:
     """
     mass, up, right = _mass(images)
     return torch.rad2deg(torch.atan2((mass * up).sum((1, 2)), (mass * right).sum((1, 2))))
+
+
+def intensity_direction(images: Tensor) -> Tensor:
+    """Compute the mean direction of brightness: every pixel counts alike, however far out it lies.
+
+    Takes and returns what `mass_direction` does; the general intensity direction (GID) of
+    Valero-Abundio et al., 2026.
+    """
+    mass, up, right = _mass(images)
+    distance = torch.hypot(up, right).clamp(min=1e-6)
+    return torch.rad2deg(
+        torch.atan2((mass * up / distance).sum((1, 2)), (mass * right / distance).sum((1, 2)))
+    )
 
 
 def principal_axis(images: Tensor) -> Tensor:

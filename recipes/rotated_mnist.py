@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _data import spread
+from _data import CentredMNIST, spread
 from _figures import draw_turned
 from _rules import turn_rules
 from _run import DATA, Run, is_rank_zero
@@ -28,7 +28,6 @@ from torch import Tensor, nn
 
 from eqrestore_lightning import (
     Estimator,
-    MNISTDataModule,
     QuarterTurnEstimator,
     RestoreTransform,
     RotationEstimator,
@@ -50,7 +49,7 @@ from eqrestore_lightning.nn import register_preset
 
 MAX_SHIFT = 16  # pixels: half of the image
 MARGINS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
-RINGS = {"num_radii": 20, "max_radius": 14.5}
+RINGS = {"num_radii": 20, "max_radius": 14.5, "center": "mass"}
 CENTRED = {
     "hidden_channels": [6],
     "kernel_size": ["full", 1],
@@ -65,7 +64,6 @@ NETWORKS: dict[str, dict[str, Any]] = {
         "preset": "roto-translation",
         "learning_rate": 3e-3,
         "translation": CENTRED,
-        "hidden_channels": [96] * 6,  # the angle of shifted digits is harder to tell
         **RINGS,
     },
     "quarters": {"preset": "quarters"},
@@ -132,7 +130,7 @@ def main(
     }
     config = {"epochs": epochs, "networks": NETWORKS, "num_images": num_images}
     run = Run("rotated_mnist", output, seed=seed, tags=["rotation"], config=config)
-    source = MNISTDataModule(data, download=download, seed=seed)
+    source = CentredMNIST(data, download=download, seed=seed)
     trained = train(run, source, epochs)
     if is_rank_zero():  # evaluate in one process: several would repeat images
         report(run, source, trained, num_images=num_images, bundle=bundle)

@@ -156,6 +156,44 @@ def content_keys(x: Tensor) -> Iterator[Tensor]:
         x = x - leading_bits(x, _BITS_PER_ROUND)
 
 
+def content_hash(x: Tensor, weights: Tensor) -> Tensor:
+    """Sum what images hold, weighted, modulo 2^64: exact, in any order.
+
+    Images that differ in any value have different sums with near certainty.
+
+    Args:
+        x: Shape `(batch, *shape)`, any real dtype.
+        weights: What `hash_weights(shape)` returned, or the same, moved as images may be.
+
+    Returns:
+        int64 of shape `(batch,)`.
+
+    >>> weights, x = hash_weights((1, 4, 4)), torch.rand(2, 1, 4, 4)
+    >>> turned = content_hash(x.rot90(1, (2, 3)), weights.rot90(1, (1, 2)))
+    >>> torch.equal(turned, content_hash(x, weights))
+    True
+    """
+    if x.is_floating_point():
+        x = (as_float64(x) + 0.0).view(torch.int64)  # -0.0 becomes 0.0
+    return (x.long() * weights.to(x.device)).flatten(1).sum(1)
+
+
+def hash_weights(shape: Sequence[int], *, device: torch.device | None = None) -> Tensor:
+    """Return pseudo-random odd integers, the same on every machine and release of torch.
+
+    Args:
+        shape: Of the weights.
+        device: On which they lie.
+
+    Returns:
+        int64.
+
+    >>> bool((hash_weights((2, 3)) % 2 == 1).all())
+    True
+    """
+    return 2 * _hashed(math.prod(shape), _NUM_PATTERNS, device).reshape(tuple(shape)) + 1
+
+
 def _break_ties(scores: Tensor, key: Tensor) -> Tensor:
     """Score the places with the largest score by `key` instead, and exclude the others."""
     if key.shape != scores.shape:
@@ -176,8 +214,14 @@ def _has_ties(scores: Tensor) -> bool:
 
 def _pattern(shape: Sequence[int], *, seed: int, device: torch.device) -> Tensor:
     """Return a fixed filter of integers, the same on every machine and release of torch."""
-    numbers = torch.arange(math.prod(shape), device=device) + (seed << 28) + 1
+    numbers = _hashed(math.prod(shape), seed, device)
+    return ((numbers & 0xFFF) - 0x800).double().reshape(1, *shape)
+
+
+def _hashed(count: int, seed: int, device: torch.device | None) -> Tensor:
+    """Return pseudo-random integers of 32 bits, int64."""
+    numbers = torch.arange(count, device=device) + (seed << 28) + 1
     for multiplier in (0x9E3779B1, 0x85EBCA6B, 0xC2B2AE35):  # Fibonacci hashing, MurmurHash3
         numbers = (numbers * multiplier) & 0xFFFFFFFF
         numbers = numbers ^ (numbers >> 15)
-    return ((numbers & 0xFFF) - 0x800).double().reshape(1, *shape)
+    return numbers

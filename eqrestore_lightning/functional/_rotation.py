@@ -11,7 +11,12 @@ Interpolation: TypeAlias = Literal["bilinear", "nearest"]
 
 
 def to_polar(
-    x: Tensor, *, num_radii: int, num_angles: int, max_radius: float | None = None
+    x: Tensor,
+    *,
+    num_radii: int,
+    num_angles: int,
+    max_radius: float | None = None,
+    offset: Tensor | None = None,
 ) -> Tensor:
     r"""Sample images on circles: `p[b, c, i, j] = x_bc(center + r_i (cos θ_j, −sin θ_j))`.
 
@@ -29,15 +34,18 @@ def to_polar(
         num_angles: Number of samples on each circle.
         max_radius: Outer edge of the outermost ring, pixels; by default it reaches the nearest
             border, `(min(height, width) − 1) / 2`. What lies outside the image counts as 0.
+        offset: Where the circles' center lies, pixels (down, right) from the middle of each image,
+            floating of shape `(batch, 2)`, such as `mass_offset(x)`; by default in the middle.
 
     Returns:
         Shape `(batch, channels, num_radii, num_angles)`, dtype of `x`; bilinear interpolation,
-        differentiable. Quarter turns (`torch.rot90`) of square images roll it **bit for bit** if
-        `num_angles` is a multiple of 4; other turns do so up to interpolation.
+        differentiable. Quarter turns (`torch.rot90`) of square images, whose `offset` turns along,
+        roll it **bit for bit** if `num_angles` is a multiple of 4; other turns do so up to
+        interpolation.
 
     Raises:
         TypeError: If `x` is not floating.
-        ValueError: If `x` is not 4-D, or a number is out of range.
+        ValueError: If `x` is not 4-D, `offset` has another shape, or a number is out of range.
 
     Source: Section 5.2.
 
@@ -66,12 +74,49 @@ def to_polar(
     angle_rad = steps * (2 * math.pi / num_angles)
     radius = (torch.arange(num_radii, dtype=torch.float64, device="cpu") + 0.5) / num_radii
     radius = (radius * max_radius).unsqueeze(1)
-    columns = (width - 1) / 2 + radius * torch.cos(angle_rad)
-    rows = (height - 1) / 2 - radius * torch.sin(angle_rad)
+    columns = ((width - 1) / 2 + radius * torch.cos(angle_rad)).unsqueeze(0)
+    rows = ((height - 1) / 2 - radius * torch.sin(angle_rad)).unsqueeze(0)
     turned = torch.stack([torch.rot90(x, -part, (2, 3)) for part in range(parts)], 1)
-    sampled = _sample(turned.flatten(0, 1), columns.unsqueeze(0), rows.unsqueeze(0), "zeros")
+    if offset is not None:
+        _check_offset(offset, x)
+        precise = torch.float32 if x.device.type == "mps" else torch.float64
+        down, right = offset.to(x.device, precise).unbind(1)
+        # The offsets of the four turned images: (down, right) becomes (right, −down), and so on.
+        downs = torch.stack([down, right, -down, -right][:parts], 1).reshape(-1, 1, 1)
+        rights = torch.stack([right, -down, -right, down][:parts], 1).reshape(-1, 1, 1)
+        columns = columns.to(x.device, precise) + rights
+        rows = rows.to(x.device, precise) + downs
+    sampled = _sample(turned.flatten(0, 1), columns, rows, "zeros")
     sampled = sampled.reshape(x.shape[0], parts, *sampled.shape[1:])
     return sampled.permute(0, 2, 3, 1, 4).flatten(3)
+
+
+def mass_offset(x: Tensor) -> Tensor:
+    """Compute where the center of mass lies, from the middle of each image.
+
+    Brightness above that of an image's darkest pixel counts as mass.
+
+    Args:
+        x: Images of shape `(batch, channels, height, width)`, floating.
+
+    Returns:
+        Pixels (down, right), dtype of `x`, of shape `(batch, 2)`; 0 for constant images. It turns
+        along with square images under quarter turns, bit for bit where `x` is float64 and holds
+        integers up to 2^24.
+
+    >>> x = torch.zeros(1, 1, 5, 7)
+    >>> x[0, 0, 3, 3] = 2.0
+    >>> mass_offset(x)
+    tensor([[1., 0.]])
+    """
+    _check_images(x)
+    mass = (x - x.amin((1, 2, 3), keepdim=True)).sum(1)
+    height, width = mass.shape[1:]
+    steps = (torch.arange(size, device=x.device, dtype=x.dtype) for size in (height, width))
+    down, right = next(steps) - (height - 1) / 2, next(steps) - (width - 1) / 2
+    total = mass.sum((1, 2))
+    total = torch.where(total == 0, 1, total)
+    return torch.stack([mass.sum(2) @ down / total, mass.sum(1) @ right / total], 1)
 
 
 def rotate(
@@ -229,6 +274,14 @@ def _check_rotate(x: Tensor, angle: Tensor, fill: str, interpolation: str) -> No
     ):
         if value not in known:
             raise ValueError(f"Expected `{name}` to be one of {known}, but got {value!r}.")
+
+
+def _check_offset(offset: Tensor, x: Tensor) -> None:
+    if tuple(offset.shape) != (x.shape[0], 2) or not offset.is_floating_point():
+        raise ValueError(
+            f"Expected `offset` to be floating of shape (batch, 2) = {(x.shape[0], 2)}, "
+            f"but got {offset.dtype} of shape {tuple(offset.shape)}."
+        )
 
 
 def _check_one_each(name: str, value: Tensor, x: Tensor) -> None:

@@ -19,9 +19,11 @@ from eqrestore_lightning.nn._presets import build_preset, list_presets, register
 from eqrestore_lightning.nn._profile import ProfileEstimator
 from eqrestore_lightning.nn._roto_translation import RotoTranslationEstimator
 from eqrestore_lightning.nn._rules import SeamMeasure, SeamRule
+from eqrestore_lightning.nn._scorers import build_scorer, register_scorer
 from eqrestore_lightning.nn._separable import SeparableShiftEstimator
 from eqrestore_lightning.nn._shift import ShiftEstimator
 from eqrestore_lightning.nn._translation import TranslationEstimator
+from eqrestore_lightning.nn._upright import UprightEstimator
 
 __all__ = [
     "ESTIMATORS",
@@ -39,10 +41,13 @@ __all__ = [
     "SeparableShiftEstimator",
     "ShiftEstimator",
     "TranslationEstimator",
+    "UprightEstimator",
     "build_preset",
+    "build_scorer",
     "check_factor",
     "check_spatial_size",
     "list_presets",
     "register_estimator",
     "register_preset",
+    "register_scorer",
 ]

@@ -185,6 +185,37 @@ class Estimator(nn.Module, ABC):
         """
         return scores_to_margin(scores)
 
+    def best_score(self, scores: Tensor) -> Tensor:
+        """Return the score of the best element, shape `(batch,)`."""
+        return scores.flatten(1).amax(1)
+
+    def without_best(self, scores: Tensor) -> Tensor:
+        """Exclude the best element, and what belongs to the same peak.
+
+        Args:
+            scores: What `exact_scores` returned, or this method, for the next best element.
+
+        Returns:
+            A new tensor with −infinity there: `locate` finds the best rival in it.
+        """
+        best = scores.flatten(1).amax(1).reshape(-1, *[1] * (scores.ndim - 1))
+        return scores.masked_fill(scores == best, -torch.inf)
+
+    def evidence(self, scores: Tensor) -> Tensor:
+        """Compute the log-odds of the best element against no motion, if half of all images moved.
+
+        Moved images are taken to have been moved by any other element with the same probability.
+
+        Args:
+            scores: What `exact_scores` returned.
+
+        Returns:
+            Shape `(batch,)`, dtype of `scores`. Where a share `prior` of images is expected not to
+            have moved, the log-odds are lower by `log(prior / (1 − prior))`.
+        """
+        flat = scores.flatten(1)
+        return flat.amax(1) - flat[:, 0] - math.log(max(1, flat.shape[1] - 1))
+
     def constant(self, scores: Tensor) -> Tensor:
         """Check for which images all scores are equal, up to rounding, so that nothing was found.
 

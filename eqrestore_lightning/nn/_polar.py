@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,16 +12,15 @@ from eqrestore_lightning.functional import (
     Fill,
     as_float64,
     best_index_by_content,
-    index_to_shift,
+    mass_offset,
     to_polar,
 )
 from eqrestore_lightning.motions import Element, Motion, Turn
+from eqrestore_lightning.nn._angles import angle_at, angle_margin, angle_target, without_peak
 from eqrestore_lightning.nn._base import Estimator, register_estimator
+from eqrestore_lightning.nn._integer import to_levels
 from eqrestore_lightning.nn._shift import join_axes
 from eqrestore_lightning.nn._translation import TranslationEstimator
-
-_RIVAL_DEGREES = 30.0  # places nearer to the best one belong to the same peak
-_STEPS_PER_DEGREE = 1024  # angles are multiples of a power of two: sums of them are exact
 
 
 @register_estimator
@@ -45,6 +44,9 @@ class RotationEstimator(Estimator):
         num_radii: Number of circles.
         num_angles: Number of samples on each circle, and of scores.
         max_radius: Outer edge of the outermost ring, pixels; by default it reaches the border.
+        center: Where the circles' center lies: in the middle of the `"image"`, or at its center of
+            `"mass"`, to a fraction of a pixel, for objects on a dark background that need not lie
+            in the middle. Images are turned back about their middle in any case.
         sub_grid: Whether `locate` interpolates between grid angles, by the parabola through the
             best score and its neighbors.
         fill: What enters at the corners of a restored image, see `rotate`. It may be set later, as
@@ -77,6 +79,7 @@ class RotationEstimator(Estimator):
         num_radii: int = 16,
         num_angles: int = 72,
         max_radius: float | None = None,
+        center: Literal["image", "mass"] = "image",
         sub_grid: bool = True,
         fill: Fill = "zeros",
         **options: Any,
@@ -94,12 +97,15 @@ class RotationEstimator(Estimator):
             raise ValueError(
                 f"Expected `max_radius` to be finite and at least 0, but got {max_radius}."
             )
+        if center not in ("image", "mass"):
+            raise ValueError(f"Expected `center` to be 'image' or 'mass', but got {center!r}.")
         Turn(fill=fill)  # raises if `fill` is unknown
         self.in_channels = in_channels
         self.spatial_size = tuple(spatial_size)
         self.num_radii = num_radii
         self.num_angles = num_angles
         self.max_radius = max_radius
+        self.center = center
         self.sub_grid = sub_grid
         self.fill: Fill = fill
         self.network = TranslationEstimator(
@@ -118,6 +124,7 @@ class RotationEstimator(Estimator):
             "num_radii": self.num_radii,
             "num_angles": self.num_angles,
             "max_radius": self.max_radius,
+            "center": self.center,
             "sub_grid": self.sub_grid,
             "fill": self.fill,
         }
@@ -145,16 +152,7 @@ class RotationEstimator(Estimator):
             are not finite.
         """
         index = best_index_by_content(scores, lambda: self._columns(as_float64(x)))
-        place = index_to_shift(index, scores.shape[1:])
-        angle = _to_steps(place * (360 / self.num_angles))
-        if self.sub_grid and self.num_angles > 2:
-            left, middle, right = (
-                scores.gather(1, (place + offset) % self.num_angles) for offset in (-1, 0, 1)
-            )
-            curvature = left - 2 * middle + right  # below 0, unless all three tie or are not finite
-            offset = torch.where(curvature < 0, (left - right) / (2 * curvature), 0)
-            angle = angle + _to_steps(offset * (360 / self.num_angles))
-        angle = ((angle + 180) % 360 - 180).squeeze(1)
+        angle = angle_at(scores, index, sub_grid=self.sub_grid)
         dtype = torch.float32 if x.device.type == "mps" else torch.float64
         return {"angle": angle.to(x.device, dtype)}
 
@@ -171,49 +169,30 @@ class RotationEstimator(Estimator):
             Log-odds, at least 0, shape `(batch,)`, dtype of `scores`; infinite where no angle of
             the grid is that far away.
         """
-        best, place = scores.max(1, keepdim=True)
-        steps = torch.arange(self.num_angles, device=scores.device)
-        distance = (steps - place) % self.num_angles
-        distance = torch.minimum(distance, self.num_angles - distance)
-        rivals = scores.masked_fill(distance * 360 < _RIVAL_DEGREES * self.num_angles, -torch.inf)
-        return best.squeeze(1) - rivals.amax(1)
+        return angle_margin(scores)
+
+    def without_best(self, scores: Tensor) -> Tensor:
+        """Exclude the best angle, and those that lie nearer to it than 30°; see `Estimator`."""
+        return without_peak(scores)
 
     def scale_scores(self, factor: float) -> None:
         """Multiply all scores by a positive factor, in place: margins change, estimates do not."""
         self.network.scale_scores(factor)
 
     def loss(self, scores: Tensor, element: Element) -> Tensor:
-        """Compute the cross-entropy over the grid angles, with the targets of `target`."""
-        return F.cross_entropy(scores, self.target(element["angle"]))
-
-    def target(self, angle: Tensor) -> Tensor:
-        """Share each angle between the two grid angles beside it, in proportion.
-
-        Trained on grid angles alone, the network would learn the traces of resampling instead.
-
-        Args:
-            angle: Degrees, floating of shape `(batch,)`.
-
-        Returns:
-            Probabilities, dtype of `angle`, of shape `(batch, num_angles)`.
-        """
-        place = angle.unsqueeze(1) * (self.num_angles / 360)
-        steps = torch.arange(self.num_angles, device=angle.device)
-        distance = (steps - place) % self.num_angles
-        return (1 - torch.minimum(distance, self.num_angles - distance)).clamp(min=0)
+        """Compute the cross-entropy over the grid angles; an angle between two belongs to both."""
+        return F.cross_entropy(scores, angle_target(element["angle"], self.num_angles))
 
     def _columns(self, x: Tensor) -> Tensor:
         """Return the polar image as a signal over the angles, with radii as channels."""
         return join_axes(self._polar(x), self.network.axes)
 
     def _polar(self, x: Tensor) -> Tensor:
+        offset = mass_offset(as_float64(to_levels(x.detach()))) if self.center == "mass" else None
         return to_polar(
             x,
             num_radii=self.num_radii,
             num_angles=self.num_angles,
             max_radius=self.max_radius,
+            offset=offset,
         )
-
-
-def _to_steps(angle: Tensor) -> Tensor:
-    return torch.round(angle.double() * _STEPS_PER_DEGREE) / _STEPS_PER_DEGREE

@@ -8,6 +8,7 @@ from eqrestore_lightning.nn._polar import RotationEstimator
 from eqrestore_lightning.nn._profile import ProfileEstimator
 from eqrestore_lightning.nn._roto_translation import RotoTranslationEstimator
 from eqrestore_lightning.nn._translation import TranslationEstimator
+from eqrestore_lightning.nn._upright import UprightEstimator
 
 Preset: TypeAlias = Callable[..., Estimator]
 
@@ -136,6 +137,13 @@ def rotation(in_channels: int, spatial_size: Sequence[int], **options: Any) -> E
     """Build a network that finds the angle of images turned about their center."""
     network = {**_ROTATION, "num_radii": max(1, min(spatial_size) // 2)}
     return RotationEstimator(in_channels, spatial_size, **{**network, **options})
+
+
+@register_preset
+def upright(in_channels: int, spatial_size: Sequence[int] = (), **options: Any) -> Estimator:
+    """Build a network that finds quarter turns of photographs; any angle with `num_angles=72`."""
+    del spatial_size
+    return UprightEstimator(in_channels, **options)
 
 
 @register_preset

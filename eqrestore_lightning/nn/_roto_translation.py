@@ -1,5 +1,6 @@
 """An estimator of translations and rotations: the shift is found first, then the angle."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -138,15 +139,30 @@ class RotoTranslationEstimator(Estimator):
             infinite where no place is that far away.
         """
         shifts, angles = self._split(scores)
-        peaks = circular_shift(shifts.unsqueeze(1), -scores_to_shift(shifts)).squeeze(1)
-        best = peaks[:, 0, 0]
-        rows, columns = (
-            torch.minimum(places, len(places) - places)
-            for places in (torch.arange(size, device=scores.device) for size in self.spatial_size)
-        )
-        near = torch.maximum(rows.unsqueeze(1), columns) <= _RIVAL_PIXELS
-        rivals = peaks.masked_fill(near, -torch.inf)
-        return torch.minimum(best - rivals.flatten(1).amax(1), self.rotation.margin(angles))
+        margin = _largest(shifts) - _largest(self._other_shifts(shifts))
+        return torch.minimum(margin, self.rotation.margin(angles))
+
+    def best_score(self, scores: Tensor) -> Tensor:
+        """Return the sum of the best shift's and the best angle's score, shape `(batch,)`."""
+        shifts, angles = self._split(scores)
+        return _largest(shifts) + _largest(angles)
+
+    def without_best(self, scores: Tensor) -> Tensor:
+        """Exclude the best shift or the best angle, whichever is less ahead; see `Estimator`."""
+        shifts, angles = self._split(scores)
+        fewer_shifts, fewer_angles = self._other_shifts(shifts), self.rotation.without_best(angles)
+        shift_gap = _largest(shifts) - _largest(fewer_shifts)
+        nearer = shift_gap < _largest(angles) - _largest(fewer_angles)
+        shifts = torch.where(nearer.reshape(-1, 1, 1), fewer_shifts, shifts)
+        angles = torch.where(nearer.unsqueeze(1), angles, fewer_angles)
+        return torch.cat([shifts.flatten(1), angles], 1)
+
+    def evidence(self, scores: Tensor) -> Tensor:
+        """Compute the log-odds of the best shift and angle against no motion; see `Estimator`."""
+        shifts, angles = self._split(scores)
+        ahead = [part.amax(1) - part[:, 0] for part in (shifts.flatten(1), angles)]
+        others = math.prod(self.spatial_size) * self.rotation.num_angles - 1
+        return ahead[0] + ahead[1] - math.log(max(1, others))
 
     def scale_scores(self, factor: float) -> None:
         """Multiply all scores by a positive factor, in place: margins change, estimates do not."""
@@ -163,9 +179,24 @@ class RotoTranslationEstimator(Estimator):
         shifts, angles = self._split(scores)
         return self.translation.constant(shifts) | self.rotation.constant(angles)
 
+    def _other_shifts(self, shifts: Tensor) -> Tensor:
+        """Exclude the best shift, and those within 2 pixels of it."""
+        best = scores_to_shift(shifts)
+        peaks = circular_shift(shifts.unsqueeze(1), -best)
+        rows, columns = (
+            torch.minimum(places, len(places) - places)
+            for places in (torch.arange(size, device=shifts.device) for size in self.spatial_size)
+        )
+        near = torch.maximum(rows.unsqueeze(1), columns) <= _RIVAL_PIXELS
+        return circular_shift(peaks.masked_fill(near, -torch.inf), best).squeeze(1)
+
     def _split(self, scores: Tensor) -> tuple[Tensor, Tensor]:
         angles = self.rotation.num_angles
         return scores[:, :-angles].reshape(-1, *self.spatial_size), scores[:, -angles:]
+
+
+def _largest(scores: Tensor) -> Tensor:
+    return scores.flatten(1).amax(1)
 
 
 def _options(config: dict[str, Any]) -> dict[str, Any]:

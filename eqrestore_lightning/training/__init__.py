@@ -1,5 +1,6 @@
 """Lightning modules, a callback, and options for trainers under any launcher."""
 
+from eqrestore_lightning.training._calibrate import calibrate
 from eqrestore_lightning.training._callbacks import RestoredImageGrid, restored_image_grid
 from eqrestore_lightning.training._classifier import ClassifierModule, load_classifier
 from eqrestore_lightning.training._draw import draw_for_batch, step_generator
@@ -10,6 +11,7 @@ __all__ = [
     "ClassifierModule",
     "RestoredImageGrid",
     "RestorerModule",
+    "calibrate",
     "draw_for_batch",
     "load_classifier",
     "restored_image_grid",

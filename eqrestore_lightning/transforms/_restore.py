@@ -1,7 +1,9 @@
 """Put images back where a frozen classifier expects them."""
 
 import copy
+import math
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,15 +33,19 @@ class Found:
             `angle`, degrees, float64 of shape `(...)`; `quarters` and `mirrored`, int64 of shape
             `(...)`; whichever the estimator finds. Zero for images that are left as they are.
         margin: How far the best element is ahead of its best rival: log-odds, float64 of shape
-            `(...)`; the same however an image was moved, NaN for images that are not finite.
+            `(...)`; NaN for images that are not finite. Without a `prior` it is the same however an
+            image was moved.
         trusted: Whether `margin` reaches `min_margin`, bool of shape `(...)`.
         scores: float64 of shape `(..., *elements)`, bitwise equivariant; `None` unless asked for.
+        rivals: The next best motions, best first, if several candidates were asked for. Their
+            `margin` is below 0: how far they are behind the best; −infinity where there is none.
     """
 
     motion: Element
     margin: Tensor
     trusted: Tensor
     scores: Tensor | None = None
+    rivals: "tuple[Found, ...]" = ()
 
 
 class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is untyped
@@ -71,6 +77,10 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
         min_margin: Images whose margin is below it are left as they are; 0 restores all. The
             margin of an image is the same for every shift, so an image is restored for all shifts
             or for none.
+        prior: Share of images that are expected not to have been moved, between 0 and 1, if it is
+            known: images are left as they are unless their motion is the more probable, given that
+            share. An image may then be restored from one motion and not from another, which is the
+            point of it: most photographs are upright already. `None` to restore all.
 
     Shapes:
         `(C, *spatial)` or `(..., C, *spatial)` with the channels and size of the estimator, of any
@@ -83,8 +93,8 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
         FileNotFoundError: If `source` is a path at which there is no file.
         TypeError: If `source` is of another type; in `forward` for PIL images (use
             `v2.ToImage()` first), bounding boxes, key points or complex input.
-        ValueError: If `source` is malformed or `min_margin` is below 0; in `forward`
-            for another size or number of channels.
+        ValueError: If `source` is malformed, `min_margin` is below 0 or `prior` is not between 0
+            and 1; in `forward` for another size or number of channels.
 
     Source: Section 4.1 of the paper.
 
@@ -100,7 +110,11 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
     """
 
     def __init__(
-        self, source: str | os.PathLike[str] | Estimator, *, min_margin: float = 0.0
+        self,
+        source: str | os.PathLike[str] | Estimator,
+        *,
+        min_margin: float = 0.0,
+        prior: float | None = None,
     ) -> None:
         super().__init__()
         if isinstance(source, Estimator):
@@ -114,7 +128,10 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
             )
         if not min_margin >= 0:
             raise ValueError(f"Expected `min_margin` to be at least 0, but got {min_margin}.")
+        if prior is not None and not 0 < prior < 1:
+            raise ValueError(f"Expected `prior` to be between 0 and 1, but got {prior}.")
         self.min_margin = min_margin
+        self.prior = prior
         self.estimator = _freeze(estimator)
         self.train(False)
 
@@ -124,25 +141,41 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
         super().train(False)
         return self
 
-    def find(self, x: Tensor, *, scores: bool = False) -> Found:
+    def find(self, x: Tensor, *, candidates: int = 1, scores: bool = False) -> Found:
         """Estimate how every image was moved: what `forward` undoes.
 
         Args:
             x: Images of shape `(..., C, *spatial)`, any real dtype.
+            candidates: How many motions to return: the best one and its best rivals, which belong
+                to other peaks of the scores. A classifier may vote over them.
             scores: Whether to return the scores of all elements as well.
 
         Returns:
-            Motion and margin of every image, see `Found`.
+            Motion and margin of every image, see `Found`. `min_margin` concerns the best alone.
 
         Raises:
             TypeError: If `x` is complex.
-            ValueError: If `x` has another size or number of channels.
+            ValueError: If `x` has another size or number of channels, or `candidates` is below 1,
+                or above it with a `prior`.
+
+        >>> restore = RestoreTransform("mnist-rotation")
+        >>> six = torch.zeros(1, 32, 32)
+        >>> six[0, 8:24, 12] = six[0, 16:24, 19] = six[0, 16, 12:20] = six[0, 23, 12:20] = 1.0
+        >>> found = restore.find(six, candidates=2)
+        >>> views = [restore.undo(six, each) for each in (found, *found.rivals)]
+        >>> len(views), bool(found.rivals[0].margin < 0)
+        (2, True)
         """
+        if candidates < 1 or (candidates > 1 and self.prior is not None):
+            raise ValueError(
+                f"Expected `candidates` to be at least 1, and 1 with a `prior`, "
+                f"but got {candidates}."
+            )
         batch, flat = self._flatten(x)
         every = self.estimator.exact_scores(flat)
-        margin = self.estimator.margin(every)
+        margin, still = self._decide(every)
         trusted = margin >= self.min_margin
-        element = _masked(self.estimator.locate(every, flat), trusted)
+        element = _masked(self.estimator.locate(every, flat), trusted & ~still)
         values = {"margin": margin, "trusted": trusted, "scores": every}
         values = _unflatten(values, batch)
         return Found(
@@ -150,6 +183,7 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
             margin=values["margin"],
             trusted=values["trusted"],
             scores=values["scores"] if scores else None,
+            rivals=tuple(self._rivals(every, flat, batch, values["trusted"], candidates - 1)),
         )
 
     def undo(
@@ -206,7 +240,7 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Estimate how the one image of the sample was moved."""
         x = only_image(flat_inputs)
-        if self.min_margin > 0:
+        if self.min_margin > 0 or self.prior is not None:
             return {"motion": self.find(x).motion}
         batch, flat = self._flatten(x)
         element = self.estimator.estimate(flat)
@@ -215,6 +249,27 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Move one image, or the mask that belongs to it, back."""
         return self._move(inpt, params["motion"], None, back=True)
+
+    def _rivals(
+        self, scores: Tensor, x: Tensor, batch: tuple[int, ...], trusted: Tensor, count: int
+    ) -> Iterator[Found]:
+        best = self.estimator.best_score(scores)
+        for _ in range(count):
+            scores = self.estimator.without_best(scores)
+            behind = self.estimator.best_score(scores) - best
+            motion = _unflatten(self.estimator.locate(scores, x), batch)
+            yield Found(motion=motion, margin=behind.reshape(batch), trusted=trusted)
+
+    def _decide(self, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """Return margins, and which images are more probably unmoved, given the prior."""
+        margin = self.estimator.margin(scores)
+        if self.prior is None:
+            return margin, torch.zeros_like(margin, dtype=torch.bool)
+        ahead = self.estimator.evidence(scores) - math.log(self.prior / (1 - self.prior))
+        flat = scores.flatten(1)
+        best = flat[:, 0] == flat.amax(1)  # no motion: then all others are behind by more
+        still = torch.where(best, margin, 0) - ahead
+        return torch.where(ahead > 0, torch.minimum(margin, ahead), still), ~(ahead > 0)
 
     def _move(
         self, y: Tensor, element: Element, interpolation: Interpolation | None, *, back: bool

@@ -77,6 +77,7 @@ def save_estimator(
     path: str | os.PathLike[str],
     *,
     metadata: Mapping[str, str] | None = None,
+    dtype: torch.dtype | None = None,
 ) -> None:
     """Write weights and configuration to one `.safetensors` file, atomically.
 
@@ -84,6 +85,8 @@ def save_estimator(
         estimator: What to save.
         path: Where to, ending in `.safetensors`; an older file there is replaced.
         metadata: Further entries of the file's metadata, such as the command that made it.
+        dtype: Floating dtype to round weights to, such as `torch.float16` for half the size; by
+            default they are written as they are.
 
     Raises:
         FileNotFoundError: If the folder does not exist.
@@ -102,6 +105,11 @@ def save_estimator(
     if not path.parent.is_dir():
         raise FileNotFoundError(f"Expected the folder of `path` to exist, but got {path.parent}.")
     tensors = {name: value.detach().cpu() for name, value in estimator.state_dict().items()}
+    if dtype is not None:
+        tensors = {
+            name: value.to(dtype) if value.is_floating_point() else value
+            for name, value in tensors.items()
+        }
     notes = {
         **(metadata or {}),
         "format": _FORMAT,
@@ -215,14 +223,18 @@ def _assemble(config: object, state: Mapping[str, object]) -> Estimator:
     tensors = {}
     for name, shape in ((name, tuple(value.shape)) for name, value in expected.items()):
         value = state[name]
-        if not isinstance(value, Tensor) or not value.is_floating_point():
-            raise ValueError(f"{name}, which is not a floating tensor.")
+        dtype = torch.float32 if expected[name].is_floating_point() else expected[name].dtype
+        if not isinstance(value, Tensor) or (
+            not value.is_floating_point() if dtype == torch.float32 else value.dtype != dtype
+        ):
+            kind = "floating" if dtype == torch.float32 else str(dtype)
+            raise ValueError(f"{name}, which is not a {kind} tensor.")
         if value.untyped_storage().nbytes() < value.numel() * value.element_size():
             raise ValueError(f"{name}, which claims more entries than the file holds.")
         if tuple(value.shape) != shape:
             raise ValueError(f"{name} of shape {tuple(value.shape)}, not {shape}.")
         if not value.isfinite().all():
             raise ValueError(f"{name} with entries that are not finite.")
-        tensors[name] = value.detach().float().clone()
+        tensors[name] = value.detach().to(dtype, copy=True)
     estimator.load_state_dict(tensors, strict=True, assign=True)
     return estimator.eval()

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from scipy import ndimage
 from torch.testing import assert_close
 
-from eqrestore_lightning.functional import mirror, quarter_turn, rotate, to_polar
+from eqrestore_lightning.functional import mass_offset, mirror, quarter_turn, rotate, to_polar
 
 SIZES = [(8, 8), (9, 9), (8, 11), (12, 7)]
 
@@ -250,3 +250,41 @@ def test_quarter_turn_rejections():
         ValueError, match=re.escape("`quarters` to have shape (batch,) = (2,), but")
     ):
         quarter_turn(x, quarters[:1])
+
+
+@pytest.mark.parametrize("size", [(9, 9), (8, 8), (7, 10)])
+def test_the_center_of_mass_is_that_of_brightness_above_the_darkest_pixel(size):
+    x = torch.rand(4, 2, *size, dtype=torch.float64)
+    mass = (x - x.amin((1, 2, 3), keepdim=True)).sum(1)
+    down, right = torch.meshgrid(*(torch.arange(s).double() for s in size), indexing="ij")
+    expected = torch.stack([(mass * place).sum((1, 2)) for place in (down, right)], 1)
+    expected = expected / mass.sum((1, 2)).unsqueeze(1)
+    middle = torch.tensor([(s - 1) / 2 for s in size])
+    assert_close(mass_offset(x), expected - middle)
+    assert_close(mass_offset(3 * x + 1), mass_offset(x))
+    assert mass_offset(torch.full((1, 1, *size), 7.0)).tolist() == [[0, 0]]
+
+
+def test_an_offset_moves_the_circles():
+    x = torch.rand(3, 2, 20, 20)
+    offset = torch.tensor([[2.0, -1.0], [0.0, 3.0], [-2.0, 0.0]])
+    moved = torch.stack(
+        [each.roll((-int(d), -int(r)), (1, 2)) for each, (d, r) in zip(x, offset, strict=True)]
+    )
+    options = {"num_radii": 5, "num_angles": 12, "max_radius": 6.0}
+    assert_close(to_polar(x, offset=offset, **options), to_polar(moved, **options))
+    flat = x[..., :16]  # not square: read in one part
+    moved = torch.stack(
+        [each.roll((-int(d), -int(r)), (1, 2)) for each, (d, r) in zip(flat, offset, strict=True)]
+    )
+    options["max_radius"] = 4.0
+    assert_close(to_polar(flat, offset=offset, **options), to_polar(moved, **options))
+
+
+def test_an_offset_of_another_shape_is_rejected():
+    message = (
+        "Expected `offset` to be floating of shape (batch, 2) = (3, 2), "
+        "but got torch.float32 of shape (2,)."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        to_polar(torch.rand(3, 1, 8, 8), num_radii=2, num_angles=4, offset=torch.zeros(2))

@@ -187,15 +187,16 @@ def test_few_angles_and_empty_batches(num_angles):
     assert _found(estimator, x[:0]).shape == (0,)
 
 
-def test_targets_are_shared_between_the_grid_angles_beside():
+def test_an_angle_between_two_of_the_grid_belongs_to_both():
     estimator = _estimator()
-    target = estimator.target(torch.tensor([0.0, 30.0, 33.0, 357.0, -6.0]))
-    assert_close(target.sum(1), torch.ones(5))
-    assert target[0].nonzero().flatten().tolist() == [0]
-    assert target[1].nonzero().flatten().tolist() == [2]
-    assert_close(target[2, 2:4], torch.tensor([0.8, 0.2]))
-    assert_close(target[3, [23, 0]], torch.tensor([0.2, 0.8]))
-    assert_close(target[4, [23, 0]], torch.tensor([0.4, 0.6]))
+    scores = torch.randn(5, 24)
+    angles = torch.tensor([0.0, 30.0, 33.0, 357.0, -6.0])
+    expected = torch.zeros(5, 24)
+    for row, (place, share) in enumerate([(0, 1.0), (2, 1.0), (2, 0.8), (23, 0.2), (23, 0.4)]):
+        expected[row, place] = share
+        expected[row, (place + 1) % 24] += 1 - share
+    loss = -(expected * scores.log_softmax(1)).sum(1).mean()
+    assert_close(estimator.loss(scores, {"angle": angles}), loss)
 
 
 def test_training_turns_images_by_any_angle():
@@ -277,3 +278,24 @@ def test_forward_rejections():
             score(torch.zeros(2, 2, 16, 15))
     with pytest.raises(TypeError, match=r"Expected `x` to be floating, but got torch\.uint8\."):
         estimator(torch.zeros(2, 2, 16, 16, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("size", [32, 33])
+def test_circles_about_the_center_of_mass_ignore_where_an_object_lies(size):
+    x = torch.zeros(9, 2, size, size, dtype=torch.uint8)
+    x[:, :, 10:18, 12:22] = torch.randint(1, 256, (9, 2, 8, 10), dtype=torch.uint8)
+    estimator = _estimator(size=(size, size), center="mass")
+    scores = estimator.exact_scores(x)
+    assert_close(estimator.exact_scores(x.roll((3, -4), (2, 3))), scores)
+    assert not torch.allclose(
+        _estimator(size=(size, size)).exact_scores(x.roll((3, -4), (2, 3))), scores
+    )
+    for quarters in range(4):  # bit for bit, though the center lies between pixels
+        turned = estimator.exact_scores(torch.rot90(x, quarters, (2, 3)))
+        assert torch.equal(turned, scores.roll(6 * quarters, 1))
+
+
+def test_the_center_is_checked_and_saved():
+    assert _estimator(center="mass").config["center"] == "mass"
+    with pytest.raises(ValueError, match=r"^Expected `center` to be 'image' or 'mass', but got"):
+        _estimator(center="middle")

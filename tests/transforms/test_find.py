@@ -9,12 +9,19 @@ import torch
 from torch.testing import assert_close
 from torchvision import tv_tensors
 
-from eqrestore_lightning.functional import circular_shift, random_shift, rotate
+from eqrestore_lightning.functional import (
+    circular_error,
+    circular_shift,
+    index_to_shift,
+    random_shift,
+    rotate,
+)
 from eqrestore_lightning.nn import (
     QuarterTurnEstimator,
     RotationEstimator,
     RotoTranslationEstimator,
     TranslationEstimator,
+    UprightEstimator,
 )
 from eqrestore_lightning.transforms import RestoreTransform
 
@@ -277,3 +284,100 @@ def test_other_images_are_refused(restore):
             restore.find(torch.zeros(shape))
     with pytest.raises(TypeError, match=r"^Expected images of a real dtype, but got torch\.compl"):
         restore.find(torch.zeros(2, *size, dtype=torch.complex64))
+
+
+def test_rivals_are_the_next_best_motions():
+    x = torch.rand(6, 2, 9, 8)
+    restore = RestoreTransform(TranslationEstimator(2, (9, 8), kernel_size=3))
+    found = restore.find(x, candidates=3, scores=True)
+    order = found.scores.flatten(1).sort(1, descending=True)
+    for place, each in enumerate((found, *found.rivals)):
+        index = order.indices[:, place]
+        assert torch.equal(each.motion["shift"], index_to_shift(index, (9, 8)))
+    for place, rival in enumerate(found.rivals, 1):
+        assert_close(rival.margin, order.values[:, place] - order.values[:, 0])
+    assert_close(found.margin, -found.rivals[0].margin)
+    assert restore.find(x).rivals == ()
+
+
+@pytest.mark.parametrize("name", ["mnist-rotation", "mnist-roto-translation"])
+def test_rivals_belong_to_other_peaks_and_follow_the_image(name):
+    x = torch.rand(2, 4, 1, 32, 32)
+    restore = RestoreTransform(name)
+    found = restore.find(x, candidates=3)
+    assert_close(found.margin, -found.rivals[0].margin)
+    assert (found.rivals[1].margin <= found.rivals[0].margin).all()
+    for rival in found.rivals:
+        error = circular_error(rival.motion["angle"], found.motion["angle"], (360,))
+        apart = error >= 28  # 30° between grid angles, less what lies between
+        if "shift" in rival.motion:
+            shift = circular_error(rival.motion["shift"], found.motion["shift"], (32, 32))
+            apart |= (shift > 2).any(-1)
+        assert apart.all()
+        assert rival.motion["angle"].shape == rival.margin.shape == (2, 4)
+        assert restore.undo(x, rival).shape == x.shape
+    turned = restore.find(torch.rot90(x, 1, (3, 4)), candidates=2)
+    if name == "mnist-rotation":
+        turn = circular_error(
+            turned.rivals[0].motion["angle"], found.rivals[0].motion["angle"] + 90, (360,)
+        )
+        assert (turn == 0).all()
+
+
+def test_where_there_is_no_rival_its_margin_is_infinite():
+    x = torch.rand(2, 3, 32, 32)
+    rivals = _upright().find(x, candidates=5).rivals
+    assert [bool(each.margin.isfinite().all()) for each in rivals] == [True, True, True, False]
+    message = "Expected `candidates` to be at least 1, and 1 with a `prior`, but got 2."
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        _upright(prior=0.5).find(x, candidates=2)
+
+
+def _upright(**options):
+    torch.manual_seed(0)
+    estimator = UprightEstimator(3, scorer_options={"channels": [4]})
+    return RestoreTransform(estimator.eval(), **options)
+
+
+def test_a_prior_adds_its_log_odds_to_no_motion():
+    x = torch.rand(200, 3, 32, 32)
+    plain = _upright().find(x, scores=True)
+    scores = plain.scores - plain.scores.logsumexp(1, keepdim=True)
+    spread = float((scores.amax(1) - scores[:, 0]).max())
+    restore = _upright(prior=0.3)
+    restore.estimator.scale_scores(4 / spread)
+    scores = restore.estimator.exact_scores(x)
+    posterior = scores.clone()
+    posterior[:, 0] += math.log(0.3 / 0.7 * 3)
+    best = posterior.topk(2, 1)
+    found = restore.find(x)
+    assert torch.equal(found.motion["quarters"], best.indices[:, 0])
+    assert_close(found.margin, best.values[:, 0] - best.values[:, 1])
+    assert 0 < found.motion["quarters"].count_nonzero() < 200
+    assert found.motion["quarters"].count_nonzero() != scores.argmax(1).count_nonzero()
+    assert torch.equal(restore(x), restore.undo(x, found))
+
+
+def test_a_strong_prior_leaves_images_as_they_are_and_a_weak_one_changes_nothing():
+    x = torch.rand(20, 3, 32, 32)
+    assert torch.equal(_upright(prior=1 - 1e-12)(x), x)
+    uniform = _upright(prior=0.25)  # four turns, one of which is none
+    assert torch.equal(uniform(x), _upright()(x))
+    assert not torch.equal(uniform(x), x)
+
+
+@pytest.mark.parametrize("name", ["digits", "mnist-rotation", "mnist-roto-translation", "photo"])
+def test_every_estimator_takes_a_prior(name):
+    x = torch.rand(3, 3 if name == "photo" else 1, 32, 32)
+    assert torch.equal(
+        RestoreTransform(name, prior=1 - 1e-15).find(x).margin > 0, torch.ones(3) > 0
+    )
+    still = RestoreTransform(name, prior=1 - 1e-15)
+    still.estimator.scale_scores(1e-3)
+    assert torch.equal(still(x), x)
+
+
+@pytest.mark.parametrize("prior", [0, 1, -0.5, float("nan")])
+def test_priors_that_are_no_share_are_rejected(prior):
+    with pytest.raises(ValueError, match=r"^Expected `prior` to be between 0 and 1, but got"):
+        RestoreTransform("digits", prior=prior)

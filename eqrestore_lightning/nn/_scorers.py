@@ -1,0 +1,142 @@
+"""Plain networks that tell by how much an image seems to have been turned."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Scorer: TypeAlias = Callable[..., nn.Module]
+ScorerType = TypeVar("ScorerType", bound=Scorer)
+
+_SCORERS: dict[str, Scorer] = {}
+
+
+def register_scorer(scorer: ScorerType) -> ScorerType:
+    """Register a network that scores turns under its own name, so that files can name it.
+
+    Args:
+        scorer: A module class, or a function that returns a module, called with `in_channels`,
+            `num_scores` and further options, of plain JSON types. The module maps images of shape
+            `(batch, in_channels, height, width)`, float32 from 0 to 1, to `(batch, num_scores)`.
+
+    Returns:
+        The class or function itself, so that this can be used as a decorator.
+
+    Raises:
+        ValueError: If another scorer has that name already.
+
+    >>> @register_scorer
+    ... def mean_colour(in_channels, num_scores):
+    ...     pool = nn.AdaptiveAvgPool2d(1)
+    ...     return nn.Sequential(pool, nn.Flatten(), nn.Linear(in_channels, num_scores))
+    >>> build_scorer("mean_colour", 3, 4)(torch.zeros(2, 3, 8, 8)).shape
+    torch.Size([2, 4])
+    >>> del _SCORERS["mean_colour"]
+    """
+    name = scorer.__name__
+    other = _SCORERS.get(name, scorer)
+    if (other.__module__, other.__qualname__) != (scorer.__module__, scorer.__qualname__):
+        raise ValueError(f"Expected a new name for a scorer, but {name!r} is taken.")
+    _SCORERS[name] = scorer  # defined again, as in a notebook
+    return scorer
+
+
+def build_scorer(name: str, in_channels: int, num_scores: int, **options: Any) -> nn.Module:
+    """Build a registered network with fresh weights.
+
+    Args:
+        name: The name of its class or function.
+        in_channels: Channels of the images.
+        num_scores: Number of scores.
+        options: Further arguments of the network.
+
+    Returns:
+        The network.
+
+    Raises:
+        ValueError: If no network has that name.
+    """
+    if name not in _SCORERS:
+        raise ValueError(
+            f"Expected `scorer` to be one of {sorted(_SCORERS)}, or of a module with "
+            f"`@register_scorer`, but got {name!r}."
+        )
+    return _SCORERS[name](in_channels, num_scores, **options)
+
+
+@register_scorer
+class ResidualScorer(nn.Module):
+    """Score turns by a small residual network with a mean over all places at its end.
+
+    Args:
+        in_channels: Channels of the images.
+        num_scores: Number of scores.
+        channels: Channels at a half, a quarter and an eighth of the resolution; one residual block
+            each, and one more for every further number, which halves the resolution again.
+
+    Shapes:
+        Input `(batch, in_channels, height, width)`, floating, of at least 8 pixels on each axis;
+        output `(batch, num_scores)`.
+
+    Raises:
+        ValueError: If `channels` is empty or has a number below 1.
+
+    Source: Residual networks (He et al., 2016), without pooling before the end.
+
+    >>> ResidualScorer(3, 4, channels=(8, 16))(torch.zeros(2, 3, 32, 40)).shape
+    torch.Size([2, 4])
+    """
+
+    def __init__(
+        self, in_channels: int, num_scores: int, *, channels: Sequence[int] = (32, 64, 128)
+    ) -> None:
+        super().__init__()
+        if not channels or min(channels) < 1:
+            raise ValueError(
+                f"Expected `channels` to be numbers of at least 1, but got {tuple(channels)}."
+            )
+        layers: list[nn.Module] = []
+        before = in_channels
+        for index, number in enumerate(channels):
+            layers += [_Halve(before, number, 4 if index == 0 else 3), _Block(number)]
+            before = number
+        self.layers = nn.Sequential(*layers)
+        self.head = nn.Linear(before, num_scores)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Score every image."""
+        x = x.contiguous(memory_format=torch.channels_last)  # half the time on a CPU
+        y: Tensor = self.layers((x - 0.45) * 4)
+        scores: Tensor = self.head(y.mean((2, 3)))
+        return scores
+
+
+class _Halve(nn.Module):
+    """Halve the resolution."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(
+            in_channels, out_channels, kernel_size, stride=2, padding=1, bias=False
+        )
+        self.norm = nn.BatchNorm2d(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.norm(self.conv(x)))
+
+
+class _Block(nn.Module):
+    """Add what two layers see to what came in."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.norm1(self.conv1(x)))
+        return F.relu(x + self.norm2(self.conv2(y)))

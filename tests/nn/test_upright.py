@@ -1,0 +1,263 @@
+import itertools
+import json
+import re
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.testing import assert_close
+
+from eqrestore_lightning import load_estimator, save_estimator
+from eqrestore_lightning.functional import rotate
+from eqrestore_lightning.motions import QuarterTurn, Turn
+from eqrestore_lightning.nn import UprightEstimator, build_scorer, register_scorer
+from eqrestore_lightning.nn._scorers import _SCORERS
+
+SMALL = {"scorer_options": {"channels": [4, 6]}}
+QUARTERS = [{"num_copies": copies, **SMALL} for copies in (1, 2, 4)]
+MIRRORS = [{"mirrors": True, **options} for options in QUARTERS]
+ANGLES = [{"num_angles": 24, "num_copies": copies, **SMALL} for copies in (1, 4, 8)]
+
+
+def _estimator(**options):
+    return UprightEstimator(3, **{**SMALL, **options}).eval()
+
+
+def _restore(estimator, x):
+    return estimator.motion.undo(x, estimator.estimate(x))
+
+
+def _images(count, *size):
+    return torch.randint(0, 256, (count, 3, *size), dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [32, 33, 150])
+@pytest.mark.parametrize("options", [*QUARTERS, *MIRRORS, *ANGLES])
+def test_every_quarter_turn_is_restored_to_the_same_image(options, size, dtype):
+    estimator = _estimator(**options)
+    x = _images(12, size, size).to(dtype)
+    x[0] = 7  # constant
+    x[1] = x[1] + torch.rot90(x[1], 2, (1, 2))  # looks the same upside down
+    x[2] = x[2].maximum(x[2].flip(2))
+    restored = _restore(estimator, x)
+    for quarters in range(4):
+        moved = torch.rot90(x, quarters, (2, 3))
+        assert torch.equal(_restore(estimator, moved), restored)
+        if estimator.mirrors:
+            assert torch.equal(_restore(estimator, moved.flip(3)), restored)
+
+
+@pytest.mark.parametrize("options", [*QUARTERS, *MIRRORS])
+def test_scores_follow_the_element(options):
+    estimator = _estimator(**options)
+    turn = QuarterTurn(estimator.mirrors)
+    x = _images(10, 40, 40)
+    still = estimator.exact_scores(x)
+    for index in range(turn.num_copies):
+        element = turn.from_index(torch.full((10,), index))
+        moved = estimator.exact_scores(turn.apply(x, element))
+        assert torch.equal(moved[:, index], still[:, 0])
+        assert torch.equal(moved.sort(1).values, still.sort(1).values)
+
+
+def test_all_copies_are_averages_of_aligned_scores():
+    estimator = _estimator()
+    x = torch.rand(5, 3, 32, 32, dtype=torch.float64)
+    levels = (x - x.amin((1, 2, 3), keepdim=True)) / (
+        x.amax((1, 2, 3), keepdim=True) - x.amin((1, 2, 3), keepdim=True)
+    )
+    expected = torch.zeros(5, 4)
+    for quarters in range(4):
+        copy = torch.rot90((levels * 255).round().float() / 255, -quarters, (2, 3))
+        expected += estimator.scorer(copy).roll(quarters, 1) / 4
+    assert_close(estimator.exact_scores(x), expected.double(), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(40, 56), (200, 131)])
+def test_images_that_are_not_square_are_scored_alike_in_all_four_ways(size):
+    estimator = _estimator()
+    x = _images(6, *size)
+    still = estimator.exact_scores(x)
+    for quarters in range(4):
+        moved = estimator.exact_scores(torch.rot90(x, quarters, (2, 3)))
+        assert torch.equal(moved, still.roll(quarters, 1))
+    with pytest.raises(ValueError, match="square"):
+        _restore(estimator, x)
+
+
+def test_the_corners_do_not_tell_angles():
+    x = _images(8, 41, 41)
+    places = torch.arange(41) - 20
+    corners = places.unsqueeze(1) ** 2 + places**2 > 20**2
+    estimator = _estimator(num_angles=24)
+    scores = estimator.exact_scores(x)
+    for fill in (0, 255, 93):
+        assert torch.equal(estimator.exact_scores(x.masked_fill(corners, fill)), scores)
+    quarters = _estimator()  # has none that turning would bring in, and looks at all pixels
+    assert not torch.equal(
+        quarters.exact_scores(x.masked_fill(corners, 0)), quarters.exact_scores(x)
+    )
+
+
+@pytest.mark.parametrize(
+    ("size", "resolution"), [((100, 100), 64), ((97, 160), 64), ((64, 70), 32)]
+)
+def test_large_images_are_reduced_by_averages_over_windows(size, resolution):
+    class Shape(nn.Module):
+        def forward(self, x):
+            seen.append(x)
+            return x.mean((1, 2, 3)).unsqueeze(1).expand(-1, 4)
+
+    seen = []
+    estimator = _estimator(resolution=resolution, num_copies=1)
+    estimator.scorer = Shape()
+    x = _images(2, *size)
+    x[:, :, 0, 0], x[:, :, -1, -1] = 0, 255
+    estimator.exact_scores(x)
+    short = min(size)
+    expected = F.adaptive_avg_pool2d(x.double(), [round(s * resolution / short) for s in size])
+    candidates = [torch.rot90(expected, quarters, (2, 3)) / 255 for quarters in range(4)]
+    fitting = [each for each in candidates if each.shape[2:] == seen[0].shape[2:]]
+    error = torch.stack([(each - seen[0]).abs().amax((1, 2, 3)) for each in fitting]).amin(0)
+    assert (error <= 0.51 / 255).all()
+
+
+def test_training_looks_at_the_image_as_it_comes_and_reaches_the_network():
+    estimator = _estimator(num_angles=24).train()
+    x = torch.rand(4, 3, 32, 32)
+    scores = estimator(x)
+    assert scores.shape == (4, 24)
+    estimator.loss(scores, {"angle": torch.tensor([0.0, 20.0, 77.0, 300.0])}).backward()
+    assert all(each.grad is not None for each in estimator.parameters())
+    assert estimator.training_motion == estimator.motion == Turn()
+    assert UprightEstimator(3, mirrors=True).training_motion == QuarterTurn(mirrors=True)
+
+
+def test_a_network_of_the_user_is_trained_saved_and_loaded(tmp_path):
+    @register_scorer
+    class Pooled(nn.Module):
+        def __init__(self, in_channels, num_scores, *, places=2):
+            super().__init__()
+            self.norm = nn.BatchNorm2d(in_channels)
+            self.pool = nn.AdaptiveAvgPool2d(places)
+            self.head = nn.Linear(in_channels * places**2, num_scores)
+
+        def forward(self, x):
+            return self.head(self.pool(self.norm(x)).flatten(1))
+
+    try:
+        estimator = UprightEstimator(3, scorer="Pooled", scorer_options={"places": 3})
+        estimator(torch.rand(8, 3, 32, 32))  # moves the statistics of the batch norm
+        estimator.eval().scale_scores(2.5)
+        save_estimator(estimator, tmp_path / "own.safetensors")
+        loaded = load_estimator(tmp_path / "own.safetensors")
+        x = _images(4, 32, 32)
+        assert torch.equal(loaded.exact_scores(x), estimator.exact_scores(x))
+        assert json.loads(json.dumps(loaded.config)) == estimator.config
+    finally:
+        del _SCORERS["Pooled"]
+    with pytest.raises(ValueError, match=r"Expected `scorer` to be one of .*but got 'Pooled'"):
+        load_estimator(tmp_path / "own.safetensors")
+
+
+def test_weights_can_be_rounded_to_half_the_size(tmp_path):
+    estimator = _estimator()
+    save_estimator(estimator, tmp_path / "whole.safetensors")
+    save_estimator(estimator, tmp_path / "half.safetensors", dtype=torch.float16)
+    sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in ("half", "whole")]
+    assert sizes[0] < 0.7 * sizes[1]
+    x = _images(4, 32, 32)
+    rounded = estimator.half().float()
+    assert torch.equal(
+        load_estimator(tmp_path / "half.safetensors").exact_scores(x), rounded.exact_scores(x)
+    )
+
+
+def test_names_of_scorers_are_unique():
+    with pytest.raises(
+        ValueError, match=r"^Expected a new name for a scorer, but 'ResidualScorer'"
+    ):
+
+        @register_scorer
+        class ResidualScorer(nn.Module):
+            pass
+
+    with pytest.raises(ValueError, match=r"^Expected `channels` to be numbers of at least 1"):
+        build_scorer("ResidualScorer", 3, 4, channels=[])
+
+
+def test_a_scorer_of_another_shape_is_told():
+    estimator = _estimator()
+    estimator.scorer = nn.Flatten()
+    message = "Expected the scorer to return scores of shape (2, 4), but got (2, 3072)."
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        estimator.exact_scores(_images(2, 32, 32))
+
+
+@pytest.mark.parametrize("options", [{}, {"mirrors": True}, {"num_angles": 24}])
+def test_images_that_are_not_finite_are_left_alone(options):
+    estimator = _estimator(**options)
+    x = torch.rand(3, 3, 32, 32)
+    x[0, 0, 3, 5], x[1, 1, 20, 20] = torch.nan, torch.inf
+    assert all(value[:2].tolist() == [0, 0] for value in estimator.estimate(x).values())
+    assert estimator.margin(estimator.exact_scores(x)).isfinite().tolist() == [False, False, True]
+
+
+def test_fine_angles_are_found_between_those_of_the_grid():
+    class Brightest(nn.Module):
+        """Scores the direction in which the bright spot of an image lies."""
+
+        def forward(self, x):
+            places = torch.linspace(-1, 1, x.shape[3])
+            mass = x.mean(1) - x.mean(1).amin((1, 2), keepdim=True)
+            up = -(mass.sum(2) * places).sum(1)
+            right = (mass.sum(1) * places).sum(1)
+            angle = torch.atan2(up, right) - torch.pi / 2
+            steps = torch.arange(24) * (2 * torch.pi / 24)
+            return 50 * torch.cos(angle.unsqueeze(1) - steps)
+
+    x = torch.zeros(7, 3, 65, 65)
+    x[:, :, 6:14, 28:37] = 1.0  # above the center
+    angles = torch.tensor([0.0, 15.0, 22.0, -100.0, 177.5, 90.0, -38.0])
+    estimator = _estimator(num_angles=24)
+    estimator.scorer = Brightest()
+    found = estimator.estimate(rotate(x, angles))["angle"]
+    assert_close(found, angles.double(), atol=1.0, rtol=0)
+    estimator.sub_grid = False
+    assert (estimator.estimate(rotate(x, angles))["angle"] % 15 == 0).all()
+    assert estimator.margin(estimator.exact_scores(x)).gt(0).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"in_channels": 0}, "Expected `in_channels` to be at least 1, but got 0."),
+        ({"num_angles": 6}, "Expected `num_angles` to be a multiple of 4, but got 6."),
+        ({"num_copies": 3}, "Expected `num_copies` to divide `num_angles` = 4, but got 3."),
+        (
+            {"num_angles": 8, "mirrors": True},
+            "Expected `mirrors` for quarter turns only, `num_angles` = 4, but got 8 angles.",
+        ),
+        ({"resolution": 8}, "Expected `resolution` to be from 16 to 256, but got 8."),
+        (
+            {"fill": "grey"},
+            "Expected `fill` to be one of ('zeros', 'border', 'reflection'), but got 'grey'.",
+        ),
+    ],
+)
+def test_rejections(options, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        UprightEstimator(**{"in_channels": 3, **SMALL, **options})
+
+
+@pytest.mark.parametrize("shape", list(itertools.product([(2, 1), (2, 3)], [(15, 32), (32, 32)])))
+def test_images_of_another_shape_are_rejected(shape):
+    x = torch.zeros(*shape[0], *shape[1])
+    if x.shape == (2, 3, 32, 32):
+        assert _estimator().exact_scores(x).shape == (2, 4)
+        assert _estimator().exact_scores(x[:0]).shape == (0, 4)
+    else:
+        with pytest.raises(ValueError, match=r"^Expected"):
+            _estimator().exact_scores(x)

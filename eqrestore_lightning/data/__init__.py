@@ -3,18 +3,29 @@
 from eqrestore_lightning.data._cifar10 import CIFAR10DataModule
 from eqrestore_lightning.data._crops import PhotoCrops
 from eqrestore_lightning.data._digits import DigitsDataModule
-from eqrestore_lightning.data._image_files import find_images, read_image
+from eqrestore_lightning.data._image_files import (
+    check_folder,
+    find_images,
+    find_images_or_fail,
+    read_image,
+)
 from eqrestore_lightning.data._image_folder import ImageFolderDataModule
 from eqrestore_lightning.data._in_memory import ImageTensors, InMemoryDataModule
 from eqrestore_lightning.data._mnist import Enlarge, MNISTDataModule
 from eqrestore_lightning.data._mnist3d import MNIST3DDataModule
 from eqrestore_lightning.data._module import DataModule, LoaderOptions, Split
+from eqrestore_lightning.data._orientation import (
+    ORIENTATION,
+    set_orientation,
+    turned_orientation,
+)
 from eqrestore_lightning.data._photo_crops import PhotoCropDataModule
 from eqrestore_lightning.data._problems import Problem, find_problems
 from eqrestore_lightning.data._signals import SignalDataModule
 from eqrestore_lightning.data._sources import SourceRule, source_prefix
 
 __all__ = [
+    "ORIENTATION",
     "CIFAR10DataModule",
     "DataModule",
     "DigitsDataModule",
@@ -31,8 +42,12 @@ __all__ = [
     "SignalDataModule",
     "SourceRule",
     "Split",
+    "check_folder",
     "find_images",
+    "find_images_or_fail",
     "find_problems",
     "read_image",
+    "set_orientation",
     "source_prefix",
+    "turned_orientation",
 ]

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.v2 import functional as TF
 
-_ORIENTATION = 0x0112  # EXIF tag; from 5 on, rows and columns are exchanged
+from eqrestore_lightning.data._orientation import ORIENTATION
 
 
 def find_images(folder: Path) -> list[Path]:
@@ -72,7 +72,7 @@ def read_image_size(path: Path) -> tuple[int, int]:
     """
     with _opened(path) as picture:
         width, height = picture.size
-        turned = picture.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+        turned = picture.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)  # axes swapped
     return (width, height) if turned else (height, width)
 
 

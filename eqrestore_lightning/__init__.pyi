@@ -24,6 +24,7 @@ from .nn import (
     RotationEstimator as RotationEstimator,
     RotoTranslationEstimator as RotoTranslationEstimator,
     TranslationEstimator as TranslationEstimator,
+    UprightEstimator as UprightEstimator,
     build_preset as build_preset,
 )
 from .training import (

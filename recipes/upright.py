@@ -101,7 +101,7 @@ def main(
     run = Run(name, output, seed=seed, config={"angles": angles, "minutes": minutes})
     L.seed_everything(seed, verbose=False)
     options: dict[str, Any] = {"num_angles": angles, "mirrors": mirrors}
-    estimator = load_estimator(weights) if weights else build_preset("upright", 3, (), **options)
+    estimator = load_estimator(weights) if weights else build_preset(name, 3, (), **options)
     source = UnpaddedCIFAR10(data, seed=seed)
     source.setup()
     if minutes > 0:

@@ -17,6 +17,7 @@ def run(
     max_shift: int | None = None,
     kind: Kind = "circular",
     min_margin: float = 0.0,
+    prior: float | None = None,
     image_size: int | None = None,
     grayscale: bool = False,
     batch_size: int = 256,
@@ -36,8 +37,11 @@ def run(
         kind: How images are moved. "circular": shifted, and what leaves on one side enters on the
             other; "zeros": shifted, and zeros enter; "crop": classifier and restorer see a moving
             window, smaller than the images by max_shift on each side; "rotation": rotated by 0 to
-            345 degrees in steps of 15, and by random angles.
+            345 degrees in steps of 15, and by random angles, or by quarter turns if the restorer
+            finds those.
         min_margin: Leave images unchanged whose margin is smaller than this.
+        prior: Share of images that you expect not to have been moved, between 0 and 1: images are
+            left unchanged unless their motion is more probable, given that share.
         image_size: Resize images so that their shorter side has this many pixels, and keep the
             central square; required if images differ in size.
         grayscale: Read one channel instead of three.
@@ -58,7 +62,7 @@ def run(
     dataset = data.read(images / "test" if (images / "test").is_dir() else images)
     if not data.classes:
         raise ValueError(f"Expected a folder for each class in {images}, but found only images.")
-    restore = RestoreTransform(restorer, min_margin=min_margin).to(default_device())
+    restore = RestoreTransform(restorer, min_margin=min_margin, prior=prior).to(default_device())
     motions, axis = _motions(kind, max_shift, restore.estimator.motion)
     evaluation = evaluate(
         load_classifier(classifier).to(default_device()),
@@ -78,8 +82,12 @@ def run(
 def _motions(kind: Kind, max_shift: int, found: "Motion") -> tuple[Mapping[str, "Motion"], str]:
     """Return the motions to measure, by label, and the name of their axis."""
     from eqrestore_lightning.evaluation import shift_motions, turn_motions
-    from eqrestore_lightning.motions import Shift, ShiftFill
+    from eqrestore_lightning.motions import QuarterTurn, Shift, ShiftFill, Turn
 
+    if kind == "rotation" and isinstance(found, QuarterTurn):
+        return {
+            str(angle): Turn((angle, angle)) for angle in range(0, 360, 90)
+        }, "turned by, degrees"
     if kind == "rotation":
         return turn_motions(range(0, 360, 15), max_shift=max_shift), "turned by, degrees"
     if not isinstance(found, Shift):

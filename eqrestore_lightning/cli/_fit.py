@@ -34,6 +34,9 @@ _MINUTES = 1.5  # from weights that know other images
 CROPPED: dict[str, tuple[int, ...]] = {"photo": (32, 64, 96)}
 """Presets for images of any size, and the sizes of the random crops they are trained on."""
 
+RESIZED: dict[str, int] = {"photo-upright": 64, "photo-turn": 64}
+"""Presets that need to see whole images, and the size to which these are reduced."""
+
 
 def run(
     data: Path,
@@ -66,16 +69,18 @@ def run(
         network: Name of a network. "photo", the default, is for photographs of any size, "seam",
             the default for grayscale and signals, for images of one size that fill the frame,
             "border" for images in a blank border, "centered" for objects placed by their center of
-            mass, "paper" is the network of the paper; all of them undo shifts. "rotation" undoes
-            rotations by any angle, "roto-translation" rotations and shifts. Signals need "seam",
-            "border", "centered" or "paper".
+            mass, "paper" is the network of the paper; all of them undo shifts. "photo-upright"
+            turns photographs upright by quarter turns, "photo-turn" by any angle; "rotation"
+            undoes rotations by any angle, "roto-translation" rotations and shifts, of small images
+            of one size. Signals need "seam", "border", "centered" or "paper".
         start: Weights to continue from: a name of bundled weights, or a .safetensors or .ckpt file,
             whose network is then trained, whatever "network" is; or "scratch" for random weights.
             By default, the bundled weights that are named like the network, if there are any.
         axes: Axes along which images may have been shifted: -1 is the width (or the time of
             signals), -2 the height; all by default. "[-1]" is for panoramas.
         image_size: Resize images so that their shorter side has this many pixels, and keep the
-            central square. Either this or crop_sizes is required if images differ in size.
+            central square; 64 by default for "photo-upright" and "photo-turn". Either this or
+            crop_sizes is required if images differ in size.
         crop_sizes: Train on random square crops of these sizes, in pixels, read from disk as they
             are needed, so that there may be any number of images; "[64]" for instance. Most
             networks take one size.
@@ -100,6 +105,8 @@ def run(
     """
     kind = "grayscale" if grayscale else "color"
     network = network or DEFAULTS["signals" if _is_signals(data) else kind]
+    if image_size is None and crop_sizes is None:
+        image_size = RESIZED.get(network)
     arguments = json.dumps(locals(), default=str)
     from eqrestore_lightning.cli._fit_report import describe_data, keep_better, report
     from eqrestore_lightning.training import RestorerModule

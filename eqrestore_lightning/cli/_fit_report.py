@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from eqrestore_lightning.motions import Field, Motion
     from eqrestore_lightning.nn import Estimator
 
-_DONE = {"shift": "shifted", "angle": "rotated"}
+_DONE = {"shift": "shifted", "angle": "rotated", "quarters": "turned", "mirrored": "mirrored"}
 
 
 def describe_data(data: "DataModule") -> None:

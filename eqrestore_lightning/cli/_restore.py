@@ -17,6 +17,7 @@ def run(
     images: Path,
     output: Path,
     min_margin: float = 0.0,
+    prior: float | None = None,
     batch_size: int = 256,
 ) -> None:
     """Restore the images of a folder into another folder, and write a table of what was found.
@@ -34,6 +35,8 @@ def run(
             the next one, in log-odds: the smaller, the less certain).
         min_margin: Leave images unchanged whose margin is smaller than this; their motion is
             written as 0.
+        prior: Share of images that you expect not to have been moved, between 0 and 1: images are
+            left unchanged unless their motion is more probable, given that share.
         batch_size: Number of images restored at a time.
     """
     from tqdm import tqdm
@@ -42,7 +45,7 @@ def run(
     from eqrestore_lightning.data import find_images
     from eqrestore_lightning.transforms import RestoreTransform
 
-    transform = RestoreTransform(weights, min_margin=min_margin).to(default_device())
+    transform = RestoreTransform(weights, min_margin=min_margin, prior=prior).to(default_device())
     _check_arguments(transform, images, output, batch_size)
     files = find_images(images)
     if not files:
@@ -126,6 +129,7 @@ def _read(path: Path, transform: "RestoreTransform") -> "Tensor":
         )
     try:
         estimator.check_input(image.unsqueeze(0))
+        estimator.motion.check(size)
     except ValueError as error:
         raise ValueError(f"Expected {path} to fit the weights, but got: {error}") from error
     return image

@@ -140,10 +140,17 @@ def rotation(in_channels: int, spatial_size: Sequence[int], **options: Any) -> E
 
 
 @register_preset
-def upright(in_channels: int, spatial_size: Sequence[int] = (), **options: Any) -> Estimator:
-    """Build a network that finds quarter turns of photographs; any angle with `num_angles=72`."""
+def photo_upright(in_channels: int, spatial_size: Sequence[int] = (), **options: Any) -> Estimator:
+    """Build a network that finds quarter turns of photographs of any size."""
     del spatial_size
     return UprightEstimator(in_channels, **options)
+
+
+@register_preset
+def photo_turn(in_channels: int, spatial_size: Sequence[int] = (), **options: Any) -> Estimator:
+    """Build a network that finds the angle of turned photographs of any size."""
+    del spatial_size
+    return UprightEstimator(in_channels, **{"num_angles": 72, "fill": "border", **options})
 
 
 @register_preset

@@ -3,7 +3,12 @@
 import pytest
 import torch
 
-from eqrestore_lightning import ClassifierModule, RotationEstimator, save_estimator
+from eqrestore_lightning import (
+    ClassifierModule,
+    RotationEstimator,
+    UprightEstimator,
+    save_estimator,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
 _BRIGHT = """
@@ -69,6 +74,16 @@ def test_rotations(digits, bright, rotation, run, fails):
     printed = run(*options, "--kind=rotation", "--max_shift=2")
     assert "rotated, then shifted circularly by up to 2 pixels" in printed
     assert "to find only shifts, but it finds (angle)" in fails(*options)
+
+
+def test_quarter_turns_and_a_prior(digits, bright, tmp_path, run):
+    weights = tmp_path / "upright.safetensors"
+    save_estimator(UprightEstimator(1, scorer_options={"channels": [4]}), weights)
+    options = ["evaluate", bright, digits, weights, "--grayscale=true", "--kind=rotation"]
+    printed = run(*options)
+    assert "| 270 " in printed
+    assert "any" not in printed
+    assert "| 270 " in run(*options, "--prior=0.9")
 
 
 def test_user_errors_are_one_line(digits, bright, fails):

@@ -45,6 +45,16 @@ def test_weights_restore(network, columns, digits, tmp_path, run):
     assert sum(value.reshape(1, -1).shape[1] for value in found.values()) == columns
 
 
+def test_photographs_of_any_size_are_turned_upright(photos, tmp_path, run):
+    output = tmp_path / "mine.safetensors"
+    options = ["--epochs=1", "--image_size=32", "--start=scratch", "--network=photo-upright"]
+    printed = run("fit", photos, output, *options)
+    assert "each turned at random, " in printed
+    found = RestoreTransform(output).find(read_image(next(photos.rglob("*.png"))))
+    assert set(found.motion) == {"quarters"}
+    assert (output.parent / "restored.png").is_file()
+
+
 def test_report_ends_with_figures_for_a_person(digits, tmp_path, run):
     printed = run("fit", digits, tmp_path / "mine.safetensors", *_QUICK, "--network=border")
     lines = printed.splitlines()

@@ -5,6 +5,7 @@ import csv
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms.v2 import functional as TF
 
 from eqrestore_lightning import (
     QuarterTurnEstimator,
@@ -12,6 +13,7 @@ from eqrestore_lightning import (
     RotationEstimator,
     RotoTranslationEstimator,
     TranslationEstimator,
+    UprightEstimator,
     save_estimator,
 )
 from eqrestore_lightning.data import read_image
@@ -144,3 +146,18 @@ def test_user_errors_are_one_line(digits, tmp_path, fails):
     assert "with two spatial axes, but these are for 3" in fails(
         "restore", "mnist3d", digits, tmp_path / "out"
     )
+
+
+def test_quarter_turns_need_square_images_and_a_prior_leaves_them(tmp_path, run, fails):
+    weights, folder = tmp_path / "upright.safetensors", tmp_path / "images"
+    folder.mkdir()
+    save_estimator(UprightEstimator(3, scorer_options={"channels": [4]}), weights)
+    pixels = torch.randint(0, 256, (3, 40, 40), dtype=torch.uint8)
+    TF.to_pil_image(pixels).save(folder / "square.png")
+    run("restore", weights, folder, tmp_path / "left", "--prior=0.9999999")
+    assert torch.equal(read_image(tmp_path / "left" / "square.png"), pixels)
+    assert _rows(tmp_path / "left")[0]["quarters"] == "0"
+    TF.to_pil_image(pixels[:, :30]).save(folder / "wide.png")
+    message = fails("restore", weights, folder, tmp_path / "out")
+    assert f"Expected {folder}/wide.png to fit the weights, but got: Expected square" in message
+    assert not (tmp_path / "out").exists()

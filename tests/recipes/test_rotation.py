@@ -31,7 +31,7 @@ def recipe(load, few_digits, monkeypatch):
         "quarters": {"preset": "quarters"},
     }
     monkeypatch.setattr(made, "NETWORKS", networks)
-    monkeypatch.setattr(made, "MNISTDataModule", few_digits)
+    monkeypatch.setattr(made, "CentredMNIST", few_digits)
     return made
 
 
@@ -42,7 +42,7 @@ def test_turned_mnist_goes_all_its_way(recipe, tmp_path, capsys):
     results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
     for title in results["tables"]:
         assert f"\n{title}\n\n|" in printed
-    assert len(results["accuracy against angle"]) == 8 * 25  # restorers, angles and any
+    assert len(results["accuracy against angle"]) == 9 * 25  # restorers, angles and any
     assert [row["of"] for row in results["exact"]] == [2] * 4
     assert [row["restored differently"] for row in results["exact"]] == [0] * 4
     (shown,) = [row for row in results["angles, turned"] if row["images"] == "all"]
@@ -63,30 +63,6 @@ def test_turned_mnist_goes_all_its_way(recipe, tmp_path, capsys):
     assert len(history["augmented-train/loss"]) == 1
     pictures = {path.name.split("_")[0] for path in file.parent.glob("files/media/images/*.png")}
     assert {"accuracy", "turned"} <= pictures
-
-
-@pytest.mark.slow
-def test_turned_cifar10_goes_all_its_way(load, made_cifar10, tmp_path, monkeypatch):
-    made = load("rotated_cifar10")
-    monkeypatch.setattr(made, "NETWORK", {"hidden_channels": [4] * 6, "fill": "border"})
-    made.main(made_cifar10, output=tmp_path, classifier_epochs=1, restorer_epochs=1, num_images=10)
-    results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
-    assert len(results["accuracy against angle"]) == 2 * 25
-    assert len(results["angles"]) == len(results["told the angle"]) == 1
-    assert (tmp_path / "turned.png").is_file()
-
-
-def test_told_the_angle_turns_there_and_back(load):
-    made = load("rotated_cifar10")
-    images = DigitsDataModule().dataset("test")
-
-    class _Exact(torch.nn.Module):  # sees nothing but whether the middle is bright
-        def forward(self, x):
-            return torch.nn.functional.one_hot((x[:, 0, 12:20, 12:20].mean((1, 2)) > 0.3).long())
-
-    labels = _Exact()(images.images.float() / 255).argmax(1)
-    told = made.told(_Exact(), type(images)(images.images, labels), seed=0)
-    assert 90 < told <= 100
 
 
 def test_what_is_found_is_compared_with_what_was_drawn(recipe, load):
@@ -124,7 +100,9 @@ def test_images_that_are_restored_differently_are_counted(recipe):
     assert recipe.differing(restore, images, changed) == 4
 
 
-@pytest.mark.parametrize("name", ["mass_direction", "principal_axis", "gradient_orientation"])
+@pytest.mark.parametrize(
+    "name", ["mass_direction", "intensity_direction", "principal_axis", "gradient_orientation"]
+)
 def test_rules_turn_images_back(load, name):
     rules = load("_rules")
     angle = getattr(rules, name)

@@ -6,6 +6,7 @@ from typing import Any
 
 import matplotlib as mpl
 import torch
+from _rotation_tables import percent
 from _rules import TurnFound, TurnRule, mass_direction
 from matplotlib import pyplot as plt
 from torch import Tensor, nn
@@ -135,7 +136,7 @@ def gate_row(
         near = 10 if isinstance(motion, Turn) else 0
         right.append((error <= near)[turned > near])
     return {
-        "upright ones turned, %": percent(torch.cat(moved["upright"]), digits=3),
+        "upright ones turned, %": percent(torch.cat(moved["upright"])),
         "turned ones put right, %": percent(torch.cat(right)),
         "accuracy upright, %": percent(torch.cat(correct["upright"])),
         "accuracy turned, %": percent(torch.cat(correct["turned"])),
@@ -190,11 +191,6 @@ def told(classifier: nn.Module, images: ImageTensors, back: Turn, *, seed: int) 
         restored = back.undo(Turn().apply(x, element), element)
         correct.append(classifier(restored).argmax(1) == labels)
     return percent(torch.cat(correct))
-
-
-def percent(values: Tensor, digits: int = 2) -> float:
-    """Return the share of true values, percent."""
-    return round(100 * float(values.double().mean()), digits)
 
 
 @torch.no_grad()

@@ -32,6 +32,7 @@ from _photo_data import (
     list_photographs,
     packaged_photographs,
 )
+from _rotation_tables import vote_rows
 from _rules import turn_rules
 from _run import DATA, Run, is_rank_zero, origin
 from _upright_data import UPRIGHT_TRAINING, UprightBatches, pictures
@@ -174,12 +175,14 @@ def report(
     rows = list(prior_rows(estimator, classifier, val, test))
     run.add_table("what a prior saves and costs", rows)
     run.add_picture(draw_prior(run.output / "prior.png", rows))
+    restore = RestoreTransform(estimator)
+    votes = vote_rows(classifier, test, restore, turn, seed=run.seed)
+    run.add_table("votes", votes)
     run.add_table("invariance", list(equal_rows(estimator, every)))
     if isinstance(turn, Turn):
         run.add_table("corners", list(corner_rows(estimator, every)))
     path = run.output / "turned.png"
     some = test.images[7 :: len(test) // 5][:5]
-    restore = RestoreTransform(estimator)
     run.add_picture(draw_turned(path, some, restore, classifier, turn))
 
 

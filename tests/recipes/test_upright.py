@@ -105,7 +105,7 @@ def test_the_recipe_goes_all_its_way(load, made_cifar10, tmp_path, monkeypatch, 
     output = tmp_path / "out"
     made.main(made_cifar10, output=output, angles=angles, minutes=0.05, count=4)
     results = json.loads((output / "results.json").read_text(encoding="utf-8"))
-    tables = {"found", "what a prior saves and costs", "invariance"}
+    tables = {"found", "votes", "what a prior saves and costs", "invariance"}
     tables |= (
         {"told the angle", "corners", "accuracy against angle"} if angles > 4 else {"accuracy"}
     )

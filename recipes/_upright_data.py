@@ -98,8 +98,8 @@ def pictures(
     """Cut square crops out of photographs and views out of panoramas, half of each, all upright.
 
     Args:
-        photographs: Upright photographs.
-        panoramas: Equirectangular panoramas.
+        photographs: Upright photographs; if there are none, all pictures are views.
+        panoramas: Equirectangular panoramas; if there are none, all pictures are crops.
         count: How many pictures.
         seed: Decides everything random.
         size: Side of the pictures, pixels.
@@ -108,8 +108,9 @@ def pictures(
         uint8 of shape `(count, 3, size, size)`.
     """
     generator = torch.Generator().manual_seed(seed)
-    crops = [_square(_read(path), generator, size) for path in _turns(photographs, count // 2)]
-    views = [_view(_read(path), generator, size) for path in _turns(panoramas, count - count // 2)]
+    cropped = count // 2 if photographs and panoramas else count if photographs else 0
+    crops = [_square(_read(path), generator, size) for path in _turns(photographs, cropped)]
+    views = [_view(_read(path), generator, size) for path in _turns(panoramas, count - cropped)]
     return torch.stack([*crops, *views])
 
 

@@ -29,9 +29,11 @@ from torchvision.transforms.v2 import functional as TF
 from eqrestore_lightning import CanonicalCrop, DigitsDataModule, RestoreTransform
 from eqrestore_lightning.evaluation import Restorer, seam_rules, shifts_found
 from eqrestore_lightning.functional import circular_shift
-from eqrestore_lightning.motions import Shift
+from eqrestore_lightning.motions import Motion, Shift
 
 mpl.use("Agg")
+
+_SHIFT = Shift()
 
 
 def main(
@@ -69,7 +71,7 @@ def main(
     network = build_classifier(classifier)
     views = random_crops(photographs, classified, (224, 224), seed=seed + 1)
     run.add_table(
-        f"same class as unshifted, {classified} crops", agreement(network, views, restorers)
+        f"same class as unmoved, {classified} crops", agreement(network, views, restorers)
     )
     run.add_table("time", cost(network, RestoreTransform(weights), views[:16]))
     picture = draw(output / "photographs.png", network, RestoreTransform(weights), photographs)
@@ -80,22 +82,24 @@ def main(
 
 @torch.no_grad()
 def agreement(
-    network: nn.Module, views: Tensor, restorers: Mapping[str, Restorer]
+    network: nn.Module,
+    views: Tensor,
+    restorers: Mapping[str, Restorer],
+    motion: Motion = _SHIFT,
 ) -> list[dict[str, Any]]:
-    """Compare the classes of shifted crops, without and with restorers, with the unshifted ones."""
+    """Compare classes of moved crops, without and with restorers, with those of unmoved ones."""
     generator = torch.Generator().manual_seed(0)
-    motion = Shift()
     moved = motion.apply(views, motion.draw(len(views), views.shape[2:], generator=generator))
     original = classes(network, views)
     same = 100 * (classes(network, moved) == original).double().mean()
-    rows = [{"restorer": "no restorer", "unshifted": 100.0, "shifted": float(same)}]
+    rows = [{"restorer": "no restorer", "unmoved": 100.0, "moved": float(same)}]
     for name, restorer in restorers.items():
         shares = []
         for images in (views, moved):
             restored = torch.cat([restorer(part) for part in torch.split(images, 16)])
             same = (classes(network, restored) == original).double().mean()
             shares.append(100 * float(same))
-        rows.append({"restorer": name, "unshifted": shares[0], "shifted": shares[1]})
+        rows.append({"restorer": name, "unmoved": shares[0], "moved": shares[1]})
     return rows
 
 

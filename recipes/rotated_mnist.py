@@ -2,12 +2,12 @@
 
 MNIST is zero-padded to 32 × 32, and each digit is moved by a fraction of a pixel so that its center
 of mass lies in the middle: as they come, digits lie to the lower right of the middle, which gives
-turned ones away. Circles are drawn about the center of mass as well. Trains a classifier on upright digits, an estimator of rotations,
-one of rotations and shifts, and one of quarter turns, and prints: accuracy against angle, with and
-without the restorer, beside four rules and a classifier trained on turned digits; what a gate
-gains and costs; how far angles are off; what becomes of each digit, 6 and 9 above all; how many
-restored images are not exactly invariant; accuracy on digits that are turned and shifted; and what
-it gains if the classifier votes over several candidates.
+turned ones away. Circles are drawn about the center of mass as well. Trains a classifier on upright
+digits, an estimator of rotations, one of rotations and shifts, and one of quarter turns, and
+prints: accuracy against angle, with and without the restorer, beside four rules and a classifier
+trained on turned digits; what a gate gains and costs; how far angles are off; what becomes of each
+digit, 6 and 9 above all; how many restored images are not exactly invariant; accuracy on digits
+that are turned and shifted; and what it gains if the classifier votes over several candidates.
 
     lightning run --precision bf16-mixed recipes/rotated_mnist.py --data data
 

@@ -18,6 +18,7 @@ the tables are printed; with `--weights` and minutes training starts from them.
 import json
 from collections.abc import Mapping
 from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from _photo_data import (
     list_photographs,
     packaged_photographs,
 )
+from _photographs import build_classifier
 from _rotation_tables import vote_rows
 from _rules import turn_rules
 from _run import DATA, Run, is_rank_zero, origin
@@ -46,6 +48,7 @@ from _upright_tables import (
     told,
 )
 from jsonargparse import auto_cli
+from photographs import agreement
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -178,6 +181,12 @@ def report(
     restore = RestoreTransform(estimator)
     votes = vote_rows(classifier, test, restore, turn, seed=run.seed)
     run.add_table("votes", votes)
+    if find_spec("efficientnet_lite_pytorch") and not isinstance(turn, Turn):
+        views = sets[max(sets, key=lambda name: sets[name].shape[3])][:120]  # photographs
+        expecting = {"restored, prior=0.95": RestoreTransform(estimator, prior=0.95)}
+        network = build_classifier("efficientnet-lite0")
+        rows = agreement(network, views, compared | expecting, turn)
+        run.add_table(f"EfficientNet-Lite0: same class as upright, % of {len(views)}", rows)
     run.add_table("invariance", list(equal_rows(estimator, every)))
     if isinstance(turn, Turn):
         run.add_table("corners", list(corner_rows(estimator, every)))

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from eqrestore_lightning.functional import is_traced
+
 Scorer: TypeAlias = Callable[..., nn.Module]
 ScorerType = TypeVar("ScorerType", bound=Scorer)
 
@@ -107,7 +109,8 @@ class ResidualScorer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Score every image."""
-        x = x.contiguous(memory_format=torch.channels_last)  # half the time on a CPU
+        if not is_traced(x):  # half the time on a CPU; vmap does not know it
+            x = x.contiguous(memory_format=torch.channels_last)
         y: Tensor = self.layers((x - 0.45) * 4)
         scores: Tensor = self.head(y.mean((2, 3)))
         return scores

@@ -177,7 +177,7 @@ class UprightEstimator(Estimator):
             reduced = self._reduced(x)
             first = self._first(x)
             base = self._base(reduced, first)
-            total = as_float64(reduced.new_zeros(len(x), self._num_scores))
+            total = as_float64(reduced.new_zeros(x.shape[0], self._num_scores))
             for mirrored, copy in self._elements(self.num_copies):
                 place = copy * (self.num_angles // self.num_copies)
                 seen = as_float64(self._look(_undone(base, mirrored, copy, self.num_copies)))
@@ -259,7 +259,7 @@ class UprightEstimator(Estimator):
 
     def _look(self, reduced: Tensor) -> Tensor:
         scores: Tensor = self.scorer(reduced / LEVELS)
-        if scores.shape != (len(reduced), self._num_scores):
+        if tuple(scores.shape[1:]) != (self._num_scores,):
             raise ValueError(
                 f"Expected the scorer to return scores of shape "
                 f"{(len(reduced), self._num_scores)}, but got {tuple(scores.shape)}."
@@ -314,7 +314,7 @@ def _undone(x: Tensor, mirrored: int, turn: int, count: int) -> Tensor:
     quarters, rest = divmod(turn * _QUARTERS, count)
     y = torch.rot90(x, -quarters, (2, 3))
     if rest:
-        y = rotate(y, y.new_full((len(y),), -rest * 90 / count))
+        y = rotate(y, y.new_full((y.shape[0],), -rest * 90 / count))
         y = torch.where(_disc(y), y, LEVELS // 2)
     return y.flip(3) if mirrored else y
 

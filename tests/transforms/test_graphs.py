@@ -11,6 +11,7 @@ from eqrestore_lightning import (
     RestoreTransform,
     RotationEstimator,
     TranslationEstimator,
+    UprightEstimator,
 )
 from eqrestore_lightning.nn import ProfileEstimator, SeamRule, SeparableShiftEstimator
 from eqrestore_lightning.transforms import export_onnx
@@ -34,6 +35,8 @@ def _restorers():
     yield "axes", TranslationEstimator(3, (16, 16), axes=(-1,), **full)
     yield "rotation", RotationEstimator(3, (16, 16), num_radii=6, num_angles=24)
     yield "quarter turns", QuarterTurnEstimator(3, (16, 16), mirrors=True)
+    yield "upright", UprightEstimator(3, scorer_options={"channels": [4, 6]}, mirrors=True)
+    yield "any turn", UprightEstimator(3, num_angles=24, scorer_options={"channels": [4, 6]})
 
 
 RESTORERS = dict(_restorers())

@@ -18,6 +18,7 @@ import wandb
 from _figures import markdown
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
+from safetensors import safe_open
 from torch import nn
 
 import eqrestore_lightning
@@ -285,7 +286,9 @@ class Run:
         if bundle:
             folder = Path(eqrestore_lightning.__file__).parent / "weights"
             shutil.copyfile(path, folder / path.name)
-            entries = {**_read_json(folder / "index.json"), name: notes}
+            with safe_open(path, framework="pt") as file:
+                entry = {**notes, "digest": file.metadata()["digest"]}
+            entries = {**_read_json(folder / "index.json"), name: entry}
             _write_json(folder / "index.json", dict(sorted(entries.items())))
         return path
 

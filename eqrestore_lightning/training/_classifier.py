@@ -7,7 +7,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import lightning
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,12 +14,13 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from eqrestore_lightning.classifiers import Architecture, Stem, build_classifier
 from eqrestore_lightning.motions import Motion, Shift
+from eqrestore_lightning.training._checkpoint import DigestedModule
 from eqrestore_lightning.training._draw import draw_for_batch, motion_argument
 
 _STILL = Shift(max_shift=0)
 
 
-class ClassifierModule(lightning.LightningModule):
+class ClassifierModule(DigestedModule):
     """Train a classifier by cross-entropy, on images as they come or moved at random.
 
     Logs `train/loss`, and for `val` and `test` `loss` and `accuracy`.

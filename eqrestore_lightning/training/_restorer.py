@@ -14,6 +14,7 @@ from eqrestore_lightning.metrics import motion_metrics
 from eqrestore_lightning.motions import Element, Motion
 from eqrestore_lightning.nn import Estimator
 from eqrestore_lightning.training._callbacks import RestoredImageGrid
+from eqrestore_lightning.training._checkpoint import DigestedModule
 from eqrestore_lightning.training._draw import draw_for_batch, motion_argument
 from eqrestore_lightning.training._elapsed import elapsed_share, has_end
 from eqrestore_lightning.weights import build_estimator, estimator_config
@@ -21,7 +22,7 @@ from eqrestore_lightning.weights import build_estimator, estimator_config
 _WARMUP_STEPS = 500
 
 
-class RestorerModule(lightning.LightningModule):
+class RestorerModule(DigestedModule):
     """Train an estimator by cross-entropy, so that the motion that was applied scores highest.
 
     Batches are images, or tuples whose first entry is the images; labels are not needed. Images are

@@ -2,14 +2,18 @@
 
 from eqrestore_lightning.weights._bundled import bundled_weights, load_estimator
 from eqrestore_lightning.weights._files import (
+    add_digest,
     build_estimator,
+    check_checkpoint,
     estimator_config,
     save_estimator,
 )
 
 __all__ = [
+    "add_digest",
     "build_estimator",
     "bundled_weights",
+    "check_checkpoint",
     "estimator_config",
     "load_estimator",
     "save_estimator",

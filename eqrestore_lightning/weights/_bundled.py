@@ -26,11 +26,13 @@ def bundled_weights() -> dict[str, dict[str, Any]]:
     return index
 
 
-def load_estimator(source: str | os.PathLike[str]) -> Estimator:
+def load_estimator(source: str | os.PathLike[str], *, require_digest: bool = False) -> Estimator:
     """Load an estimator by the name of bundled weights or by path.
 
     Args:
         source: A name listed by `bundled_weights`, or the path of a `.safetensors` or `.ckpt` file.
+        require_digest: Whether to refuse files that hold no digest of their content, instead of
+            warning. A digest protects from damage, not from forgery.
 
     Returns:
         The estimator, on the CPU, float32.
@@ -38,18 +40,18 @@ def load_estimator(source: str | os.PathLike[str]) -> Estimator:
     Raises:
         FileNotFoundError: If there is no file at the path.
         ValueError: If `source` is neither a known name nor a path with a known ending, or the file
-            is malformed.
+            is malformed or damaged.
 
     >>> load_estimator("digits").spatial_size
     (32, 32)
     """
     path = Path(source)
     if path.suffix:
-        return read_estimator(path)
+        return read_estimator(path, require_digest=require_digest)
     names = sorted(bundled_weights())
     if str(source) not in names:
         raise ValueError(
             f"Expected `source` to be one of {names} or a path that ends in .safetensors or .ckpt, "
             f"but got {str(source)!r}."
         )
-    return read_estimator(_FOLDER / f"{source}.safetensors")
+    return read_estimator(_FOLDER / f"{source}.safetensors", require_digest=True)

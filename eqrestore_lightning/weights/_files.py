@@ -5,6 +5,7 @@ import os
 import tempfile
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,12 @@ from torch import Tensor
 
 from eqrestore_lightning import theory  # noqa: F401  # registers its estimators
 from eqrestore_lightning.nn import ESTIMATORS, Estimator
+from eqrestore_lightning.weights._digest import (
+    DIGEST,
+    check_digest,
+    content_digest,
+    warn_without_digest,
+)
 
 _FORMAT = "eqrestore-estimator"
 
@@ -79,7 +86,7 @@ def save_estimator(
     metadata: Mapping[str, str] | None = None,
     dtype: torch.dtype | None = None,
 ) -> None:
-    """Write weights and configuration to one `.safetensors` file, atomically.
+    """Write weights and configuration to one `.safetensors` file, atomically, with a digest.
 
     Args:
         estimator: What to save.
@@ -115,6 +122,7 @@ def save_estimator(
         "format": _FORMAT,
         "config": json.dumps(estimator_config(estimator)),
     }
+    notes[DIGEST] = content_digest(notes, tensors)
     content = to_safetensors({name: value.contiguous() for name, value in tensors.items()}, notes)
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as part:
         try:
@@ -127,41 +135,58 @@ def save_estimator(
     path.chmod(0o644)
 
 
-def read_estimator(path: str | os.PathLike[str]) -> Estimator:
+def read_estimator(path: str | os.PathLike[str], *, require_digest: bool = False) -> Estimator:
     """Load an estimator from a `.safetensors` file or a Lightning `.ckpt`.
 
+    The digest that the file holds is compared with its content; a warning tells if there is none.
     Only tensors and plain values are read, nothing in the file is executed, and every tensor must
     be present with its shape; memory is allocated for what the file holds, not for what it claims.
 
     Args:
         path: File written by `save_estimator`, or checkpoint of a `RestorerModule`.
+        require_digest: Whether to refuse files that hold no digest, such as older ones, instead of
+            warning.
 
     Returns:
         The estimator, on the CPU, float32.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is malformed or of another kind, or its tensors do not fit the
-            network that it describes.
+        ValueError: If the file is malformed or of another kind, its tensors do not fit the network
+            that it describes, or its digest is wrong.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"Expected a file of weights, but found none at {path.absolute()}.")
     if path.suffix == ".safetensors":
-        config, state, scale = *_read_safetensors(path), 1.0
+        content = _read_safetensors(path)
     elif path.suffix == ".ckpt":
-        config, state, scale = _read_checkpoint(path)
+        content = _read_checkpoint(path)
     else:
         raise ValueError(f"Expected `path` to end in .safetensors or .ckpt, but got {path}.")
+    check_digest(content.found, content.digest, str(path), required=require_digest)
     try:
-        estimator = _assemble(config, state)
-        estimator.scale_scores(scale)
+        estimator = _assemble(content.config, content.state)
+        estimator.scale_scores(content.scale)
     except ValueError as error:
         raise ValueError(f"Expected {path} to hold an estimator, but got: {error}") from error
+    if content.found is None:
+        warn_without_digest(str(path))
     return estimator
 
 
-def _read_safetensors(path: Path) -> tuple[object, dict[str, Tensor]]:
+@dataclass(frozen=True)
+class _Content:
+    """What a file holds: a configuration, tensors, and a digest of both, if any, and as it is."""
+
+    config: object
+    state: Mapping[str, object]
+    found: object
+    digest: str
+    scale: float = 1.0
+
+
+def _read_safetensors(path: Path) -> _Content:
     try:
         with safe_open(path, framework="pt") as file:
             notes = file.metadata() or {}
@@ -174,12 +199,13 @@ def _read_safetensors(path: Path) -> tuple[object, dict[str, Tensor]]:
             f"but its metadata has the format {notes.get('format')!r}."
         )
     try:
-        return json.loads(notes["config"]), state
+        config = json.loads(notes["config"])
     except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"Expected the configuration in {path} to be JSON: {error}") from error
+    return _Content(config, state, notes.get(DIGEST), content_digest(notes, state))
 
 
-def _read_checkpoint(path: Path) -> tuple[object, dict[str, Tensor], float]:
+def _read_checkpoint(path: Path) -> _Content:
     try:
         with warnings.catch_warnings():  # one error reports what is wrong with a file
             warnings.simplefilter("ignore")
@@ -208,7 +234,35 @@ def _read_checkpoint(path: Path) -> tuple[object, dict[str, Tensor], float]:
     scale = 1.0
     if isinstance(log_scale, Tensor) and log_scale.ndim == 0:
         scale = float(log_scale.double().exp())
-    return parameters["estimator"], tensors, scale
+    found, digest = checkpoint.get(DIGEST), _checkpoint_digest(checkpoint)
+    return _Content(parameters["estimator"], tensors, found, digest, scale)
+
+
+def check_checkpoint(checkpoint: Mapping[str, Any], name: str) -> None:
+    """Compare the digest that a checkpoint holds with its content; warn if it holds none.
+
+    Args:
+        checkpoint: What `torch.load` returned.
+        name: Of the file, for messages.
+
+    Raises:
+        ValueError: If they differ.
+    """
+    check_digest(checkpoint.get(DIGEST), _checkpoint_digest(checkpoint), name)
+    if DIGEST not in checkpoint:
+        warn_without_digest(name)
+
+
+def add_digest(checkpoint: dict[str, Any]) -> None:
+    """Write the digest of a checkpoint's hyper-parameters and tensors into it."""
+    checkpoint[DIGEST] = _checkpoint_digest(checkpoint)
+
+
+def _checkpoint_digest(checkpoint: Mapping[str, Any]) -> str:
+    parameters = dict(checkpoint.get("hyper_parameters") or {})
+    state = checkpoint.get("state_dict") or {}
+    tensors = {str(name): value for name, value in state.items() if isinstance(value, Tensor)}
+    return content_digest({"hyper_parameters": parameters}, tensors)
 
 
 def _assemble(config: object, state: Mapping[str, object]) -> Estimator:

@@ -27,6 +27,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:.*ModelSummary",
     "ignore:.*litlogger",
     "ignore:.*val_dataloader",
+    "ignore:.*holds no digest",
     "ignore:.*loaded checkpoint was produced with Lightning",
 )
 FOLDER = Path(__file__).parent / "checkpoints"
@@ -94,3 +95,12 @@ def test_a_motion_replaces_that_of_the_checkpoint():
         FOLDER / "shifts.ckpt", motion=Shift(max_shift=1), weights_only=True
     )
     assert module.motion == Shift(max_shift=1)
+
+
+def test_a_warning_says_that_they_hold_no_digest():
+    with pytest.warns(
+        UserWarning, match=r"shifts.ckpt holds no digest, so that damage to it would"
+    ):
+        load_estimator(FOLDER / "shifts.ckpt")
+    with pytest.raises(ValueError, match=r"to hold the digest of its content, .* but got none"):
+        load_estimator(FOLDER / "shifts.ckpt", require_digest=True)

@@ -25,6 +25,8 @@ from eqrestore_lightning.weights import (
     save_estimator,
 )
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*holds no digest")  # files made by hand
+
 NETWORK = {"hidden_channels": [2], "kernel_size": ["full", 1], "bias": True, "separable": True}
 
 

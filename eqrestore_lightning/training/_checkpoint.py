@@ -1,10 +1,10 @@
 """Checkpoints that know what they hold."""
 
-from typing import Any
+from typing import Any, Self
 
 import lightning
 
-from eqrestore_lightning.weights import add_digest, check_checkpoint
+from eqrestore_lightning.weights import add_digest, check_checkpoint, reading
 
 
 class DigestedModule(lightning.LightningModule):
@@ -12,6 +12,21 @@ class DigestedModule(lightning.LightningModule):
 
     Checkpoints without one, such as those of older versions, load with a warning.
     """
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **options: Any) -> Self:
+        """Load a checkpoint, see `lightning.LightningModule.load_from_checkpoint`.
+
+        Only tensors and plain values are read unless `weights_only=False` is given.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is damaged, or the checkpoint of something else.
+        """
+        options = {"weights_only": True, **options}
+        with reading(f"{checkpoint_path} to be a checkpoint of a {cls.__name__}"):
+            module: Self = super().load_from_checkpoint(checkpoint_path, *args, **options)
+        return module
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the digest."""

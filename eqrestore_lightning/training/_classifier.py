@@ -182,14 +182,7 @@ def load_classifier(source: str) -> nn.Module:
     if source.endswith(".ckpt"):
         if not Path(source).is_file():
             raise FileNotFoundError(f"Expected a checkpoint, but found none at {source}.")
-        try:
-            return ClassifierModule.load_from_checkpoint(
-                source, map_location="cpu", weights_only=True
-            )
-        except Exception as error:  # a damaged file leads torch's reader to errors of any type
-            raise ValueError(
-                f"Expected {source} to be a checkpoint of a ClassifierModule, but got: {error}"
-            ) from error
+        return ClassifierModule.load_from_checkpoint(source, map_location="cpu")
     module_name, colon, name = source.partition(":")
     if not colon:
         raise ValueError(

@@ -11,6 +11,8 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
+from eqrestore_lightning.transforms._samples import check_sample
+
 # The landmark is where this filter responds most strongly: blocks of 4 × 4 pixels with these
 # weights. Each factor has mean zero, so brightness has no effect; blocks reduce that of noise and
 # JPEG.
@@ -109,6 +111,10 @@ class CanonicalCrop(v2.Transform):  # type: ignore[misc]  # torchvision is untyp
             found = landmark[:, 0].bool()
         corner = [_nearest(landmark[:, axis], found, spare[axis], self.step) for axis in range(2)]
         return torch.stack(corner, 1).reshape(*x.shape[:-3], 2)
+
+    def check_inputs(self, flat_inputs: list[Any]) -> None:
+        """Refuse samples of which only a part would be cropped."""
+        check_sample(flat_inputs, 2)
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Find the windows of the one image, or batch of images, of the sample."""

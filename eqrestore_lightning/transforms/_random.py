@@ -8,6 +8,7 @@ from torchvision.transforms import v2
 
 from eqrestore_lightning.motions import Motion
 from eqrestore_lightning.transforms._samples import (
+    check_sample,
     flatten_maps,
     holds_labels,
     only_image,
@@ -57,6 +58,10 @@ class RandomMotion(v2.Transform):  # type: ignore[misc]  # torchvision is untype
         self.motion = motion
         self.num_spatial_dims = num_spatial_dims
         self.generator = generator
+
+    def check_inputs(self, flat_inputs: list[Any]) -> None:
+        """Refuse samples of which only a part would be moved."""
+        check_sample(flat_inputs, self.num_spatial_dims)
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Draw a motion for each image."""

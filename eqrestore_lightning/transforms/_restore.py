@@ -15,6 +15,7 @@ from eqrestore_lightning.functional import Interpolation
 from eqrestore_lightning.motions import Element, Field, Motion
 from eqrestore_lightning.nn import Estimator
 from eqrestore_lightning.transforms._samples import (
+    check_sample,
     flatten_maps,
     holds_labels,
     only_image,
@@ -92,7 +93,8 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
     Raises:
         FileNotFoundError: If `source` is a path at which there is no file.
         TypeError: If `source` is of another type; in `forward` for PIL images (use
-            `v2.ToImage()` first), bounding boxes, key points or complex input.
+            `v2.ToImage()` first), NumPy arrays, bounding boxes, key points, complex input, or a
+            plain tensor of the image's size beside it, which torchvision would not move along.
         ValueError: If `source` is malformed, `min_margin` is below 0 or `prior` is not between 0
             and 1; in `forward` for another size or number of channels.
 
@@ -236,6 +238,10 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
         True
         """
         return self._move(y, found.motion, interpolation, back=False)
+
+    def check_inputs(self, flat_inputs: list[Any]) -> None:
+        """Refuse samples of which only a part would be moved."""
+        check_sample(flat_inputs, self.estimator.num_spatial_dims)
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Estimate how the one image of the sample was moved."""

@@ -4,10 +4,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import PIL.Image
 import torch
 from torch import Tensor
 from torchvision import tv_tensors
+from torchvision.transforms.v2._utils import is_pure_tensor
 
 
 def only_image(flat_inputs: Sequence[Any]) -> Tensor:
@@ -41,6 +43,43 @@ def only_image(flat_inputs: Sequence[Any]) -> Tensor:
         raise ValueError(f"Expected one image in a sample, but got {len(images)}.")
     image: Tensor = images[0]
     return image
+
+
+def check_sample(flat_inputs: Sequence[Any], num_spatial_dims: int) -> None:
+    """Refuse samples of which torchvision would move one part and pass on another as it is.
+
+    torchvision moves the first plain tensor of a sample as its image, and passes on what follows:
+    right for labels, wrong for a second image or a plain mask.
+
+    Args:
+        flat_inputs: Everything in the sample.
+        num_spatial_dims: Number of spatial axes of images.
+
+    Raises:
+        TypeError: If there are NumPy arrays of the rank of images, or a plain tensor of the size of
+            the image beside it.
+
+    >>> check_sample([torch.zeros(1, 3, 4), torch.tensor(7)], 2)  # an image and its label
+    """
+    arrays = [x for x in flat_inputs if isinstance(x, np.ndarray) and x.ndim >= num_spatial_dims]
+    if arrays:
+        raise TypeError(
+            f"Expected tensors, but got a NumPy array of shape {arrays[0].shape}; put "
+            f"`v2.ToImage()` before it, or use torch.from_numpy."
+        )
+    images = [x for x in flat_inputs if isinstance(x, tv_tensors.Image | tv_tensors.Video)]
+    others = [x for x in flat_inputs if is_pure_tensor(x)]
+    first, rest = (images[0], others) if images else (others[0] if others else None, others[1:])
+    if first is None or first.ndim <= num_spatial_dims:
+        return
+    size = tuple(first.shape[-num_spatial_dims:])
+    for other in rest:
+        if other.ndim >= num_spatial_dims and tuple(other.shape[-num_spatial_dims:]) == size:
+            raise TypeError(
+                f"Expected one image, and masks as `tv_tensors.Mask`, but got a plain tensor of "
+                f"shape {tuple(other.shape)} beside an image of shape {tuple(first.shape)}, which "
+                f"would not be moved along; stack images to a batch."
+            )
 
 
 def holds_labels(y: Tensor) -> bool:

@@ -6,6 +6,7 @@ from eqrestore_lightning.weights._files import (
     build_estimator,
     check_checkpoint,
     estimator_config,
+    reading,
     save_estimator,
 )
 
@@ -16,5 +17,6 @@ __all__ = [
     "check_checkpoint",
     "estimator_config",
     "load_estimator",
+    "reading",
     "save_estimator",
 ]

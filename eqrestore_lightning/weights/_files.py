@@ -4,7 +4,8 @@ import json
 import os
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -186,6 +187,26 @@ class _Content:
     scale: float = 1.0
 
 
+@contextmanager
+def reading(expected: str) -> Iterator[None]:
+    """Turn whatever a damaged file leads torch's reader to into one clear error.
+
+    Args:
+        expected: What was expected of the file, for the message.
+
+    Raises:
+        ValueError: For errors of any type but those about the machine: no such file, no permission,
+            no memory, time-outs.
+    """
+    try:
+        yield
+    except (FileNotFoundError, PermissionError, MemoryError, TimeoutError, Warning):
+        raise
+    except Exception as error:
+        told = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"Expected {expected}, but got: {told}") from error
+
+
 def _read_safetensors(path: Path) -> _Content:
     try:
         with safe_open(path, framework="pt") as file:
@@ -206,15 +227,10 @@ def _read_safetensors(path: Path) -> _Content:
 
 
 def _read_checkpoint(path: Path) -> _Content:
-    try:
-        with warnings.catch_warnings():  # one error reports what is wrong with a file
-            warnings.simplefilter("ignore")
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file leads torch's reader to errors of any type
-        raise ValueError(
-            f"Expected {path} to be a checkpoint of tensors and plain values, "
-            f"but got: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
-        ) from error
+    told = f"{path} to be a checkpoint of tensors and plain values"
+    with reading(told), warnings.catch_warnings():  # one error reports what is wrong with a file
+        warnings.simplefilter("ignore")
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     prefix = "estimator."
     parameters = checkpoint.get("hyper_parameters") if isinstance(checkpoint, dict) else None
     state = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None

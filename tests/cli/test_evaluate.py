@@ -10,7 +10,9 @@ from eqrestore_lightning import (
     save_estimator,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*does not have many workers", "ignore:.*holds no digest"
+)
 _BRIGHT = """
 import torch
 

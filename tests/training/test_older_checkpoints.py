@@ -104,3 +104,30 @@ def test_a_warning_says_that_they_hold_no_digest():
         load_estimator(FOLDER / "shifts.ckpt")
     with pytest.raises(ValueError, match=r"to hold the digest of its content, .* but got none"):
         load_estimator(FOLDER / "shifts.ckpt", require_digest=True)
+
+
+@pytest.mark.parametrize("module", [RestorerModule, ClassifierModule])
+@pytest.mark.parametrize(
+    "content", [b"", b"PK\x03\x04 cut", b"\x80\x02}q\x00.", b"not a checkpoint", {"state_dict": {}}]
+)
+def test_files_that_are_no_checkpoints_are_refused_in_one_way(module, content, tmp_path):
+    path = tmp_path / "bad.ckpt"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    with pytest.raises(ValueError, match=rf"bad\.ckpt to be a checkpoint of a {module.__name__}"):
+        module.load_from_checkpoint(path)
+    with pytest.raises(FileNotFoundError):
+        module.load_from_checkpoint(tmp_path / "missing.ckpt")
+
+
+def test_the_machine_s_errors_pass(monkeypatch):
+    def out_of_memory(*args, **options):
+        raise MemoryError
+
+    monkeypatch.setattr(torch, "load", out_of_memory)
+    with pytest.raises(MemoryError):
+        load_estimator(FOLDER / "shifts.ckpt")
+    with pytest.raises(MemoryError):
+        RestorerModule.load_from_checkpoint(FOLDER / "shifts.ckpt")

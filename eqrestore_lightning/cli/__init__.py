@@ -16,11 +16,11 @@ not called `fit`, `evaluate` …: jsonargparse looks for their names at the root
 would load whatever has that name there.
 """
 
-_USER_ERRORS = (ImportError, OSError, TypeError, ValueError)
+_USER_ERRORS = (ImportError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
 
 
 def eqrestore(args: Sequence[str] | None = None) -> None:
-    """Run one of `COMMANDS`; user errors end with one line and exit status 2.
+    """Run one of `COMMANDS`; user errors end with one line and exit status 2, Ctrl-C with 130.
 
     Args:
         args: What follows `eqrestore` on the command line.
@@ -38,5 +38,8 @@ def eqrestore(args: Sequence[str] | None = None) -> None:
         )
     except _USER_ERRORS as error:
         message = " ".join(line.strip() for line in str(error).splitlines())
-        print(f"eqrestore: {message}", file=sys.stderr)  # noqa: T201
+        print(f"eqrestore: {message or type(error).__name__}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
+    except KeyboardInterrupt:
+        print("eqrestore: interrupted", file=sys.stderr)  # noqa: T201
+        sys.exit(130)

@@ -73,3 +73,32 @@ def test_errors_of_several_lines_become_one(monkeypatch, capsys):
         cli.eqrestore(["inspect", "x"])
     assert status.value.code == 2
     assert capsys.readouterr().err == "eqrestore: Expected x, but got none.\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (PermissionError(13, "Permission denied", "x.png"), 2, "Permission denied: 'x.png'"),
+        (OSError(28, "No space left on device"), 2, "No space left on device"),
+        (MemoryError(), 2, "MemoryError"),
+        (RuntimeError("out of\nmemory"), 2, "out of memory"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_errors_of_the_machine_end_with_one_line(error, status, message, monkeypatch, capsys):
+    def fail(folder: str) -> None:
+        """Fail.
+
+        Args:
+            folder: Anything.
+        """
+        raise error
+
+    monkeypatch.setattr("eqrestore_lightning.cli._inspect.run", fail)
+    with pytest.raises(SystemExit) as ended:
+        cli.eqrestore(["inspect", "here"])
+    assert ended.value.code == status
+    told = capsys.readouterr().err
+    assert told.startswith("eqrestore: ")
+    assert message in told
+    assert len(told.splitlines()) == 1

@@ -62,10 +62,10 @@ def run(
         data: Folder of images, with or without class folders, or with folders train, val and test;
             or a file of signals: .npy of shape (n, channels, length) or (n, length), or .csv with
             one signal per row.
-        output: File to write the weights to, ending in .safetensors. Next to it are written
-            restored.png, which shows some images as they are, moved, and restored; and a checkpoint
-            (.ckpt) of the last epoch, which can be used like the weights if training is
-            interrupted.
+        output: File to write the weights to, ending in .safetensors. Next to it are written, under
+            its name, a picture (-restored.png) that shows some images as they are, moved, and
+            restored; and a checkpoint (-last-epoch.ckpt), which can be used like the weights if
+            training is interrupted.
         network: Name of a network. "photo", the default, is for photographs of any size, "seam",
             the default for grayscale and signals, for images of one size that fill the frame,
             "border" for images in a blank border, "centered" for objects placed by their center of
@@ -152,7 +152,7 @@ def run(
 def _print_files(output: Path, num_spatial_dims: int) -> None:
     files = [output, output.parent / f"{_checkpoint_name(output)}.ckpt"]
     if num_spatial_dims == 2:
-        files.append(output.parent / "restored.png")
+        files.append(output.parent / _picture_name(output))
     print(f"Wrote {', '.join(map(str, files))}.")  # noqa: T201
 
 
@@ -189,7 +189,7 @@ def _trainer(
     import lightning as pl
     from lightning.pytorch.callbacks import ModelCheckpoint
 
-    from eqrestore_lightning.training import trainer_options
+    from eqrestore_lightning.training import RestoredImageGrid, trainer_options
 
     options = trainer_options()
     if epochs is None and minutes is None:
@@ -205,13 +205,17 @@ def _trainer(
         default_root_dir=output.parent,
         logger=False,
         enable_model_summary=False,
-        callbacks=[checkpoint],
+        callbacks=[checkpoint, RestoredImageGrid(filename=_picture_name(output))],
         **options,
     )
 
 
 def _checkpoint_name(output: Path) -> str:
     return f"{output.stem}-last-epoch"
+
+
+def _picture_name(output: Path) -> str:
+    return f"{output.stem}-restored.png"
 
 
 def _open_data(

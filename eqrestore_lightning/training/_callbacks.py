@@ -16,13 +16,14 @@ from eqrestore_lightning.nn import Estimator
 class RestoredImageGrid(lightning.Callback):
     """Draw images as they are, moved, and restored, when training ends.
 
-    Writes `restored.png` into the trainer's log folder, and passes it to every logger that has
+    Writes a picture into the trainer's log folder, and passes it to every logger that has
     `log_image`, such as `WandbLogger`. Draws 2-D images of one or three channels only.
 
     Args:
         num_images: How many images of the first validation batch, or else training batch.
         motion: How to move them; by default any motion that the estimator finds.
         seed: Determines the motions.
+        filename: Of the picture.
 
     Raises:
         ValueError: If `num_images` is below 1.
@@ -30,12 +31,20 @@ class RestoredImageGrid(lightning.Callback):
     Source: Figure 3 of the paper.
     """
 
-    def __init__(self, *, num_images: int = 8, motion: Motion | None = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        num_images: int = 8,
+        motion: Motion | None = None,
+        seed: int = 0,
+        filename: str = "restored.png",
+    ) -> None:
         if num_images < 1:
             raise ValueError(f"Expected `num_images` to be at least 1, but got {num_images}.")
         self.num_images = num_images
         self.motion = motion
         self.seed = seed
+        self.filename = filename
 
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
         """Draw, save and log the picture."""
@@ -54,7 +63,7 @@ class RestoredImageGrid(lightning.Callback):
             seed=self.seed,
         )
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "restored.png"
+        path = folder / self.filename
         save_image(grid, path)
         for logger in trainer.loggers:
             if hasattr(logger, "log_image"):

@@ -36,7 +36,7 @@ def test_weights_restore(network, columns, digits, tmp_path, run):
     output = tmp_path / "new" / "mine.safetensors"
     printed = run("fit", digits, output, *_QUICK, f"--network={network}")
     assert f"Wrote {output}, " in printed
-    assert (output.parent / "restored.png").is_file()
+    assert (output.parent / "mine-restored.png").is_file()
     image = read_image(next(digits.rglob("*.png")), grayscale=True)
     restore = RestoreTransform(output)
     last_epoch = RestoreTransform(output.parent / "mine-last-epoch.ckpt")
@@ -52,7 +52,7 @@ def test_photographs_of_any_size_are_turned_upright(photos, tmp_path, run):
     assert "each turned at random, " in printed
     found = RestoreTransform(output).find(read_image(next(photos.rglob("*.png"))))
     assert set(found.motion) == {"quarters"}
-    assert (output.parent / "restored.png").is_file()
+    assert (output.parent / "mine-restored.png").is_file()
 
 
 def test_report_ends_with_figures_for_a_person(digits, tmp_path, run):

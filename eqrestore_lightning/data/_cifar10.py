@@ -2,6 +2,8 @@
 
 import os
 import tarfile
+import zlib
+from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 from typing import Unpack
 
@@ -111,13 +113,15 @@ def _read_archive(path: Path) -> tuple[ImageTensors, ImageTensors]:
     """Decode `train/CLASS/` and `test/CLASS/` in one pass over the archive."""
     images: dict[str, list[Tensor]] = {"train": [], "test": []}
     names: dict[str, list[str]] = {"train": [], "test": []}
-    with tarfile.open(path, "r|*") as archive:
-        for member in tqdm(archive, desc=f"Decoding {path}", unit=" files", leave=False):
-            *_, split, name, file_name = ("", "", *PurePosixPath(member.name).parts)
-            if split in images and file_name.lower().endswith(IMG_EXTENSIONS):
-                image = read_image(path / member.name, file=archive.extractfile(member))
-                images[split].append(image)
-                names[split].append(name)
+    try:
+        with tarfile.open(path, "r|*") as archive:
+            for member in tqdm(archive, desc=f"Decoding {path}", unit=" files", leave=False):
+                *_, split, name, file_name = ("", "", *PurePosixPath(member.name).parts)
+                if split in images and file_name.lower().endswith(IMG_EXTENSIONS):
+                    images[split].append(_read_member(archive, member, path))
+                    names[split].append(name)
+    except (tarfile.TarError, EOFError, LZMAError, zlib.error) as error:
+        raise ValueError(f"Expected {path} to be a whole archive, but got: {error}") from error
     classes = sorted({*names["train"], *names["test"]})
     for part in images.values():
         _check({image.shape for image in part}, classes, str(path))
@@ -129,6 +133,14 @@ def _read_archive(path: Path) -> tuple[ImageTensors, ImageTensors]:
         for split in ("train", "test")
     )
     return train, test
+
+
+def _read_member(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> Tensor:
+    """Decode one image of an archive, which must lie in the archive itself."""
+    file = archive.extractfile(member) if member.isreg() else None
+    if file is None:  # a link, or a folder
+        raise ValueError(f"Expected {member.name} in {path} to be a file, but it is none.")
+    return read_image(Path(f"{path}:{member.name}"), file=file)
 
 
 def _check(shapes: set[torch.Size], classes: list[str], source: str) -> None:

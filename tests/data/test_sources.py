@@ -1,4 +1,5 @@
 import gzip
+import io
 import pickle
 import re
 import struct
@@ -274,3 +275,36 @@ def test_padding_is_two_zeros_on_each_side(mnist_root):
     raw = MNIST(mnist_root, train=False).data[:5].unsqueeze(1)
     images = MNISTDataModule(mnist_root).dataset("test").images[:5]
     assert torch.equal(images, F.pad(raw, (2, 2, 2, 2)))
+
+
+def _tar(path, *members, mode="w"):
+    with tarfile.open(path, mode) as archive:
+        for member, content in members:
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+
+
+def test_archives_that_point_outside_or_are_cut_are_refused(tmp_path):
+    secret = tmp_path / "secret.png"
+    TF.to_pil_image(torch.full((3, 32, 32), 9, dtype=torch.uint8)).save(secret)
+    path = tmp_path / "cifar10-bad.tar"
+    for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE):
+        member = tarfile.TarInfo("train/cat/1.png")
+        member.type, member.linkname = kind, str(secret)
+        _tar(path, (member, b""))
+        with pytest.raises(ValueError, match=r"^Expected train/cat/1\.png in .* to be a file, but"):
+            CIFAR10DataModule(tmp_path).setup()
+    absolute = tarfile.TarInfo(f"/x/train/{secret}")
+    absolute.type = tarfile.DIRTYPE
+    _tar(path, (absolute, b""))
+    with pytest.raises(ValueError, match=r"^Expected images of 3 × 32 × 32 in train/CLASS"):
+        CIFAR10DataModule(tmp_path).setup()
+    path.unlink()
+    whole = secret.read_bytes()
+    for ending, mode in ((".tar", "w"), (".tar.gz", "w:gz"), (".tar.xz", "w:xz")):
+        path = tmp_path / f"cifar10-cut{ending}"
+        _tar(path, *[(tarfile.TarInfo(f"train/cat/{n}.png"), whole) for n in range(40)], mode=mode)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2 + 100])
+        with pytest.raises(ValueError, match=r"^Expected .*cifar10-cut.*, but got"):
+            CIFAR10DataModule(tmp_path).setup()
+        path.unlink()

@@ -1,8 +1,10 @@
 """Checkpoints that know what they hold."""
 
+import warnings
 from typing import Any, Self
 
 import lightning
+import torch
 
 from eqrestore_lightning.weights import add_digest, check_checkpoint, reading
 
@@ -25,6 +27,8 @@ class DigestedModule(lightning.LightningModule):
         """
         options = {"weights_only": True, **options}
         with reading(f"{checkpoint_path} to be a checkpoint of a {cls.__name__}"):
+            if options["weights_only"]:
+                cls._check_sizes(checkpoint_path)
             module: Self = super().load_from_checkpoint(checkpoint_path, *args, **options)
         return module
 
@@ -35,3 +39,17 @@ class DigestedModule(lightning.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Raise `ValueError` if the checkpoint holds other content than its digest says."""
         check_checkpoint(checkpoint, f"the checkpoint of a {type(self).__name__}")
+
+    @classmethod
+    def _check_sizes(cls, path: Any) -> None:
+        """Build the module without memory, to see whether the file holds what it claims."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        state = checkpoint["state_dict"]
+        with torch.device("meta"):
+            expected = cls(**checkpoint["hyper_parameters"]).state_dict()
+        for name, value in expected.items():
+            held = tuple(state[name].shape) if name in state else "none"
+            if held != tuple(value.shape):
+                raise ValueError(f"{name} of shape {held}, not {tuple(value.shape)}")

@@ -25,6 +25,7 @@ from eqrestore_lightning.weights._digest import (
 )
 
 _FORMAT = "eqrestore-estimator"
+_LONGEST_CONFIG = 100_000  # characters of JSON
 
 
 def estimator_config(estimator: Estimator) -> dict[str, Any]:
@@ -68,6 +69,12 @@ def build_estimator(config: Mapping[str, Any]) -> Estimator:
     ...                  "spatial_size": [8, 9], "kernel_size": 3}).spatial_size
     (8, 9)
     """
+    length = len(json.dumps(dict(config), default=str))
+    if length > _LONGEST_CONFIG:  # a list of millions of layers, for instance
+        raise ValueError(
+            f"Expected `config` to have at most {_LONGEST_CONFIG:,} characters of JSON, "
+            f"but got {length:,}."
+        )
     arguments = dict(config)
     kind = arguments.pop("kind", None)
     if not isinstance(kind, str) or kind not in ESTIMATORS:

@@ -131,3 +131,23 @@ def test_the_machine_s_errors_pass(monkeypatch):
         load_estimator(FOLDER / "shifts.ckpt")
     with pytest.raises(MemoryError):
         RestorerModule.load_from_checkpoint(FOLDER / "shifts.ckpt")
+
+
+def test_memory_is_taken_for_what_a_checkpoint_holds_not_for_what_it_claims(tmp_path):
+    path = tmp_path / "huge.ckpt"
+    checkpoint = torch.load(FOLDER / "classifier.ckpt", weights_only=True)
+    for number in (10**10, 10**7):
+        checkpoint["hyper_parameters"]["num_classes"] = number
+        torch.save(checkpoint, path)
+        with pytest.raises(ValueError, match=r"huge\.ckpt to be a checkpoint of a ClassifierMod"):
+            ClassifierModule.load_from_checkpoint(path)
+
+
+def test_long_configurations_are_refused_at_once(tmp_path):
+    path = tmp_path / "long.ckpt"
+    checkpoint = torch.load(FOLDER / "shifts.ckpt", weights_only=True)
+    checkpoint["hyper_parameters"]["estimator"]["hidden_channels"] = [1] * 10**6
+    torch.save(checkpoint, path)
+    for load in (load_estimator, RestorerModule.load_from_checkpoint):
+        with pytest.raises(ValueError, match=r"at most 100,000 characters of JSON, but got 3,000,"):
+            load(path)

@@ -202,9 +202,11 @@ def quarter_turn(x: Tensor, quarters: Tensor) -> Tensor:
     if quarters.dtype != torch.int64:
         raise TypeError(f"Expected `quarters` to have dtype torch.int64, but got {quarters.dtype}.")
     _check_one_each("quarters", quarters, x)
-    turned = torch.stack([torch.rot90(x, quarter, (2, 3)) for quarter in range(4)], 1)
-    index = (quarters % 4).reshape(-1, 1, 1, 1, 1).expand(-1, 1, *x.shape[1:])
-    return turned.gather(1, index).squeeze(1)
+    chosen = (quarters % 4).reshape(-1, 1, 1, 1)
+    turned = x.clone()
+    for quarter in range(1, 4):
+        turned = torch.where(chosen == quarter, torch.rot90(x, quarter, (2, 3)), turned)
+    return turned
 
 
 def mirror(x: Tensor, mirrored: Tensor) -> Tensor:

@@ -94,6 +94,7 @@ def pictures(
     count: int,
     seed: int,
     size: int = _STORED,
+    least: float = 0.4,
 ) -> Tensor:
     """Cut square crops out of photographs and views out of panoramas, half of each, all upright.
 
@@ -103,13 +104,14 @@ def pictures(
         count: How many pictures.
         seed: Decides everything random.
         size: Side of the pictures, pixels.
+        least: Least share of the shorter side that a crop has.
 
     Returns:
         uint8 of shape `(count, 3, size, size)`.
     """
     generator = torch.Generator().manual_seed(seed)
     cropped = count // 2 if photographs and panoramas else count if photographs else 0
-    crops = [_square(_read(path), generator, size) for path in _turns(photographs, cropped)]
+    crops = [_square(_read(path), generator, size, least) for path in _turns(photographs, cropped)]
     views = [_view(_read(path), generator, size) for path in _turns(panoramas, count - cropped)]
     return torch.stack([*crops, *views])
 
@@ -124,10 +126,10 @@ def _read(path: Path) -> Tensor:
     return pixels
 
 
-def _square(image: Tensor, generator: torch.Generator, size: int) -> Tensor:
-    """Cut a square of at least two fifths of the shorter side, and resize it."""
+def _square(image: Tensor, generator: torch.Generator, size: int, least: float) -> Tensor:
+    """Cut a square of at least this share of the shorter side, and resize it."""
     short = min(image.shape[1:])
-    share = 0.4 + 0.6 * float(torch.rand((), generator=generator))
+    share = least + (1 - least) * float(torch.rand((), generator=generator))
     side = min(short, max(size, round(share * short)))
     down, right = (
         int(torch.randint(whole - side + 1, (), generator=generator)) for whole in image.shape[1:]

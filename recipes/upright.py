@@ -24,7 +24,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from _data import UnpaddedCIFAR10
+from _data import UnpaddedCIFAR10, spread
 from _figures import draw_turned
 from _photo_data import (
     TEST,
@@ -42,7 +42,7 @@ from _upright_tables import (
     corner_rows,
     draw_prior,
     equal_rows,
-    prior_rows,
+    gate_rows,
     quarter_rules,
     source_rows,
     told,
@@ -78,7 +78,7 @@ def main(
     mirrors: bool = False,
     minutes: float = 30.0,
     learning_rate: float = 3e-3,
-    count: int = 500,
+    num_images: int = 2_000,
     tables: bool = True,
     seed: int = 0,
 ) -> None:
@@ -96,7 +96,7 @@ def main(
         mirrors: Whether mirror images are found as well.
         minutes: How long to train; 0 to measure only.
         learning_rate: Of AdamW.
-        count: Test crops and views of each size.
+        num_images: Test images of CIFAR-10 that are classified.
         tables: Whether to print the tables.
         seed: Decides everything random.
     """
@@ -136,11 +136,9 @@ def main(
     if tables:
         crops = packaged_photographs(TEST, panoramas, "")
         views = packaged_photographs({}, panoramas, TEST_PANORAMAS)
-        sets = {
-            f"photographs and views, {size} × {size}": pictures(crops, views, count, size, size)
-            for size in (32, 64, 224)
-        }
-        report(run, estimator.eval(), source, sets)
+        sources = {path.stem: pictures([path], [], 50, seed, 224, 0.7) for path in crops}
+        sources |= {path.stem: pictures([], [path], 50, seed, 224) for path in views}
+        report(run, estimator.eval(), source, sources, num_images)
     run.close()
 
 
@@ -163,36 +161,46 @@ def train(
 
 
 def report(
-    run: Run, estimator: Estimator, source: UnpaddedCIFAR10, sets: Mapping[str, Tensor]
+    run: Run,
+    estimator: Estimator,
+    source: UnpaddedCIFAR10,
+    sources: Mapping[str, Tensor],
+    num_images: int,
 ) -> None:
-    """Print, draw and log everything."""
+    """Print, draw and log everything; `sources` are test photographs, by name."""
     test, val = source.dataset("test"), source.dataset("val").images
     classifier = run.fit_classifier("classifier", source, epochs=5).eval()
-    every = {"CIFAR-10 (JPEG), 32 × 32": test.images, **sets}
     upright = source.dataset("train").images[:5000].float()
-    turn = estimator.motion
+    restore, turn = RestoreTransform(estimator), estimator.motion
     rules = turn_rules(upright) if isinstance(turn, Turn) else quarter_rules(upright)
-    add_accuracy(run, classifier, test, estimator, rules)
-    compared: dict[str, Restorer] = {"restored": RestoreTransform(estimator), **rules}
+    compared: dict[str, Restorer] = {"restored": restore, **rules}
+    every = {"CIFAR-10 (JPEG), 32 × 32": test.images, **sources}
     run.add_table("found", list(source_rows(compared, every, turn)))
-    rows = list(prior_rows(estimator, classifier, val, test))
+    rows = gate_rows(estimator, classifier, val, test)
     run.add_table("what a prior saves and costs", rows)
     run.add_picture(draw_prior(run.output / "prior.png", rows))
-    restore = RestoreTransform(estimator)
-    votes = vote_rows(classifier, test, restore, turn, seed=run.seed)
-    run.add_table("votes", votes)
+    some = spread(test, num_images)
+    add_accuracy(run, classifier, some, estimator, rules)
+    run.add_table("votes", vote_rows(classifier, some, restore, turn, seed=run.seed))
     if find_spec("efficientnet_lite_pytorch") and not isinstance(turn, Turn):
-        views = sets[max(sets, key=lambda name: sets[name].shape[3])][:120]  # photographs
-        expecting = {"restored, prior=0.95": RestoreTransform(estimator, prior=0.95)}
-        network = build_classifier("efficientnet-lite0")
-        rows = agreement(network, views, compared | expecting, turn)
-        run.add_table(f"EfficientNet-Lite0: same class as upright, % of {len(views)}", rows)
+        add_pretrained(run, estimator, sources)
     run.add_table("invariance", list(equal_rows(estimator, every)))
     if isinstance(turn, Turn):
         run.add_table("corners", list(corner_rows(estimator, every)))
+    shown = test.images[7 :: len(test) // 5][:5]
     path = run.output / "turned.png"
-    some = test.images[7 :: len(test) // 5][:5]
-    run.add_picture(draw_turned(path, some, restore, classifier, turn))
+    run.add_picture(draw_turned(path, shown, restore, classifier, turn))
+
+
+def add_pretrained(run: Run, estimator: Estimator, sources: Mapping[str, Tensor]) -> None:
+    """Add how often a classifier of ImageNet answers as for the upright photograph."""
+    views = torch.cat([images[:30] for images in sources.values()])
+    restorers: dict[str, Restorer] = {
+        "restored": RestoreTransform(estimator),
+        "restored, prior=0.95": RestoreTransform(estimator, prior=0.95),
+    }
+    rows = agreement(build_classifier("efficientnet-lite0"), views, restorers, estimator.motion)
+    run.add_table(f"EfficientNet-Lite0: same class as upright, % of {len(views)}", rows)
 
 
 def add_accuracy(

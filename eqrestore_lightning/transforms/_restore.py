@@ -175,7 +175,37 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
             )
         batch, flat = self._flatten(x)
         every = self.estimator.exact_scores(flat)
-        margin, still = self._decide(every)
+        return self._decided(flat, every, batch, candidates, scores)
+
+    def decide(self, x: Tensor, scores: Tensor) -> Found:
+        """Do what `find` does from scores that are known: `find(x)` is `decide(x, exact_scores)`.
+
+        To compare several `prior` or `min_margin` without scoring images again.
+
+        Args:
+            x: Images of shape `(batch, C, *spatial)`.
+            scores: What `estimator.exact_scores(x)` returned.
+
+        Returns:
+            See `find`.
+
+        Raises:
+            ValueError: If `x` is not a batch, or has another size or number of channels.
+        """
+        batch, flat = self._flatten(x)
+        if len(batch) != 1:
+            raise ValueError(f"Expected a batch of images, but got shape {tuple(x.shape)}.")
+        return self._decided(flat, scores, batch, 1, False)
+
+    def _decided(
+        self,
+        flat: Tensor,
+        every: Tensor,
+        batch: tuple[int, ...],
+        candidates: int,
+        scores: bool,
+    ) -> Found:
+        margin, still = self._weigh(every)
         trusted = margin >= self.min_margin
         element = _masked(self.estimator.locate(every, flat), trusted & ~still)
         values = {"margin": margin, "trusted": trusted, "scores": every}
@@ -266,7 +296,7 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
             motion = _unflatten(self.estimator.locate(scores, x), batch)
             yield Found(motion=motion, margin=behind.reshape(batch), trusted=trusted)
 
-    def _decide(self, scores: Tensor) -> tuple[Tensor, Tensor]:
+    def _weigh(self, scores: Tensor) -> tuple[Tensor, Tensor]:
         """Return margins, and which images are more probably unmoved, given the prior."""
         margin = self.estimator.margin(scores)
         if self.prior is None:

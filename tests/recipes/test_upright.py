@@ -103,7 +103,7 @@ def test_the_recipe_goes_all_its_way(load, made_cifar10, tmp_path, monkeypatch, 
         made, "packaged_photographs", lambda names, folder, scenes: [tmp_path / "photograph.png"]
     )
     output = tmp_path / "out"
-    made.main(made_cifar10, output=output, angles=angles, minutes=0.05, count=4)
+    made.main(made_cifar10, output=output, angles=angles, minutes=0.05, num_images=4)
     results = json.loads((output / "results.json").read_text(encoding="utf-8"))
     tables = {"found", "votes", "what a prior saves and costs", "invariance"}
     tables |= (
@@ -112,7 +112,7 @@ def test_the_recipe_goes_all_its_way(load, made_cifar10, tmp_path, monkeypatch, 
     assert set(results["tables"]) == tables
     assert {row["restored differently"] for row in results["invariance"]} == {0}
     assert {row["scored differently"] for row in results.get("corners", [])} <= {0}
-    assert len(results["what a prior saves and costs"]) == 7
+    assert len(results["what a prior saves and costs"]) == 8
     assert (output / "prior.png").is_file()
     assert (output / "turned.png").is_file()
     name = "photo-upright" if angles == 4 else "photo-turn"

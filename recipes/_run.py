@@ -339,7 +339,12 @@ class Run:
 
 def is_rank_zero() -> bool:
     """Return whether this process is the one that evaluates, prints and writes."""
-    return os.environ.get("RANK", "0") == "0"
+    return rank() == 0
+
+
+def rank() -> int:
+    """Return the number of this process."""
+    return int(os.environ.get("RANK", "0"))
 
 
 def origin() -> dict[str, Any]:

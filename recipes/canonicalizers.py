@@ -11,7 +11,6 @@ classifier.
 
 import time
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +18,14 @@ import lightning as L
 import torch
 import torch.nn.functional as F
 from _data import CentredMNIST, spread
+from _minutes import train_for
 from _run import DATA, Run
 from jsonargparse import auto_cli
 from rotated_mnist import NETWORKS
 from torch import Tensor, nn
 
-from eqrestore_lightning import RestorerModule, RestoreTransform, Turn, build_preset, evaluate
+from eqrestore_lightning import RestoreTransform, Turn, build_preset, evaluate
 from eqrestore_lightning.evaluation import turn_motions
-from eqrestore_lightning.training import trainer_options
 
 _ROTATIONS = 8
 _PRIOR_WEIGHT = 100.0  # of the loss that says upright images are upright, as in its examples
@@ -80,17 +79,8 @@ def train_rotation(source: CentredMNIST, minutes: float, seed: int) -> RestoreTr
         k: v for k, v in NETWORKS["rotation"].items() if k not in ("preset", "learning_rate")
     }
     estimator = build_preset("rotation", 1, (32, 32), **options)
-    trainer = L.Trainer(
-        max_time=timedelta(minutes=minutes),
-        max_epochs=-1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        limit_val_batches=0,
-        **trainer_options(),
-    )
-    trainer.fit(RestorerModule(estimator, learning_rate=3e-3, seed=seed), datamodule=source)
-    return RestoreTransform(estimator.cpu())
+    loader = source.train_dataloader()
+    return RestoreTransform(train_for(minutes, estimator, loader, seed=seed, learning_rate=3e-3))
 
 
 def train_equiadapt(

@@ -18,10 +18,10 @@ the tables are printed; with `--weights` and minutes training starts from them.
 
 import json
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 
 import lightning as L
+from _minutes import train_for
 from _photo_data import (
     TEST,
     TEST_PANORAMAS,
@@ -42,19 +42,16 @@ from _photo_tables import (
     size_rows,
     source_rows,
 )
-from _run import Run, is_rank_zero, origin
+from _run import Run, is_rank_zero, origin, rank
 from jsonargparse import auto_cli
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from eqrestore_lightning import (
     CIFAR10DataModule,
-    RestorerModule,
     load_estimator,
     save_estimator,
 )
 from eqrestore_lightning.nn import Estimator, build_preset
-from eqrestore_lightning.training import trainer_options
 
 
 def main(
@@ -97,7 +94,14 @@ def main(
             else packaged_photographs(TRAINING, panoramas, TRAINING_PANORAMAS)
         )
         images = None if small is None else small["train"]
-        estimator = train(estimator, images, paths, minutes, learning_rate, seed)
+        estimator = train_for(
+            minutes,
+            estimator,
+            Batches(images, paths, seed=1_000 * seed + rank()),
+            seed=seed,
+            learning_rate=learning_rate,
+            weight_decay=1e-2,
+        )
     if not is_rank_zero():  # evaluate in one process
         return
     if minutes > 0:
@@ -121,30 +125,6 @@ def cifar10(root: Path) -> dict[str, Tensor]:
     module = CIFAR10DataModule(root, padding=0)
     module.setup()
     return {split: module.dataset(split).images for split in ("train", "test")}
-
-
-def train(
-    estimator: Estimator,
-    small: Tensor | None,
-    paths: list[Path],
-    minutes: float,
-    learning_rate: float,
-    seed: int,
-) -> Estimator:
-    """Train for some minutes."""
-    trainer = L.Trainer(
-        max_time=timedelta(minutes=minutes),
-        max_epochs=-1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        **trainer_options(),
-    )
-    module = RestorerModule(estimator, learning_rate=learning_rate, weight_decay=1e-2, seed=seed)
-    batches = Batches(small, paths, seed=1_000 * seed + trainer.global_rank)
-    trainer.fit(module, DataLoader(batches, batch_size=None))
-    return module.estimator.cpu()
 
 
 def measure(

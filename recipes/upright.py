@@ -17,7 +17,6 @@ the tables are printed; with `--weights` and minutes training starts from them.
 
 import json
 from collections.abc import Mapping
-from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ import lightning as L
 import torch
 from _data import UnpaddedCIFAR10, spread
 from _figures import draw_turned
+from _minutes import train_for
 from _photo_data import (
     TEST,
     TEST_PANORAMAS,
@@ -36,7 +36,7 @@ from _photo_data import (
 from _photographs import build_classifier
 from _rotation_tables import vote_rows
 from _rules import turn_rules
-from _run import DATA, Run, is_rank_zero, origin
+from _run import DATA, Run, is_rank_zero, origin, rank
 from _upright_data import UPRIGHT_TRAINING, UprightBatches, pictures
 from _upright_tables import (
     corner_rows,
@@ -50,10 +50,8 @@ from _upright_tables import (
 from jsonargparse import auto_cli
 from photographs import agreement
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from eqrestore_lightning import (
-    RestorerModule,
     RestoreTransform,
     Turn,
     build_preset,
@@ -65,7 +63,7 @@ from eqrestore_lightning.data import ImageTensors
 from eqrestore_lightning.evaluation import Restorer, turn_motions
 from eqrestore_lightning.motions import Motion
 from eqrestore_lightning.nn import Estimator
-from eqrestore_lightning.training import calibrate, trainer_options
+from eqrestore_lightning.training import calibrate
 
 
 def main(
@@ -104,8 +102,8 @@ def main(
     output = output or Path("outputs") / name
     run = Run(name, output, seed=seed, config={"angles": angles, "minutes": minutes})
     L.seed_everything(seed, verbose=False)
-    options: dict[str, Any] = {"num_angles": angles, "mirrors": mirrors}
-    estimator = load_estimator(weights) if weights else build_preset(name, 3, (), **options)
+    kind = {"num_angles": angles, "mirrors": mirrors}
+    estimator = load_estimator(weights) if weights else build_preset(name, 3, (), **kind)
     source = UnpaddedCIFAR10(data, seed=seed)
     source.setup()
     if minutes > 0:
@@ -119,8 +117,16 @@ def main(
                 seed,
             )
         )
-        batches = UprightBatches(source.dataset("train").images, large, 1_000 * seed)
-        estimator = train(estimator, batches, minutes, learning_rate, seed)
+        batches = UprightBatches(source.dataset("train").images, large, 1_000 * seed + rank())
+        train_for(
+            minutes,
+            estimator,
+            batches,
+            seed=seed,
+            precision="bf16-mixed",
+            learning_rate=learning_rate,
+            weight_decay=1e-2,
+        )
         estimator.half().float()  # what is saved is what is measured
         factor = calibrate(estimator, torch.split(source.dataset("val").images.float(), 500))
         run.say(f"Scores times {factor:.3f} are log-probabilities on validation images.")
@@ -140,24 +146,6 @@ def main(
         sources |= {path.stem: pictures([], [path], 50, seed, 224) for path in views}
         report(run, estimator.eval(), source, sources, num_images)
     run.close()
-
-
-def train(
-    estimator: Estimator, batches: UprightBatches, minutes: float, learning_rate: float, seed: int
-) -> Estimator:
-    """Train for some minutes, in bfloat16 unless the launcher was given another precision."""
-    trainer = L.Trainer(
-        max_time=timedelta(minutes=minutes),
-        max_epochs=-1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        **{"precision": "bf16-mixed", **trainer_options()},
-    )
-    module = RestorerModule(estimator, learning_rate=learning_rate, weight_decay=1e-2, seed=seed)
-    trainer.fit(module, DataLoader(batches, batch_size=None))
-    return module.estimator.cpu()
 
 
 def report(

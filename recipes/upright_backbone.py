@@ -11,25 +11,24 @@ photographs, of views of other scenes and of CIFAR-10's test images it finds, be
 """
 
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 
 import lightning as L
 import torch
 import torch.nn.functional as F
 from _data import UnpaddedCIFAR10
+from _minutes import train_for
 from _photo_data import TEST, TEST_PANORAMAS, TRAINING_PANORAMAS, packaged_photographs
 from _run import DATA, Run
 from _upright_data import UPRIGHT_TRAINING, pictures
 from _upright_tables import quarter_rules, source_rows
 from jsonargparse import auto_cli
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import IterableDataset
 
-from eqrestore_lightning import QuarterTurn, RestorerModule, RestoreTransform, UprightEstimator
+from eqrestore_lightning import QuarterTurn, RestoreTransform, UprightEstimator
 from eqrestore_lightning.evaluation import Restorer
 from eqrestore_lightning.nn import register_scorer
-from eqrestore_lightning.training import trainer_options
 
 _SIDE = 128  # pixels
 _BATCH = 16
@@ -132,17 +131,9 @@ def main(
     if not isinstance(estimator.scorer, EfficientNetScorer):
         raise TypeError(f"Expected an EfficientNetScorer, but got {type(estimator.scorer)}.")
     estimator.scorer.load_pretrained()
-    trainer = L.Trainer(
-        max_time=timedelta(minutes=minutes),
-        max_epochs=-1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        **trainer_options(),
-    )
-    module = RestorerModule(estimator, learning_rate=3e-3, weight_decay=1e-2, seed=seed)
-    trainer.fit(module, DataLoader(Mixed(source.dataset("train").images, large, seed), None))
-    estimator.cpu().eval()
+    batches = Mixed(source.dataset("train").images, large, seed)
+    train_for(minutes, estimator, batches, seed=seed, learning_rate=3e-3, weight_decay=1e-2)
+    estimator.eval()
     test = packaged_photographs(TEST, panoramas, "")
     views = packaged_photographs({}, panoramas, TEST_PANORAMAS)
     small = source.dataset("test").images

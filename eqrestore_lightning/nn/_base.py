@@ -259,6 +259,21 @@ def split_batch(x: Tensor, pixels: int) -> Sequence[Tensor]:
     return [x] if is_traced(x) or len(x) <= at_once else torch.split(x, at_once)
 
 
+def check_sides(x: Tensor, smallest: int, largest: int) -> None:
+    """Raise `ValueError` if a spatial axis is shorter or longer than an estimator takes.
+
+    Args:
+        x: Shape `(batch, channels, height, width)`.
+        smallest: Least size, pixels.
+        largest: Largest size, pixels.
+    """
+    if min(x.shape[2:]) < smallest or max(x.shape[2:]) > largest:
+        raise ValueError(
+            f"Expected images of {smallest} to {largest} pixels on each axis, "
+            f"but got {tuple(x.shape[2:])}."
+        )
+
+
 def check_spatial_size(spatial_size: Sequence[int]) -> None:
     """Raise `ValueError` unless there are one to three sizes, each at least 1.
 

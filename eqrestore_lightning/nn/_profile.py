@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eqrestore_lightning.functional import as_float64
-from eqrestore_lightning.nn._base import register_estimator, split_batch
+from eqrestore_lightning.nn._base import check_sides, register_estimator, split_batch
 from eqrestore_lightning.nn._integer import (
     IntegerConv2d,
     requantise_,
@@ -139,11 +139,7 @@ class ProfileEstimator(SeparableShiftEstimator):
     def check_input(self, x: Tensor) -> None:
         """Raise `ValueError` unless `x` holds images of `in_channels`, neither small nor huge."""
         super().check_input(x)
-        if min(x.shape[2:]) < _SMALLEST or max(x.shape[2:]) > _LARGEST:
-            raise ValueError(
-                f"Expected images of {_SMALLEST} to {_LARGEST} pixels on each axis, "
-                f"but got {tuple(x.shape[2:])}."
-            )
+        check_sides(x, _SMALLEST, _LARGEST)
 
     def score(self, x: Tensor, *, exact: bool) -> Tensor:
         """Score every shift.

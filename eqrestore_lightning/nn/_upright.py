@@ -1,6 +1,7 @@
 """An estimator that looks at turned copies of a photograph with any network."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from eqrestore_lightning.nn._angles import angle_at, angle_margin, angle_target,
 from eqrestore_lightning.nn._base import (
     Estimator,
     check_factor,
+    check_sides,
     register_estimator,
     split_batch,
 )
@@ -163,17 +165,13 @@ class UprightEstimator(Estimator):
     def check_input(self, x: Tensor) -> None:
         """Raise `ValueError` unless `x` holds images of `in_channels`, neither small nor huge."""
         super().check_input(x)
-        if min(x.shape[2:]) < _SMALLEST or max(x.shape[2:]) > _LARGEST:
-            raise ValueError(
-                f"Expected images of {_SMALLEST} to {_LARGEST} pixels on each axis, "
-                f"but got {tuple(x.shape[2:])}."
-            )
+        check_sides(x, _SMALLEST, _LARGEST)
 
     def score(self, x: Tensor, *, exact: bool) -> Tensor:
         """Score every turn; in training mode, unless `exact`, by the image as it comes alone."""
         if self.training and not exact:
             return (self.scale * self._look(self._reduced(x))).to(x.dtype)
-        with torch.autocast(x.device.type, enabled=False):
+        with torch.autocast(x.device.type, enabled=False), _evaluating(self.scorer):
             reduced = self._reduced(x)
             first = self._first(x)
             base = self._base(reduced, first)
@@ -307,6 +305,19 @@ class UprightEstimator(Estimator):
                 chosen.append(index)
         best = torch.stack(sums, 1).argmax(1)  # equal sums are those of equal copies
         return torch.tensor(chosen, device=best.device)[best]
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """Keep a network in eval mode, so that images do not depend on others of their batch."""
+    training = module.training
+    if training:
+        module.eval()
+    try:
+        yield
+    finally:
+        if training:
+            module.train()
 
 
 def _undone(x: Tensor, mirrored: int, turn: int, count: int) -> Tensor:

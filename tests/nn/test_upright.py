@@ -135,6 +135,17 @@ def test_training_looks_at_the_image_as_it_comes_and_reaches_the_network():
     assert UprightEstimator(3, mirrors=True).training_motion == QuarterTurn(mirrors=True)
 
 
+def test_exact_scores_never_depend_on_other_images_nor_change_the_network():
+    estimator = _estimator().train()
+    x = _images(6, 32, 32)
+    before = {name: value.clone() for name, value in estimator.state_dict().items()}
+    scores = estimator.exact_scores(x)
+    assert estimator.scorer.training
+    assert_close(estimator.state_dict(), before, rtol=0, atol=0)
+    assert torch.equal(estimator.eval().exact_scores(x), scores)
+    assert_close(estimator.exact_scores(x[:2]), scores[:2])
+
+
 def test_a_network_of_the_user_is_trained_saved_and_loaded(tmp_path):
     @register_scorer
     class Pooled(nn.Module):

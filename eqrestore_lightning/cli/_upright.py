@@ -42,10 +42,11 @@ def run(
     Args:
         images: Folder of photographs, at any depth. EXIF orientation is read first and respected.
         output: Folder to write to; it must be new or empty, so that nothing is overwritten.
-            Photographs that are upright, or doubtful, are copied byte for byte. Beside them lie
-            turns.csv, with a row for each (by how many quarter turns it was found to be turned,
-            counter-clockwise; the margin, in log-odds; what was decided and done), and
-            doubtful.png, which shows the doubtful ones as they are and as they would be turned.
+            Photographs that are taken to be upright, given the prior, and doubtful ones are copied
+            byte for byte. Beside them lie turns.csv, with a row for each (by how many quarter turns
+            it was found to be turned, counter-clockwise; the margin, in log-odds; what was decided
+            and done), and doubtful.png, which shows the doubtful ones as they are and as they would
+            be turned.
         weights: Name of bundled weights for quarter turns, or a .safetensors or .ckpt file.
         prior: Share of the photographs that you expect to be upright already.
         min_margin: Photographs whose margin is smaller are doubtful, and left as they are.
@@ -195,7 +196,7 @@ def _summary(rows: Sequence[_Row], output: Path) -> str:
 
 _DECISIONS = {
     "turned": "turned upright",
-    "upright": "upright already",
+    "upright": "taken to be upright",
     "doubtful": "doubtful and left as they are (see doubtful.png)",
     "unreadable": "that could not be read, and are missing there (see turns.csv)",
 }

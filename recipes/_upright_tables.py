@@ -73,7 +73,7 @@ def found_right(restore: Restorer, images: Tensor, motion: Motion, seed: int = 0
     for part in parts(images):
         size = tuple(part.shape[2:])
         element = motion.draw(len(part), size, generator=generator)
-        found = restore.find(motion.apply(part, element)).motion  # type: ignore[union-attr]
+        found = restore.find(motion.apply(part.float(), element)).motion  # type: ignore[union-attr]
         (error,) = motion.error(found, element, size).values()
         errors.append(error.double())
     return torch.cat(errors)
@@ -220,7 +220,8 @@ def draw_prior(path: Path, rows: Sequence[Row]) -> Path:
         label = "no prior" if row["gate"] == "none" else row["gate"]
         axis.annotate(label, (across, up), textcoords="offset points", xytext=(7, -9), fontsize=8)
     axis.set_xscale("symlog", linthresh=0.1)
-    axis.set_xlim(left=-0.01)
+    axis.set_xlim(-0.01, 70)
+    axis.set_xticks([0, 0.1, 1, 10], ["0", "0.1", "1", "10"])
     axis.set_xlabel("upright images turned, %")
     axis.set_ylabel("turned images put right, %")
     axis.set_title("What a prior saves and costs, CIFAR-10 test images")

@@ -54,6 +54,7 @@ from torch import Tensor, nn
 from eqrestore_lightning import (
     RestoreTransform,
     Turn,
+    UprightEstimator,
     build_preset,
     evaluate,
     load_estimator,
@@ -64,6 +65,8 @@ from eqrestore_lightning.evaluation import Restorer, turn_motions
 from eqrestore_lightning.motions import Motion
 from eqrestore_lightning.nn import Estimator
 from eqrestore_lightning.training import calibrate
+
+_RESOLUTION = 32  # pixels: that of most training images, at which the network finds most
 
 
 def main(
@@ -127,6 +130,8 @@ def main(
             learning_rate=learning_rate,
             weight_decay=1e-2,
         )
+        if isinstance(estimator, UprightEstimator):
+            estimator.resolution = _RESOLUTION
         estimator.half().float()  # what is saved is what is measured
         factor = calibrate(estimator, torch.split(source.dataset("val").images.float(), 500))
         run.say(f"Scores times {factor:.3f} are log-probabilities on validation images.")

@@ -19,3 +19,11 @@ def mnist_root() -> Path:
     if root is None:
         pytest.skip("needs MNIST: set EQRESTORE_DATA to the folder that holds MNIST/raw")
     return Path(root)
+
+
+@pytest.fixture(scope="session")
+def cifar10_root() -> Path:
+    root = Path(os.environ.get("EQRESTORE_DATA", "missing"))
+    if not (list(root.glob("cifar*")) or (root / "train").is_dir()):
+        pytest.skip("needs CIFAR-10: set EQRESTORE_DATA to the folder that holds it")
+    return root

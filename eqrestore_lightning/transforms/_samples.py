@@ -9,7 +9,6 @@ import PIL.Image
 import torch
 from torch import Tensor
 from torchvision import tv_tensors
-from torchvision.transforms.v2._utils import is_pure_tensor
 
 
 def only_image(flat_inputs: Sequence[Any]) -> Tensor:
@@ -68,7 +67,9 @@ def check_sample(flat_inputs: Sequence[Any], num_spatial_dims: int) -> None:
             f"`v2.ToImage()` before it, or use torch.from_numpy."
         )
     images = [x for x in flat_inputs if isinstance(x, tv_tensors.Image | tv_tensors.Video)]
-    others = [x for x in flat_inputs if is_pure_tensor(x)]
+    others = [
+        x for x in flat_inputs if isinstance(x, Tensor) and not isinstance(x, tv_tensors.TVTensor)
+    ]
     first, rest = (images[0], others) if images else (others[0] if others else None, others[1:])
     if first is None or first.ndim <= num_spatial_dims:
         return

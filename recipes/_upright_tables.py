@@ -94,7 +94,7 @@ def source_rows(
             error = found_right(restore, images, motion)
             if isinstance(motion, Turn):
                 row[f"{restorer}: median error, degrees"] = float(error.median())
-                row["off by over 30°, %"] = percent(error > 30)
+                row[f"{restorer}: off by over 30°, %"] = percent(error > 30)
             else:
                 row[restorer] = percent(error == 0)
         yield row

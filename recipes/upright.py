@@ -216,7 +216,8 @@ def add_accuracy(
         evaluation = evaluate(
             classifier, test.loader(500), motions=motions, axis="turned by, degrees", **options
         )
-        run.add_evaluation("accuracy against angle", evaluation, picture="accuracy.png")
+        title, shown = "accuracy against angle", ["accuracy", "consistency"]
+        run.add_evaluation(title, evaluation, measures=shown, picture="accuracy.png")
         accuracy = told(classifier, test, Turn(fill=turn.fill), seed=run.seed)
         run.add_table("told the angle", [{"accuracy, %": accuracy}])
     else:
@@ -224,7 +225,7 @@ def add_accuracy(
         evaluation = evaluate(
             classifier, test.loader(500), motions=motions, axis="turned", **options
         )
-        run.add_evaluation("accuracy", evaluation)
+        run.add_evaluation("accuracy", evaluation, measures=["accuracy", "consistency"])
 
 
 if __name__ == "__main__":

@@ -105,7 +105,8 @@ class QuarterTurnEstimator(Estimator):
 
     def score(self, x: Tensor, *, exact: bool) -> Tensor:
         """Score every copy and shift; the scores of moved images are equal, but permuted."""
-        return self._gather(self.network.score(self._copies(x), exact=exact))
+        copies = self._copies(as_float64(x) if exact else x)
+        return self._gather(self.network.score(copies, exact=exact))
 
     @torch.no_grad()
     def locate(self, scores: Tensor, x: Tensor) -> Element:

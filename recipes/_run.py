@@ -2,11 +2,7 @@
 
 import json
 import os
-import platform
-import re
-import shlex
 import shutil
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +12,7 @@ import lightning as L
 import torch
 import wandb
 from _figures import markdown
+from _origin import origin
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
 from safetensors import safe_open
@@ -347,23 +344,6 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def origin() -> dict[str, Any]:
-    """Return what is running: command, options of the launcher, hardware and versions."""
-    recipe = f"recipes/{Path(sys.argv[0]).name}"
-    launcher = {k: v for k, v in os.environ.items() if k.startswith("LT_") or k == "WORLD_SIZE"}
-    return {
-        "recipe": recipe,
-        "command": shlex.join([recipe, *sys.argv[1:]]),
-        "launcher": dict(sorted(launcher.items())),
-        "hardware": hardware(),
-        "versions": {
-            "eqrestore-lightning": eqrestore_lightning.__version__,
-            "torch": torch.__version__,
-            "lightning": L.__version__,
-        },
-    }
-
-
 def median_seconds(work: Callable[[], object], *, min_seconds: float = 2.0) -> float:
     """Return the median time of a call, measured for at least `min_seconds`."""
     from torch.utils import benchmark  # imports much, and may warn
@@ -372,16 +352,6 @@ def median_seconds(work: Callable[[], object], *, min_seconds: float = 2.0) -> f
     timer = benchmark.Timer("work()", globals={"work": work}, num_threads=threads)
     work()
     return float(timer.blocked_autorange(min_run_time=min_seconds).median)
-
-
-def hardware() -> str:
-    """Return the name of the machine."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    cpuinfo = Path("/proc/cpuinfo")
-    text = cpuinfo.read_text() if cpuinfo.is_file() else ""
-    names = re.findall(r"model name\s*: (.*)", text) or [platform.machine()]
-    return f"{os.cpu_count()} cores of {names[0]}, no GPU"
 
 
 def stage_settings(

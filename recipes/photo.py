@@ -22,6 +22,7 @@ from pathlib import Path
 
 import lightning as L
 from _minutes import train_for
+from _origin import origin
 from _photo_data import (
     TEST,
     TEST_PANORAMAS,
@@ -42,7 +43,7 @@ from _photo_tables import (
     size_rows,
     source_rows,
 )
-from _run import Run, is_rank_zero, origin, rank
+from _run import Run, is_rank_zero, rank
 from jsonargparse import auto_cli
 from torch import Tensor
 

@@ -26,6 +26,7 @@ import torch
 from _data import UnpaddedCIFAR10, spread
 from _figures import draw_turned
 from _minutes import train_for
+from _origin import origin
 from _photo_data import (
     TEST,
     TEST_PANORAMAS,
@@ -36,7 +37,7 @@ from _photo_data import (
 from _photographs import build_classifier
 from _rotation_tables import vote_rows
 from _rules import turn_rules
-from _run import DATA, Run, is_rank_zero, origin, rank
+from _run import DATA, Run, is_rank_zero, rank
 from _upright_data import UPRIGHT_TRAINING, UprightBatches, pictures
 from _upright_tables import (
     corner_rows,

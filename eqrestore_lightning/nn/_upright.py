@@ -310,14 +310,13 @@ class UprightEstimator(Estimator):
 @contextmanager
 def _evaluating(module: nn.Module) -> Iterator[None]:
     """Keep a network in eval mode, so that images do not depend on others of their batch."""
-    training = module.training
-    if training:
-        module.eval()
+    training = [each for each in module.modules() if each.training]
+    module.eval()
     try:
         yield
     finally:
-        if training:
-            module.train()
+        for each in training:
+            each.training = True
 
 
 def _undone(x: Tensor, mirrored: int, turn: int, count: int) -> Tensor:

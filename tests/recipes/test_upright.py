@@ -17,7 +17,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:.*LeafSpec",
     "ignore:.*litlogger",
     "ignore:.*exists and is not empty",
-    "ignore:.*`IterableDataset` has `__len__` defined",
+    "ignore:.*val_dataloader",  # trained for a time, without validation
 )
 
 

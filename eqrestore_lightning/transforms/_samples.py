@@ -66,7 +66,7 @@ def check_sample(flat_inputs: Sequence[Any], num_spatial_dims: int) -> None:
             f"Expected tensors, but got a NumPy array of shape {arrays[0].shape}; put "
             f"`v2.ToImage()` before it, or use torch.from_numpy."
         )
-    images = [x for x in flat_inputs if isinstance(x, tv_tensors.Image | tv_tensors.Video)]
+    images = [x for x in flat_inputs if isinstance(x, (tv_tensors.Image, tv_tensors.Video))]
     others = [
         x for x in flat_inputs if isinstance(x, Tensor) and not isinstance(x, tv_tensors.TVTensor)
     ]

@@ -13,6 +13,7 @@ from matplotlib import pyplot as plt
 from torch import Tensor, nn
 
 from eqrestore_lightning import RestoreTransform
+from eqrestore_lightning.files import whole_file
 from eqrestore_lightning.motions import Motion
 
 mpl.use("Agg")
@@ -131,7 +132,8 @@ def draw_rows(
     for axis, title in zip(axes[0], titles, strict=False):
         axis.text(0.5, 1.05, title, transform=axis.transAxes, ha="center", fontsize=9)
     figure.tight_layout()
-    figure.savefig(path, dpi=120 if flat else 80)
+    with whole_file(path) as part:
+        figure.savefig(part, dpi=120 if flat else 80)
     plt.close(figure)
     return path
 
@@ -159,7 +161,8 @@ def animate(path: Path, images: Tensor, restore: RestoreTransform, *, num_frames
         frames.append(
             frame.resize((3 * frame.width, 3 * frame.height), PIL.Image.Resampling.NEAREST)
         )
-    frames[0].save(path, save_all=True, append_images=frames[1:], duration=80, loop=0)
+    with whole_file(path) as part:
+        frames[0].save(part, save_all=True, append_images=frames[1:], duration=80, loop=0)
     return path
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from eqrestore_lightning import QuarterTurn, RestoreTransform, Turn
 from eqrestore_lightning.data import ImageTensors
 from eqrestore_lightning.evaluation import Restorer
+from eqrestore_lightning.files import whole_file
 from eqrestore_lightning.motions import Motion
 from eqrestore_lightning.nn import Estimator
 
@@ -227,6 +228,7 @@ def draw_prior(path: Path, rows: Sequence[Row]) -> Path:
     axis.set_title("What a prior saves and costs, CIFAR-10 test images")
     axis.grid(alpha=0.3)
     figure.tight_layout()
-    figure.savefig(path, dpi=110)
+    with whole_file(path) as part:
+        figure.savefig(part, dpi=110)
     plt.close(figure)
     return path

@@ -33,6 +33,7 @@ from eqrestore_lightning import MNISTDataModule, evaluate
 from eqrestore_lightning.classifiers import register_classifier
 from eqrestore_lightning.data import ImageTensors, InMemoryDataModule
 from eqrestore_lightning.evaluation import shift_motions
+from eqrestore_lightning.files import whole_file
 from eqrestore_lightning.nn import CircularConv2d
 from eqrestore_lightning.testing import equivariance_error
 
@@ -263,7 +264,8 @@ def animate(path: Path, canvas: Tensor, painters: Mapping[str, Painter], num_fra
             border = (CANVAS - len(colored)) // 2  # at the scale of the canvas, in its place
             picture.set_data(np.pad(colored, [(border,) * 2] * 2 + [(0, 0)], constant_values=255))
 
-    FuncAnimation(figure, draw, frames=shifts).save(path, writer=PillowWriter(fps=10), dpi=72)
+    with whole_file(path) as part:
+        FuncAnimation(figure, draw, frames=shifts).save(part, writer=PillowWriter(fps=10), dpi=72)
     plt.close(figure)
     return path
 

@@ -28,6 +28,7 @@ from torchvision.transforms.v2 import functional as TF
 
 from eqrestore_lightning import CanonicalCrop, DigitsDataModule, RestoreTransform
 from eqrestore_lightning.evaluation import Restorer, seam_rules, shifts_found
+from eqrestore_lightning.files import whole_file
 from eqrestore_lightning.functional import circular_shift
 from eqrestore_lightning.motions import Motion, Shift
 
@@ -156,7 +157,8 @@ def draw(
     for axis, title in zip(axes[0], photographs, strict=True):
         axis.set_title(title)
     figure.tight_layout()
-    figure.savefig(path, dpi=80)
+    with whole_file(path) as part:
+        figure.savefig(part, dpi=80)
     plt.close(figure)
     return path
 
@@ -202,7 +204,8 @@ def draw_kinds(
     for axis, title in zip(axes[0], ("as it is", "moved", "restored"), strict=True):
         axis.set_title(title)
     figure.tight_layout()
-    figure.savefig(path, dpi=80)
+    with whole_file(path) as part:
+        figure.savefig(part, dpi=80)
     plt.close(figure)
     return path
 

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eqrestore_lightning.files import whole_file
+
 if TYPE_CHECKING:
     from eqrestore_lightning.evaluation._results import Evaluation
 
@@ -51,7 +53,8 @@ def draw(evaluation: "Evaluation", path: Path, *, title: str, measure: str) -> P
     axes.set_title(title)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper", fontsize=9)
-    figure.savefig(path, dpi=120)
+    with whole_file(path) as part:
+        figure.savefig(part, dpi=120)
     return path
 
 

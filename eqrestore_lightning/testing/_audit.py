@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from eqrestore_lightning.files import whole_file
 from eqrestore_lightning.testing._equivariance import own_stride, shift_error
 
 
@@ -174,7 +175,8 @@ def draw_audit(path: Path, layers: Sequence[LayerAudit], *, title: str = "") -> 
     axis.grid(axis="y", alpha=0.3)
     axis.legend(fontsize=8)
     axis.set_title(title or "Layers in red lose equivariance", fontsize=10)
-    figure.savefig(path, dpi=120)
+    with whole_file(path) as part:
+        figure.savefig(part, dpi=120)
     return path
 
 

@@ -9,6 +9,7 @@ from lightning.pytorch.utilities.combined_loader import CombinedLoader
 from torch import Tensor
 from torchvision.utils import make_grid, save_image
 
+from eqrestore_lightning.files import whole_file
 from eqrestore_lightning.motions import Motion
 from eqrestore_lightning.nn import Estimator
 
@@ -64,7 +65,8 @@ class RestoredImageGrid(lightning.Callback):
         )
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / self.filename
-        save_image(grid, path)
+        with whole_file(path) as part:
+            save_image(grid, part)
         for logger in trainer.loggers:
             if hasattr(logger, "log_image"):
                 logger.log_image("restored", [str(path)])

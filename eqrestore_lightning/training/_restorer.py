@@ -207,10 +207,13 @@ class RestorerModule(DigestedModule):
             return []
         return [RestoredImageGrid()]
 
-    def on_train_end(self) -> None:
-        """Move the factor of the loss into the estimator, and warn if the network is dead."""
+    def on_fit_end(self) -> None:
+        """Move the factor of the loss into the estimator, also where nothing was left to train."""
         self.estimator.scale_scores(float(self.log_scale.detach().exp()))
         self.log_scale.detach().zero_()
+
+    def on_train_end(self) -> None:
+        """Warn if the network is dead."""
         dead = self.trainer.callback_metrics.get("train/constant_scores", torch.zeros(()))
         if dead > 0 and self.trainer.is_global_zero:
             warnings.warn(

@@ -44,7 +44,7 @@ def _digits(images, output):
 
 @pytest.mark.parametrize("command", [_fit, _digits])
 def test_every_kill_is_survived_bit_for_bit(command, images, tmp_path, capsys):
-    chance = random.Random(0)  # noqa: S311
+    chance = random.Random(0)
     start = time.perf_counter()
     assert _run(command(images, tmp_path / "whole")) is not None
     seconds = time.perf_counter() - start

@@ -23,6 +23,13 @@ from eqrestore_lightning.functional._exact import (
     hash_weights,
     is_traced,
 )
+from eqrestore_lightning.functional._negative import negative_share
+from eqrestore_lightning.functional._points import (
+    mirror_points,
+    quarter_turn_points,
+    rotate_points,
+    shift_points,
+)
 from eqrestore_lightning.functional._registration import (
     Normalization,
     Registration,
@@ -74,13 +81,18 @@ __all__ = [
     "leading_bits",
     "mass_offset",
     "mirror",
+    "mirror_points",
     "motion_accuracy",
     "motion_distance",
+    "negative_share",
     "quarter_turn",
+    "quarter_turn_points",
     "random_shift",
     "rotate",
+    "rotate_points",
     "scores_to_margin",
     "scores_to_shift",
+    "shift_points",
     "shift_to_index",
     "to_polar",
     "zero_fill_shift",

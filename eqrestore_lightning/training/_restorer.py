@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
+from eqrestore_lightning.functional import negative_share
 from eqrestore_lightning.metrics import motion_metrics
 from eqrestore_lightning.motions import Element, Motion
 from eqrestore_lightning.nn import Estimator
@@ -17,9 +18,15 @@ from eqrestore_lightning.training._callbacks import RestoredImageGrid
 from eqrestore_lightning.training._checkpoint import DigestedModule
 from eqrestore_lightning.training._draw import draw_for_batch, motion_argument
 from eqrestore_lightning.training._elapsed import elapsed_share, has_end
-from eqrestore_lightning.weights import build_estimator, estimator_config
+from eqrestore_lightning.weights import (
+    NEGATIVE_SHARE,
+    build_estimator,
+    check_share,
+    estimator_config,
+)
 
 _WARMUP_STEPS = 500
+_NUM_LOOKED_AT = 10  # batches of each epoch
 
 
 class RestorerModule(DigestedModule):
@@ -182,9 +189,21 @@ class RestorerModule(DigestedModule):
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Record how much of the trainer's `max_time` has passed."""
-        del batch, batch_idx
+        """Record how much of the trainer's `max_time` has passed, and what images look like."""
         self._elapsed = elapsed_share(self.trainer)
+        if batch_idx < _NUM_LOOKED_AT:  # looking at all of them would make a GPU wait
+            share = float(negative_share(_images(batch)))
+            self.estimator.negative_share = max(self.estimator.negative_share or 0.0, share)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the digest, and the `negative_share` of the images."""
+        checkpoint[NEGATIVE_SHARE] = self.estimator.negative_share
+        super().on_save_checkpoint(checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Compare the digest, and read the `negative_share` of the images."""
+        super().on_load_checkpoint(checkpoint)
+        self.estimator.negative_share = check_share(checkpoint.get(NEGATIVE_SHARE))
 
     def configure_gradient_clipping(
         self,

@@ -54,4 +54,6 @@ def load_estimator(source: str | os.PathLike[str], *, require_digest: bool = Fal
             f"Expected `source` to be one of {names} or a path that ends in .safetensors or .ckpt, "
             f"but got {str(source)!r}."
         )
-    return read_estimator(_FOLDER / f"{source}.safetensors", require_digest=True)
+    estimator = read_estimator(_FOLDER / f"{source}.safetensors", require_digest=True)
+    estimator.negative_share = 0.0  # all of them were trained on images in 0…1
+    return estimator

@@ -1,6 +1,7 @@
 """Save and load estimators; safe for untrusted files."""
 
 import json
+import math
 import os
 import tempfile
 import warnings
@@ -25,6 +26,9 @@ from eqrestore_lightning.weights._digest import (
 )
 
 _FORMAT = "eqrestore-estimator"
+NEGATIVE_SHARE = "negative_share"
+"""The key under which files hold the `negative_share` of an estimator."""
+
 _LONGEST_CONFIG = 100_000  # characters of JSON
 
 
@@ -130,6 +134,8 @@ def save_estimator(
         "format": _FORMAT,
         "config": json.dumps(estimator_config(estimator)),
     }
+    if estimator.negative_share is not None:
+        notes[NEGATIVE_SHARE] = str(estimator.negative_share)
     notes[DIGEST] = content_digest(notes, tensors)
     content = to_safetensors({name: value.contiguous() for name, value in tensors.items()}, notes)
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as part:
@@ -176,6 +182,7 @@ def read_estimator(path: str | os.PathLike[str], *, require_digest: bool = False
     try:
         estimator = _assemble(content.config, content.state)
         estimator.scale_scores(content.scale)
+        estimator.negative_share = check_share(content.negative_share)
     except ValueError as error:
         raise ValueError(f"Expected {path} to hold an estimator, but got: {error}") from error
     if content.found is None:
@@ -192,6 +199,7 @@ class _Content:
     found: object
     digest: str
     scale: float = 1.0
+    negative_share: object = None
 
 
 @contextmanager
@@ -230,7 +238,9 @@ def _read_safetensors(path: Path) -> _Content:
         config = json.loads(notes["config"])
     except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"Expected the configuration in {path} to be JSON: {error}") from error
-    return _Content(config, state, notes.get(DIGEST), content_digest(notes, state))
+    digest = content_digest(notes, state)
+    share = notes.get(NEGATIVE_SHARE)
+    return _Content(config, state, notes.get(DIGEST), digest, negative_share=share)
 
 
 def _read_checkpoint(path: Path) -> _Content:
@@ -258,7 +268,23 @@ def _read_checkpoint(path: Path) -> _Content:
     if isinstance(log_scale, Tensor) and log_scale.ndim == 0:
         scale = float(log_scale.double().exp())
     found, digest = checkpoint.get(DIGEST), _checkpoint_digest(checkpoint)
-    return _Content(parameters["estimator"], tensors, found, digest, scale)
+    share = checkpoint.get(NEGATIVE_SHARE)
+    return _Content(parameters["estimator"], tensors, found, digest, scale, share)
+
+
+def check_share(found: Any) -> float | None:
+    """Return the `negative_share` that a file holds, if it holds one.
+
+    Raises:
+        ValueError: If it is not a number from 0 to 1.
+    """
+    try:
+        share = None if found is None else float(found)
+    except (TypeError, ValueError):
+        share = math.nan
+    if share is not None and not 0 <= share <= 1:
+        raise ValueError(f"a `{NEGATIVE_SHARE}` of {str(found)[:16]!r}, not from 0 to 1.")
+    return share
 
 
 def check_checkpoint(checkpoint: Mapping[str, Any], name: str) -> None:

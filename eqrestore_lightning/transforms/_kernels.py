@@ -17,6 +17,7 @@ from eqrestore_lightning.transforms._samples import image_tensor
 
 _FORMATS = tv_tensors.BoundingBoxFormat
 
+Item = TypeVar("Item")
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 
@@ -83,7 +84,7 @@ def _moves(*types: type) -> Callable[[Kernel], Kernel]:
     return register
 
 
-def move(inpt: Any, how: Move) -> Any:
+def move(inpt: Item, how: Move) -> Item:
     """Move an image, or what belongs to it, by the kernel of its type.
 
     Args:
@@ -99,7 +100,8 @@ def move(inpt: Any, how: Move) -> Any:
     """
     for cls in type(inpt).__mro__:
         if cls in _KERNELS:
-            return _KERNELS[cls](inpt, how)
+            moved: Item = _KERNELS[cls](inpt, how)
+            return moved
         if cls is tv_tensors.TVTensor:  # one that a user defined is not just pixels
             break
     raise TypeError(
@@ -143,8 +145,8 @@ def _move_boxes(x: Any, how: Move) -> Tensor:
         moved = torch.where(mirrored, moved[..., [1, 0, 3, 2], :], moved).flatten(-2)
     else:
         corners = corners[..., [0, 1, 2, 1, 2, 3, 0, 3]].unflatten(-1, (4, 2))
-        low, high = how.points(corners, x.canvas_size).aminmax(dim=-2)
-        moved = torch.cat([low, high], -1)
+        moved = how.points(corners, x.canvas_size)
+        moved = torch.cat([moved.amin(-2), moved.amax(-2)], -1)
     return _like(TF.convert_bounding_box_format(moved, outline, x.format), x)
 
 

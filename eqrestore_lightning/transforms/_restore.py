@@ -4,8 +4,8 @@ import copy
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any
 
 import PIL.Image
 import torch
@@ -15,12 +15,10 @@ from torchvision.transforms import v2
 from eqrestore_lightning.functional import Interpolation
 from eqrestore_lightning.motions import Element, Field
 from eqrestore_lightning.nn import Estimator
-from eqrestore_lightning.transforms._kernels import Move, move
+from eqrestore_lightning.transforms._kernels import Item, Move, move
 from eqrestore_lightning.transforms._placement import PlacementCheck
 from eqrestore_lightning.transforms._samples import check_sample, image_tensor, only_image
 from eqrestore_lightning.weights import load_estimator
-
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -257,7 +255,8 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
             TypeError: If `y` is of another type.
             ValueError: If the shape of `y` does not match that of the images.
         """
-        return self._move(y, found.motion, interpolation, back=True)
+        how = self._moves(found.motion, self.estimator.spatial_size, interpolation)
+        return move(y, how)
 
     def redo(self, y: Item, found: Found, *, interpolation: Interpolation | None = None) -> Item:
         """Move what belongs to the restored images to where the images were: the inverse of `undo`.
@@ -284,7 +283,8 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
         >>> torch.equal(restore.redo(bright, found), images[:, 0] > 0.5)
         True
         """
-        return self._move(y, found.motion, interpolation, back=False)
+        how = self._moves(found.motion, self.estimator.spatial_size, interpolation)
+        return move(y, replace(how, back=False))
 
     def check_inputs(self, flat_inputs: list[Any]) -> None:
         """Refuse samples of which only a part would be moved."""
@@ -292,16 +292,17 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Estimate how the one image of the sample was moved."""
-        x = only_image(flat_inputs)
+        x = image_tensor(only_image(flat_inputs))
+        size = tuple(x.shape[-self.estimator.num_spatial_dims :])
         if self.min_margin > 0 or self.prior is not None:
-            return {"motion": self.find(x).motion}
+            return {"motion": self.find(x).motion, "size": size}
         batch, flat = self._flatten(x)
         element = self.estimator.estimate(flat)
-        return {"motion": _unflatten(element, batch)}
+        return {"motion": _unflatten(element, batch), "size": size}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Move one image, or what belongs to it, back."""
-        return self._move(inpt, params["motion"], None, back=True)
+        return move(inpt, self._moves(params["motion"], params["size"]))
 
     def _rivals(
         self, scores: Tensor, x: Tensor, batch: tuple[int, ...], trusted: Tensor, count: int
@@ -324,25 +325,20 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
         still = torch.where(best, margin, 0) - ahead
         return torch.where(ahead > 0, torch.minimum(margin, ahead), still), ~(ahead > 0)
 
-    def _move(
-        self, y: Item, element: Element, interpolation: Interpolation | None, *, back: bool
-    ) -> Item:
-        estimator, batch = self.estimator, self._batch_shape(element)
+    def _moves(
+        self,
+        element: Element,
+        spatial_size: tuple[int, ...] | None,
+        interpolation: Interpolation | None = None,
+    ) -> Move:
+        """Return how to move back what an element belongs to."""
+        motion, batch = self.estimator.motion, self._batch_shape(element)
         flat = {
             field.name: element[field.name].reshape(_shape(field, math.prod(batch)))
-            for field in estimator.motion.fields
+            for field in motion.fields
         }
-        how = Move(
-            estimator.motion,
-            flat,
-            batch,
-            estimator.num_spatial_dims,
-            estimator.spatial_size,
-            back=back,
-            interpolation=interpolation,
-        )
-        moved: Item = move(y, how)
-        return moved
+        dims = self.estimator.num_spatial_dims
+        return Move(motion, flat, batch, dims, spatial_size, back=True, interpolation=interpolation)
 
     def _batch_shape(self, element: Element) -> tuple[int, ...]:
         """Return the shape of the batch for which an element was found."""

@@ -68,6 +68,21 @@ def test_round_trip(kind, estimator, request):
     assert torch.equal(loaded(x), estimator(x))
 
 
+@pytest.mark.parametrize("share", [None, 0.0, 0.4375])
+@pytest.mark.parametrize("kind", ["saved", "checkpoint"])
+def test_what_is_known_of_the_images_is_kept(kind, share, estimator, request):
+    estimator.negative_share = share
+    assert load_estimator(request.getfixturevalue(kind)).negative_share == share
+
+
+@pytest.mark.parametrize("share", ["1.5", "-0.1", "nan", "much", "[0]"])
+def test_a_share_that_is_none_is_refused(share, estimator, tmp_path):
+    save_estimator(estimator, tmp_path / "e.safetensors", metadata={"negative_share": share})
+    message = f"to hold an estimator, but got: a `negative_share` of '{share}', not from 0 to 1."
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load_estimator(tmp_path / "e.safetensors")
+
+
 @pytest.mark.parametrize("kind", OTHERS)
 def test_round_trip_of_other_kinds(kind, tmp_path):
     estimator = OTHERS[kind]()

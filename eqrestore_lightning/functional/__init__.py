@@ -23,7 +23,7 @@ from eqrestore_lightning.functional._exact import (
     hash_weights,
     is_traced,
 )
-from eqrestore_lightning.functional._negative import negative_share
+from eqrestore_lightning.functional._level import lowest_level
 from eqrestore_lightning.functional._points import (
     mirror_points,
     quarter_turn_points,
@@ -79,12 +79,12 @@ __all__ = [
     "index_to_shift",
     "is_traced",
     "leading_bits",
+    "lowest_level",
     "mass_offset",
     "mirror",
     "mirror_points",
     "motion_accuracy",
     "motion_distance",
-    "negative_share",
     "quarter_turn",
     "quarter_turn_points",
     "random_shift",

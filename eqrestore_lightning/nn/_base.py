@@ -46,7 +46,7 @@ class Estimator(nn.Module, ABC):
     Attributes:
         in_channels: Channels of the images.
         spatial_size: Size of each spatial axis of the images, pixels; `None` for any size.
-        negative_share: The `negative_share` of the images that it was trained on, by which
+        lowest_level: The `lowest_level` of the images that it was trained on, by which
             `RestoreTransform` notices that it stands behind `Normalize`; `None` if not known.
 
     Source: Definition 4.1, for any group.
@@ -54,7 +54,7 @@ class Estimator(nn.Module, ABC):
 
     in_channels: int
     spatial_size: tuple[int, ...] | None
-    negative_share: float | None = None
+    lowest_level: float | None = None
 
     @property
     @abstractmethod

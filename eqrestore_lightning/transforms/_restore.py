@@ -60,8 +60,8 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
     counts as `0.0`: images that differ in that sign alone are restored to equal values.
 
     Its place is **before** `Normalize`: the estimator was trained on images whose empty border is
-    zero, and after `Normalize` it is not. A warning says so, once, if one of the first images has
-    far more negative values than those that were trained on.
+    zero, and after `Normalize` it is not. A warning says so, once, if one of the first batches goes
+    far below zero, and the images that were trained on did not.
 
     Move it to the images' device with `.to(device)`, as any module. The weights are buffers: always
     in eval mode, in no optimizer, unchanged by training. Gradients flow through to the image.
@@ -360,7 +360,7 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
             )
         if x.is_complex():
             raise TypeError(f"Expected images of a real dtype, but got {x.dtype}.")
-        self._check_placement(x, self.estimator.negative_share)
+        self._check_placement(x, self.estimator.lowest_level)
         return tuple(x.shape[: -dims - 1]), x.reshape(-1, *expected)
 
 

@@ -55,6 +55,6 @@ def load_estimator(source: str | os.PathLike[str], *, require_digest: bool = Fal
             f"but got {str(source)!r}."
         )
     estimator = read_estimator(_FOLDER / f"{source}.safetensors", require_digest=True)
-    if estimator.negative_share is None:  # not yet written down when these were trained
-        estimator.negative_share = 0.0  # all of them on images in 0…1
+    if estimator.lowest_level is None:  # not yet written down when these were trained
+        estimator.lowest_level = 0.0  # all of them on images in 0…1
     return estimator

@@ -26,8 +26,8 @@ from eqrestore_lightning.weights._digest import (
 )
 
 _FORMAT = "eqrestore-estimator"
-NEGATIVE_SHARE = "negative_share"
-"""The key under which files hold the `negative_share` of an estimator."""
+LOWEST_LEVEL = "lowest_level"
+"""The key under which files hold the `lowest_level` of an estimator."""
 
 _LONGEST_CONFIG = 100_000  # characters of JSON
 
@@ -134,8 +134,8 @@ def save_estimator(
         "format": _FORMAT,
         "config": json.dumps(estimator_config(estimator)),
     }
-    if estimator.negative_share is not None:
-        notes[NEGATIVE_SHARE] = str(estimator.negative_share)
+    if estimator.lowest_level is not None:
+        notes[LOWEST_LEVEL] = str(estimator.lowest_level)
     notes[DIGEST] = content_digest(notes, tensors)
     content = to_safetensors({name: value.contiguous() for name, value in tensors.items()}, notes)
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as part:
@@ -182,7 +182,7 @@ def read_estimator(path: str | os.PathLike[str], *, require_digest: bool = False
     try:
         estimator = _assemble(content.config, content.state)
         estimator.scale_scores(content.scale)
-        estimator.negative_share = check_share(content.negative_share)
+        estimator.lowest_level = check_level(content.lowest_level)
     except ValueError as error:
         raise ValueError(f"Expected {path} to hold an estimator, but got: {error}") from error
     if content.found is None:
@@ -199,7 +199,7 @@ class _Content:
     found: object
     digest: str
     scale: float = 1.0
-    negative_share: object = None
+    lowest_level: object = None
 
 
 @contextmanager
@@ -239,8 +239,8 @@ def _read_safetensors(path: Path) -> _Content:
     except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"Expected the configuration in {path} to be JSON: {error}") from error
     digest = content_digest(notes, state)
-    share = notes.get(NEGATIVE_SHARE)
-    return _Content(config, state, notes.get(DIGEST), digest, negative_share=share)
+    level = notes.get(LOWEST_LEVEL)
+    return _Content(config, state, notes.get(DIGEST), digest, lowest_level=level)
 
 
 def _read_checkpoint(path: Path) -> _Content:
@@ -268,23 +268,23 @@ def _read_checkpoint(path: Path) -> _Content:
     if isinstance(log_scale, Tensor) and log_scale.ndim == 0:
         scale = float(log_scale.double().exp())
     found, digest = checkpoint.get(DIGEST), _checkpoint_digest(checkpoint)
-    share = checkpoint.get(NEGATIVE_SHARE)
-    return _Content(parameters["estimator"], tensors, found, digest, scale, share)
+    level = checkpoint.get(LOWEST_LEVEL)
+    return _Content(parameters["estimator"], tensors, found, digest, scale, level)
 
 
-def check_share(found: Any) -> float | None:
-    """Return the `negative_share` that a file holds, if it holds one.
+def check_level(found: Any) -> float | None:
+    """Return the `lowest_level` that a file holds, if it holds one.
 
     Raises:
-        ValueError: If it is not a number from 0 to 1.
+        ValueError: If it is not a number from −1 to 1.
     """
     try:
-        share = None if found is None else float(found)
+        level = None if found is None else float(found)
     except (TypeError, ValueError):
-        share = math.nan
-    if share is not None and not 0 <= share <= 1:
-        raise ValueError(f"a `{NEGATIVE_SHARE}` of {str(found)[:16]!r}, not from 0 to 1.")
-    return share
+        level = math.nan
+    if level is not None and not -1 <= level <= 1:
+        raise ValueError(f"a `{LOWEST_LEVEL}` of {str(found)[:16]!r}, not from -1 to 1.")
+    return level
 
 
 def check_checkpoint(checkpoint: Mapping[str, Any], name: str) -> None:

@@ -10,15 +10,22 @@ from torch import nn
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from eqrestore_lightning import DigitsDataModule, RestoreTransform, TranslationEstimator
-from eqrestore_lightning.functional import negative_share
+from eqrestore_lightning import (
+    CIFAR10DataModule,
+    DigitsDataModule,
+    MNISTDataModule,
+    RestoreTransform,
+    TranslationEstimator,
+)
+from eqrestore_lightning.functional import lowest_level
 from eqrestore_lightning.nn import ProfileEstimator, SeamRule
+from eqrestore_lightning.transforms._placement import _LOW
 
 IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 SAYS = (
-    r"^Expected values below 0 to make up about 0% of all magnitudes, as in the images that the "
-    r"weights were trained on, but got \d\d%, as behind `Normalize`: put the restorer before it, "
-    r"or what it finds may be wrong\.$"
+    r"^Expected images without negative values, as those that the weights were trained on, but "
+    r"got values far below 0, as behind `Normalize`: put the restorer before it, or what it finds "
+    r"may be wrong\.$"
 )
 
 
@@ -34,9 +41,9 @@ def _photographs(count=64):
     return nn.functional.interpolate(coarse, (32, 32), mode="bilinear")
 
 
-def _estimator(share, size=(12, 14)):
+def _estimator(level, size=(12, 14)):
     estimator = TranslationEstimator(1, size, kernel_size=3, hidden_channels=[2])
-    estimator.negative_share = share
+    estimator.lowest_level = level
     return estimator
 
 
@@ -111,8 +118,8 @@ def test_no_false_alarm(name, digits):
 def test_signals_and_volumes_that_may_be_negative():
     for size in ((50,), (5, 6, 7), (12, 14)):
         x = torch.randn(8, 1, *size)
-        signed = _estimator(float(negative_share(x)), size)
-        _quiet(RestoreTransform(signed), x, 100 * x - 50, x.abs())
+        signed = _estimator(float(lowest_level(x)), size)
+        _quiet(RestoreTransform(signed), x, 100 * x - 50, -x.abs(), x[:1])
         _quiet(RestoreTransform(_estimator(None, size)), x)
     with pytest.warns(UserWarning, match=SAYS):  # the negative control
         RestoreTransform("mnist3d")(torch.rand(2, 1, 32, 32, 32) - 0.5)
@@ -129,11 +136,14 @@ def test_only_the_first_calls_look(digits):
     _quiet(restore, digits - 0.5)
 
 
-def test_what_is_compared_is_said():
-    restore = RestoreTransform(_estimator(0.1))
-    _quiet(restore, torch.tensor([3.0, -2.0]).repeat(84).reshape(1, 1, 12, 14))
-    with pytest.warns(UserWarning, match=r"to make up about 10% of .* but got 75%, as behind"):
-        restore(torch.tensor([1.0, -3.0]).repeat(84).reshape(1, 1, 12, 14))
+def test_how_low_is_too_low():
+    bands = torch.ones(1, 1, 16, 16)
+    bands[:, :, :8] = -0.2
+    _quiet(RestoreTransform(_estimator(0.0, (16, 16))), bands)
+    bands[:, :, :8] = -0.3
+    _quiet(RestoreTransform(_estimator(-0.2, (16, 16))), bands)
+    with pytest.warns(UserWarning, match=SAYS):
+        RestoreTransform(_estimator(-0.05, (16, 16)))(bands)
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
@@ -147,7 +157,7 @@ def test_graphs_hold_no_check():
     restore = RestoreTransform(_estimator(0.0))
     x = torch.rand(4, 1, 12, 14) - 0.5
     unknown = copy.deepcopy(restore)
-    unknown.estimator.negative_share = None
+    unknown.estimator.lowest_level = None
     expected = unknown(x)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -161,7 +171,7 @@ def test_graphs_hold_no_check():
 
 def test_vmap_is_not_looked_into():
     estimator = ProfileEstimator(1, channels=4, features=6, profile_channels=5)
-    estimator.negative_share = 0.0
+    estimator.lowest_level = 0.0
     restore = RestoreTransform(estimator)
     x = torch.rand(3, 1, 16, 18) - 0.5
     with warnings.catch_warnings():
@@ -169,3 +179,26 @@ def test_vmap_is_not_looked_into():
         mapped = torch.func.vmap(restore)(x)
     with pytest.warns(UserWarning, match=SAYS):
         assert torch.equal(mapped, restore(x))
+
+
+def _share_below(images, batch_size):
+    levels = torch.stack([lowest_level(batch) for batch in images.split(batch_size)])
+    return (levels < _LOW).double().mean().item()
+
+
+def test_levels_of_digits(mnist_root):
+    images = MNISTDataModule(mnist_root).dataset("test").images[:4800].float() / 255
+    normalized = v2.functional.normalize(images, [0.1307], [0.3081])
+    noisy = images + 0.1 * torch.randn_like(images)
+    assert _share_below(normalized, 1) == _share_below(normalized, 16) == 1
+    assert _share_below(noisy, 1) < 0.02
+    assert _share_below(noisy, 16) == _share_below(images, 1) == 0
+
+
+def test_levels_of_photographs(cifar10_root):
+    images = CIFAR10DataModule(cifar10_root, padding=0).dataset("test").images[:4800] / 255
+    normalized = v2.functional.normalize(images, *IMAGENET)
+    noisy = images + 0.1 * torch.randn_like(images)
+    assert _share_below(normalized, 1) > 0.8
+    assert _share_below(normalized, 16) == 1
+    assert _share_below(noisy, 1) == _share_below(noisy, 16) == 0

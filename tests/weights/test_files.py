@@ -68,17 +68,17 @@ def test_round_trip(kind, estimator, request):
     assert torch.equal(loaded(x), estimator(x))
 
 
-@pytest.mark.parametrize("share", [None, 0.0, 0.4375])
+@pytest.mark.parametrize("level", [None, 0.0, -0.4375])
 @pytest.mark.parametrize("kind", ["saved", "checkpoint"])
-def test_what_is_known_of_the_images_is_kept(kind, share, estimator, request):
-    estimator.negative_share = share
-    assert load_estimator(request.getfixturevalue(kind)).negative_share == share
+def test_what_is_known_of_the_images_is_kept(kind, level, estimator, request):
+    estimator.lowest_level = level
+    assert load_estimator(request.getfixturevalue(kind)).lowest_level == level
 
 
-@pytest.mark.parametrize("share", ["1.5", "-0.1", "nan", "much", "[0]"])
-def test_a_share_that_is_none_is_refused(share, estimator, tmp_path):
-    save_estimator(estimator, tmp_path / "e.safetensors", metadata={"negative_share": share})
-    message = f"to hold an estimator, but got: a `negative_share` of '{share}', not from 0 to 1."
+@pytest.mark.parametrize("level", ["1.5", "-1.1", "nan", "low", "[0]"])
+def test_a_level_that_is_none_is_refused(level, estimator, tmp_path):
+    save_estimator(estimator, tmp_path / "e.safetensors", metadata={"lowest_level": level})
+    message = f"to hold an estimator, but got: a `lowest_level` of '{level}', not from -1 to 1."
     with pytest.raises(ValueError, match=re.escape(message)):
         load_estimator(tmp_path / "e.safetensors")
 

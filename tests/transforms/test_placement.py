@@ -195,6 +195,7 @@ def test_levels_of_digits(mnist_root):
     assert _share_below(noisy, 16) == _share_below(images, 1) == 0
 
 
+@pytest.mark.slow  # the archive of CIFAR-10 is read
 def test_levels_of_photographs(cifar10_root):
     images = CIFAR10DataModule(cifar10_root, padding=0).dataset("test").images[:4800] / 255
     normalized = v2.functional.normalize(images, *IMAGENET)

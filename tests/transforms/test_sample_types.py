@@ -325,10 +325,19 @@ def test_in_a_pipeline_of_arrays():
     """As albumentations passes them: arrays of shape (H, W, C), boxes as lists."""
     restore = TRANSFORMS["restore"]()
     array = _pixels().permute(1, 2, 0).numpy()
+    moved = restore(TF.to_image(array)).permute(1, 2, 0).numpy()
+    assert moved.shape == array.shape
+    assert moved.dtype == array.dtype
+    assert np.array_equal(moved, restore(_pixels()).permute(1, 2, 0).numpy())
     boxes = tv_tensors.BoundingBoxes([[3, 4, 9, 7]], format="XYXY", canvas_size=array.shape[:2])
-    image, moved = restore(TF.to_image(array), boxes)
-    assert torch.equal(image.as_subclass(torch.Tensor), restore(_pixels()))
-    back = image.permute(1, 2, 0).numpy()
-    assert back.shape == array.shape
-    assert back.dtype == array.dtype
-    assert len(moved.tolist()) == 1
+    assert len(restore(TF.to_image(array), boxes)[1].tolist()) == 1
+
+
+def test_in_a_pipeline_of_pil_images():
+    """As timm builds it, of torchvision's first transforms."""
+    steps = [v1.Resize(36), v1.CenterCrop(32), v1.ToTensor(), v1.Normalize([0.5] * 3, [0.5] * 3)]
+    plain, restored = v1.Compose(steps), v1.Compose([TRANSFORMS["restore"](), *steps])
+    image = TF.to_pil_image(TRANSFORMS["restore"]()(_pixels()))
+    wrapped = TF.to_pil_image(_pixels().roll((9, -17), (1, 2)))
+    assert torch.equal(restored(wrapped), plain(image))
+    assert not torch.equal(plain(wrapped), plain(image))  # the negative control

@@ -55,15 +55,18 @@ class Move:
         return moved.reshape(y.shape)
 
     def points(self, xy: Tensor, canvas_size: Sequence[int]) -> Tensor:
-        """Move points (right, down) of shape `(*batch, ..., points of one thing, 2)`, float64."""
-        shape = tuple(xy.shape)
-        if shape[: len(self.batch)] != self.batch:
+        """Move points (right, down) of shape `(*batch, ..., points of one thing, 2)`, float64.
+
+        All of them belong to the image if there is but one, whatever the batch axes.
+        """
+        shape, count = tuple(xy.shape), math.prod(self.batch)
+        first = 0 if count == 1 else len(self.batch)
+        if shape[:first] != self.batch[:first]:
             raise ValueError(
                 f"Expected boxes or key points for each image of a batch of shape {self.batch}, "
                 f"but got {shape[:-2]} of them."
             )
-        things = math.prod(shape[len(self.batch) : -2])
-        flat = xy.reshape(math.prod(self.batch), things, *shape[-2:]).flip(-1)
+        flat = xy.reshape(count, math.prod(shape[first:-2]), *shape[-2:]).flip(-1)
         element = {name: value.to(xy.device) for name, value in self.element.items()}
         size = tuple(canvas_size)
         motion = self.motion

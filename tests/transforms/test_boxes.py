@@ -230,6 +230,16 @@ def test_one_box_for_each_image_of_a_batch():
         RandomMotion(Shift())(images, _boxes())
 
 
+def test_all_boxes_belong_to_the_image_of_a_batch_of_one():
+    image, boxes = _image(), _boxes()
+    points = KeyPoints([[1.0, 2.0], [3.0, 4.0]], canvas_size=SIZE)
+    expected = RandomMotion(Shift(), generator=_seeded())(image, boxes, points)
+    for batch in ((1,), (1, 1)):
+        images = image.reshape(*batch, *image.shape)
+        moved = RandomMotion(Shift(), generator=_seeded())(images, boxes, points)
+        assert_close(moved[1:], expected[1:], rtol=0, atol=0)
+
+
 def test_lossy_shifts_and_turns_move_boxes_out_of_the_image():
     boxes = _boxes(xyxy=[[20.0, 2.0, 28.0, 22.0]])
     lost = RandomMotion(Shift(fill="zeros"), generator=_seeded(1))

@@ -54,4 +54,7 @@ def load_estimator(source: str | os.PathLike[str], *, require_digest: bool = Fal
             f"Expected `source` to be one of {names} or a path that ends in .safetensors or .ckpt, "
             f"but got {str(source)!r}."
         )
-    return read_estimator(_FOLDER / f"{source}.safetensors", require_digest=True)
+    estimator = read_estimator(_FOLDER / f"{source}.safetensors", require_digest=True)
+    if estimator.lowest_level is None:  # not yet written down when these were trained
+        estimator.lowest_level = 0.0  # all of them on images in 0…1
+    return estimator

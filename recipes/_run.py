@@ -284,8 +284,9 @@ class Run:
             folder = Path(eqrestore_lightning.__file__).parent / "weights"
             shutil.copyfile(path, folder / path.name)
             with safe_open(path, framework="pt") as file:
-                entry = {**notes, "digest": file.metadata()["digest"]}
-            entries = {**_read_json(folder / "index.json"), name: entry}
+                measured = {**notes, "digest": file.metadata()["digest"]}
+            entries = _read_json(folder / "index.json")
+            entries[name] = {**entries.get(name, {}), **measured}  # purpose, data … are kept
             _write_json(folder / "index.json", dict(sorted(entries.items())))
         return path
 
@@ -374,5 +375,5 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _write_json(path: Path, content: Any) -> None:
     part = path.with_suffix(".part")
-    part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     part.replace(path)

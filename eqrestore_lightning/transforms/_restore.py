@@ -22,7 +22,8 @@ from eqrestore_lightning.transforms._samples import (
     plain,
     wrap_like,
 )
-from eqrestore_lightning.weights import load_estimator
+from eqrestore_lightning.transforms._sharing import Shareable
+from eqrestore_lightning.weights import load_estimator, read_notes
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Found:
     rivals: "tuple[Found, ...]" = ()
 
 
-class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is untyped
+class RestoreTransform(Shareable, v2.Transform):  # type: ignore[misc]  # torchvision is untyped
     """Estimate how each image was shifted or turned, and move it back.
 
     Stands in front of any trained classifier: `nn.Sequential(RestoreTransform("mnist"),
@@ -120,9 +121,9 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
     ) -> None:
         super().__init__()
         if isinstance(source, Estimator):
-            estimator = copy.deepcopy(source)
+            estimator, notes = copy.deepcopy(source), {}
         elif isinstance(source, str | os.PathLike):
-            estimator = load_estimator(source)
+            estimator, notes = load_estimator(source), read_notes(source)
         else:
             raise TypeError(
                 f"Expected `source` to be a name, a path or an estimator, "
@@ -134,6 +135,7 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
             raise ValueError(f"Expected `prior` to be between 0 and 1, but got {prior}.")
         self.min_margin = min_margin
         self.prior = prior
+        self.notes = notes
         self.estimator = _freeze(estimator)
         self.train(False)
 

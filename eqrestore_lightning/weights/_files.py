@@ -25,6 +25,8 @@ from eqrestore_lightning.weights._digest import (
 )
 
 _FORMAT = "eqrestore-estimator"
+OWN_KEYS = ("format", "config", DIGEST)
+"""What `save_estimator` itself writes into a file's metadata; all else is notes."""
 _LONGEST_CONFIG = 100_000  # characters of JSON
 
 
@@ -132,6 +134,11 @@ def save_estimator(
     }
     notes[DIGEST] = content_digest(notes, tensors)
     content = to_safetensors({name: value.contiguous() for name, value in tensors.items()}, notes)
+    write_whole(path, content)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file of mode 644 as a whole or not at all; an older one is replaced."""
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as part:
         try:
             part.write(content)
@@ -214,13 +221,29 @@ def reading(expected: str) -> Iterator[None]:
         raise ValueError(f"Expected {expected}, but got: {told}") from error
 
 
-def _read_safetensors(path: Path) -> _Content:
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return the metadata of a `.safetensors` file; nothing of it is verified.
+
+    Raises:
+        ValueError: If it is not a safetensors file.
+    """
+    with _opened(path) as file:
+        return dict(file.metadata() or {})
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="pt") as file:
-            notes = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            yield file
     except SafetensorError as error:
         raise ValueError(f"Expected {path} to be a safetensors file, but got: {error}") from error
+
+
+def _read_safetensors(path: Path) -> _Content:
+    with _opened(path) as file:
+        notes = file.metadata() or {}
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     if notes.get("format") != _FORMAT or "config" not in notes:
         raise ValueError(
             f"Expected {path} to be written by `save_estimator`, "

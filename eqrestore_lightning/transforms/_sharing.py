@@ -198,13 +198,14 @@ def _downloaded(name: str, **options: Any) -> Path:
     """Return the path of the file of weights of a repository, downloaded unless it is at hand."""
     _check_name(name)
     hub = _hub()
-    at = f"revision {options['revision']!r} of {name!r}" if options["revision"] else repr(name)
+    revision = options["revision"]
+    at = f"{name!r}" if revision is None else f"revision {revision!r} of {name!r}"
     try:
         api = hub.HfApi(library_name="eqrestore-lightning")
         return Path(api.hf_hub_download(name, SHARED_FILE, **options))
     except hub.errors.LocalEntryNotFoundError as error:
         raise FileNotFoundError(
-            f"Expected to reach the Hub, or to have {at} at hand, but got: {_first_line(error)}"
+            f"Expected to reach the Hub, or to have {SHARED_FILE} of {at} at hand, but got neither."
         ) from error
     except hub.errors.EntryNotFoundError as error:
         raise FileNotFoundError(
@@ -213,13 +214,8 @@ def _downloaded(name: str, **options: Any) -> Path:
         ) from error
     except (hub.errors.RepositoryNotFoundError, hub.errors.RevisionNotFoundError) as error:
         raise FileNotFoundError(
-            f"Expected a folder or, on the Hub, a repository {at} that you may read, "
-            f"but found none: {_first_line(error)}"
+            f"Expected {at} to be a folder, or on the Hub and readable to you, but found neither."
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def _shared_settings(notes: Mapping[str, str], path: Path) -> dict[str, float | None]:

@@ -97,14 +97,9 @@ _METHOD = [
 
 def _record(notes: Mapping[str, str]) -> dict[str, Any]:
     """Return notes as values; the entry `"notes"` holds others, as recipes write them."""
-    record: dict[str, Any] = {}
-    for name, text in notes.items():
-        value = _parsed(text)
-        if name == "notes" and isinstance(value, dict):
-            record.update(value)
-        else:
-            record[name] = value
-    return record
+    values = {name: _parsed(text) for name, text in notes.items()}
+    inner = values.pop("notes", {})
+    return {**(inner if isinstance(inner, dict) else {"notes": inner}), **values}
 
 
 def _parsed(text: str) -> Any:

@@ -231,7 +231,7 @@ def _data(record: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _origin(record: Mapping[str, Any]) -> Iterator[str]:
-    rest = {name: value for name, value in record.items() if name not in _SHOWN}
+    rest = {name: value for name, value in record.items() if name not in _SHOWN and value != {}}
     if rest:
         yield from ("", "## How it was made", "", "| | |", "|---|---|")
     for name, value in rest.items():

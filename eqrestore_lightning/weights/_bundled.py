@@ -84,7 +84,7 @@ def read_notes(source: str | os.PathLike[str]) -> dict[str, str]:
         ValueError: If a `.safetensors` file is none.
 
     >>> json.loads(read_notes("digits")["notes"])["purpose"]
-    "circular shifts of scikit-learn's digits in a border of zeros, 32 × 32"
+    "circular shifts of scikit-learn's digits, padded with zeros"
     """
     if str(source) in (records := bundled_weights()):
         record = records[str(source)]

@@ -52,7 +52,8 @@ def model_card(source: str | os.PathLike[str], *, repo_id: str | None = None) ->
     call = "RestoreTransform" if repo_id is None else "RestoreTransform.from_pretrained"
     name = str(source) if repo_id is None else repo_id
     lines = [] if repo_id is None else [*_head(estimator, record)]
-    lines += [f"# {_plain(Path(name).stem)}", "", _purpose(estimator, record), ""]
+    title = path.stem if repo_id is None else repo_id.split("/")[-1]
+    lines += [f"# {_plain(title)}", "", _purpose(estimator, record), ""]
     lines += [*_facts(estimator, record, path), *_use(f"{call}({json.dumps(_plain(name))})")]
     lines += [*_results(record), *_not_for(record), *_data(record), *_origin(record), *_METHOD]
     return "\n".join(lines) + "\n"
@@ -168,7 +169,7 @@ def _facts(estimator: Estimator, record: Mapping[str, Any], path: Path) -> Itera
     if "license" in record:
         yield f"| license of the weights | {_plain(record['license'])} |"
     if "settings" in record:
-        yield f"| settings | {_code(record['settings'])} |"
+        yield f"| settings of `from_pretrained` | {_code(record['settings'])} |"
 
 
 def _use(call: str) -> Iterator[str]:
@@ -226,8 +227,12 @@ def _data(record: Mapping[str, Any]) -> Iterator[str]:
     data = record.get("data")
     if data:
         yield from ("", "## Data", "")
-        entries = data if isinstance(data, dict) else {"fingerprint": data}
-        yield from (f"- {_plain(name)}: {_plain(value)}" for name, value in entries.items())
+        if isinstance(data, str) and re.fullmatch("[0-9a-f]{16}", data):
+            data = {"fingerprint": data}  # as `eqrestore fit` writes it
+        parts = [data]
+        if isinstance(data, dict):
+            parts = [f"{name}: {_json(value)}" for name, value in data.items()]
+        yield from (f"- {_plain(part)}" for part in parts)
 
 
 def _origin(record: Mapping[str, Any]) -> Iterator[str]:

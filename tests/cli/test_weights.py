@@ -14,10 +14,12 @@ def test_prints_the_card_of_bundled_weights_and_of_a_file(run, tmp_path):
     assert run("weights", "mnist") == model_card("mnist")
     path = tmp_path / "mine.safetensors"
     estimator = TranslationEstimator(1, (9, 9))
-    save_estimator(estimator, path, metadata={"arguments": '{"epochs": 3}', "data": "abc"})
+    save_estimator(
+        estimator, path, metadata={"arguments": '{"epochs": 3}', "data": "0123456789abcdef"}
+    )
     told = run("weights", path)
     assert "| arguments | epochs: 3 |" in told
-    assert "- fingerprint: abc" in told
+    assert "- fingerprint: 0123456789abcdef" in told
 
 
 def test_user_errors_are_one_line(fails, tmp_path):

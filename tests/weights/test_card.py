@@ -125,7 +125,7 @@ def test_a_file_of_your_own(card, tmp_path):
         "| images | 1 × 8 × 9 |",
         f"| file | {path.stat().st_size:,} bytes |",
         "| license of the weights | cc-by-4.0 |",
-        "| settings | `min_margin: 3` |",
+        "| settings of `from_pretrained` | `min_margin: 3` |",
         "- cats\n- dogs\n",
         "- train: mine\n- license: all rights reserved\n",
         "| exact | 50.00 % | not measured |\n\nPrinted by `x`.\n",
@@ -133,6 +133,12 @@ def test_a_file_of_your_own(card, tmp_path):
     ):
         assert told in text
     assert read_notes(path)["command"] == "make it"
+
+
+def test_data_may_be_said_in_words_or_by_a_fingerprint(card):
+    assert "## Data\n\n- 63 leaves\n" in card(data="63 leaves")
+    assert "## Data\n\n- fingerprint: 0123456789abcdef\n" in card(data="0123456789abcdef")
+    assert card(repo_id="me/leaves.v2").count("\n# leaves.v2\n") == 1
 
 
 def test_a_file_without_notes(card):

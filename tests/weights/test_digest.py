@@ -33,6 +33,7 @@ def _checkpoint(module, path):
         enable_model_summary=False,
         enable_progress_bar=False,
         callbacks=[],
+        default_root_dir=path.parent,  # where the picture of restored images goes
     )
     batch = torch.rand(4, 1, 8, 8)
     data = [(x, 0) for x in batch]

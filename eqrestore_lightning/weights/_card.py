@@ -26,7 +26,7 @@ def model_card(source: str | os.PathLike[str], *, repo_id: str | None = None) ->
 
     For files of your own it shows what `save_estimator(metadata=…)` was given. Keys that have a
     place of their own are `purpose`, `license`, `data`, `results` and `not_for`, as in the records
-    of `bundled_weights`; others are listed.
+    of `bundled_weights`; others are listed. Values are texts, or JSON where they have parts.
 
     Args:
         source: A name listed by `bundled_weights`, or the path of a `.safetensors` file.

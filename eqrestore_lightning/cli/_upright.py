@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from eqrestore_lightning.files import whole_file
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -127,13 +129,9 @@ def _write_turned(path: Path, target: Path, quarters: int, pixels: bool) -> str:
             content, done = set_orientation(path.read_bytes(), turned), "EXIF orientation"
         else:
             content, done = _turned_pixels(picture, quarters), "pixels"
-    part = target.with_name(target.name + ".part")
-    try:
+    with whole_file(target) as part:
         part.write_bytes(content)
         shutil.copystat(path, part)
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
     return done
 
 
@@ -157,7 +155,7 @@ def _turned_pixels(picture: "Image", quarters: int) -> bytes:
 
 
 def _write_table(path: Path, rows: Sequence[_Row]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["file", "quarters", "margin", "decision", "done"])
         for row in rows:
@@ -185,7 +183,8 @@ def _write_sheet(path: Path, images: Path, rows: Sequence[_Row]) -> None:
             sheet.paste(view, (left + place * (_THUMBNAIL + gap), top))
         label = f"{Path(row.file).name[-36:]}  margin {row.margin:.1f}"
         draw.text((left, top + _THUMBNAIL + 2), label, fill="black")
-    sheet.save(path)
+    with whole_file(path) as part:
+        sheet.save(part)
 
 
 def _summary(rows: Sequence[_Row], output: Path) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from eqrestore_lightning.files import whole_file
 from eqrestore_lightning.nn import Estimator
 from eqrestore_lightning.weights import load_estimator, model_card, read_notes, save_estimator
 
@@ -122,9 +123,8 @@ class Shareable:
         card = folder / "README.md"
         if not card.exists():
             text = model_card(path, repo_id=repo_id or folder.absolute().name)
-            part = folder / "README.md.part"
-            part.write_text(text, encoding="utf-8")
-            part.replace(card)
+            with whole_file(card) as part:
+                part.write_text(text, encoding="utf-8")
 
     def push_to_hub(
         self,

@@ -18,6 +18,7 @@ ROOMS = [
     "cli",
     "data",
     "evaluation",
+    "files",
     "functional",
     "metrics",
     "motions",

@@ -18,7 +18,8 @@ from eqrestore_lightning.nn import Estimator
 from eqrestore_lightning.transforms._kernels import Item, Move, move
 from eqrestore_lightning.transforms._placement import PlacementCheck
 from eqrestore_lightning.transforms._samples import check_sample, image_tensor, only_image
-from eqrestore_lightning.weights import load_estimator
+from eqrestore_lightning.transforms._sharing import Shareable
+from eqrestore_lightning.weights import load_estimator, read_notes
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Found:
     rivals: "tuple[Found, ...]" = ()
 
 
-class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is untyped
+class RestoreTransform(Shareable, v2.Transform):  # type: ignore[misc]  # torchvision is untyped
     """Estimate how each image was shifted or turned, and move it back.
 
     Stands in front of any trained classifier: `nn.Sequential(RestoreTransform("mnist"),
@@ -132,9 +133,9 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
     ) -> None:
         super().__init__()
         if isinstance(source, Estimator):
-            estimator = copy.deepcopy(source)
+            estimator, notes = copy.deepcopy(source), {}
         elif isinstance(source, str | os.PathLike):
-            estimator = load_estimator(source)
+            estimator, notes = load_estimator(source), read_notes(source)
         else:
             raise TypeError(
                 f"Expected `source` to be a name, a path or an estimator, "
@@ -146,6 +147,7 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
             raise ValueError(f"Expected `prior` to be between 0 and 1, but got {prior}.")
         self.min_margin = min_margin
         self.prior = prior
+        self.notes = notes
         self.estimator = _freeze(estimator)
         self._check_placement = PlacementCheck()
         self.train(False)

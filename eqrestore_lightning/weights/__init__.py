@@ -1,6 +1,7 @@
 """Save and load estimators, and those that are bundled with the package."""
 
-from eqrestore_lightning.weights._bundled import bundled_weights, load_estimator
+from eqrestore_lightning.weights._bundled import bundled_weights, load_estimator, read_notes
+from eqrestore_lightning.weights._card import model_card, weights_table
 from eqrestore_lightning.weights._files import (
     LOWEST_LEVEL,
     add_digest,
@@ -21,6 +22,9 @@ __all__ = [
     "check_level",
     "estimator_config",
     "load_estimator",
+    "model_card",
+    "read_notes",
     "reading",
     "save_estimator",
+    "weights_table",
 ]

@@ -28,7 +28,8 @@ from eqrestore_lightning.weights._digest import (
 _FORMAT = "eqrestore-estimator"
 LOWEST_LEVEL = "lowest_level"
 """The key under which files hold the `lowest_level` of an estimator."""
-
+OWN_KEYS = ("format", "config", LOWEST_LEVEL, DIGEST)
+"""What `save_estimator` itself writes into a file's metadata; all else is notes."""
 _LONGEST_CONFIG = 100_000  # characters of JSON
 
 
@@ -216,13 +217,29 @@ def reading(expected: str) -> Iterator[None]:
         raise ValueError(f"Expected {expected}, but got: {told}") from error
 
 
-def _read_safetensors(path: Path) -> _Content:
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return the metadata of a `.safetensors` file; nothing of it is verified.
+
+    Raises:
+        ValueError: If it is not a safetensors file.
+    """
+    with _opened(path) as file:
+        return dict(file.metadata() or {})
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="pt") as file:
-            notes = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            yield file
     except SafetensorError as error:
         raise ValueError(f"Expected {path} to be a safetensors file, but got: {error}") from error
+
+
+def _read_safetensors(path: Path) -> _Content:
+    with _opened(path) as file:
+        notes = file.metadata() or {}
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     if notes.get("format") != _FORMAT or "config" not in notes:
         raise ValueError(
             f"Expected {path} to be written by `save_estimator`, "

@@ -34,7 +34,7 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, **kwargs: Any) -> str:
+def on_page_markdown(markdown: str, **_: Any) -> str:
     """Put sections of README.md where a page names them; their links lead to pages of the site."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     shown = INCLUDE.sub(lambda match: section(readme, match[1]), markdown)
@@ -46,12 +46,12 @@ def on_page_markdown(markdown: str, **kwargs: Any) -> str:
 
 
 def section(text: str, heading: str) -> str:
-    """Return what stands between a heading and the next one.
+    r"""Return what stands between a heading and the next one.
 
     Raises:
         ValueError: If there is no such heading.
 
-    >>> section("## A\\nshort\\n### B\\nlong\\n", "A")
+    >>> section("## A\nshort\n### B\nlong\n", "A")
     'short'
     """
     found = re.search(rf"^#+ {re.escape(heading)}$", text, flags=re.MULTILINE)

@@ -20,8 +20,8 @@ function rounded(values, bits) {
 
 function quantized(weights) {
   return {
-    down: weights.down.map((filter) => rounded(filter, 14)),
-    right: weights.right.map((filter) => rounded(filter, 14)),
+    down: weights.down.map((filter) => rounded(filter, 17)),
+    right: weights.right.map((filter) => rounded(filter, 17)),
     bias: weights.bias,
     last: rounded(weights.last, 20),
   };
@@ -42,18 +42,18 @@ function correlated(map, filter) {
   return result;
 }
 
-// Score every shift of an image of 32 × 32 numbers; entry `down * 32 + right`.
+// Score every shift of an image of 32 × 32 integers from 0 to 255; entry `down * 32 + right`. Sums over 32 places are
+// below 2^(8 + 17 + 5) along one axis, and 2^(30 + 17 + 5) along both, so that float64 holds them.
 function scoresOf(image) {
-  const largest = image.reduce((most, value) => Math.max(most, Math.abs(value)), 0) || 1;
-  const x = rounded(image.map((value) => value / largest), 14);
+  const largest = Math.max(...image) || 1;
   const hidden = WEIGHTS.bias.map((bias, channel) => {
     const right = WEIGHTS.right[channel];
     const down = WEIGHTS.down[channel];
-    const sums = correlated(correlated(x.integers, right.integers), down.integers);
-    const step = x.step * right.step * down.step;
+    const sums = correlated(correlated(image, right.integers), down.integers);
+    const step = (right.step * down.step) / largest;
     return sums.map((sum) => Math.max(0, sum * step + bias));
   });
-  const step = Math.max(...hidden.map((map) => unit(map, 20)));
+  const step = unit(hidden.flatMap((map) => [...map]), 20);
   const scores = new Float64Array(SIZE * SIZE);
   hidden.forEach((map, channel) => {
     const factor = WEIGHTS.last.integers[channel];
@@ -127,7 +127,7 @@ function color(share) {
 }
 
 function show(canvas, values, colored) {
-  const context = canvas.getContext("2d");
+  const context = canvas.getContext("2d", { willReadFrequently: true }); // tests read it
   const picture = context.createImageData(SIZE, SIZE);
   values.forEach((value, place) => picture.data.set([...colored(value), 255], 4 * place));
   context.putImageData(picture, 0, 0);

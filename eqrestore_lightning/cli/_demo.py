@@ -32,13 +32,13 @@ def run(
     from eqrestore_lightning.cli._demo_inputs import classify_with
     from eqrestore_lightning.transforms import RestoreTransform
 
-    _check_gradio()
     restore = RestoreTransform(weights, min_margin=min_margin)
     dims = restore.estimator.num_spatial_dims
     if dims != 2:
         raise ValueError(
             f"Expected weights for images, with two spatial axes, but {weights} are for {dims}."
         )
+    _check_gradio()
     page = build_page(restore, weights, None if classifier is None else classify_with(classifier))
     page.launch(
         prevent_thread_lock=True,

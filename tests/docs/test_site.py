@@ -60,8 +60,8 @@ def figure(site, open_page):
 def _pixels(page, name):
     """Return what a canvas of the figure shows."""
     code = """name => {
-        const canvas = document.querySelector(`[data-name=${name}]`);
-        return Array.from(canvas.getContext("2d", { willReadFrequently: true }).getImageData(0, 0, 32, 32).data);
+        const context = document.querySelector(`[data-name=${name}]`).getContext("2d");
+        return Array.from(context.getImageData(0, 0, 32, 32).data);
     }"""
     return page.evaluate(code, name)
 

@@ -1,6 +1,7 @@
 """The command `eqrestore demo`."""
 
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def run(
         min_margin: Leave images unchanged whose margin is smaller than this.
         port: Where to serve the page: http://127.0.0.1:PORT, for this machine alone.
     """
-    from eqrestore_lightning.cli._demo_inputs import classify_with
+    from eqrestore_lightning.cli._demo_inputs import classify_with, size_of
     from eqrestore_lightning.transforms import RestoreTransform
 
     restore = RestoreTransform(weights, min_margin=min_margin)
@@ -38,8 +39,10 @@ def run(
         raise ValueError(
             f"Expected weights for images, with two spatial axes, but {weights} are for {dims}."
         )
+    shape = (restore.estimator.in_channels, *size_of(restore.estimator))
+    classify = None if classifier is None else classify_with(classifier, shape)
     _check_gradio()
-    page = build_page(restore, weights, None if classifier is None else classify_with(classifier))
+    page = build_page(restore, weights, classify)
     page.launch(
         prevent_thread_lock=True,
         server_name="127.0.0.1",
@@ -66,65 +69,78 @@ def build_page(restore: "RestoreTransform", weights: str, classify: "Classify | 
     """
     import gradio as gr
 
-    from eqrestore_lightning.cli._demo_inputs import cut, samples
-    from eqrestore_lightning.cli._demo_view import view
-
-    estimator = restore.estimator
-    choices = samples(estimator)
-    first = next(iter(choices), None)
-
-    def update(picture: "Image | None", *moved: float) -> list[object]:
-        if picture is None:
-            return [None, None, None, "", None, None]
-        down, right, angle = moved
-        shown = view(
-            cut(picture, estimator),
-            restore,
-            down=int(down),
-            right=int(right),
-            angle=angle,
-            classify=classify,
-        )
-        classes = shown.classes or (None, None)
-        return [shown.moved, shown.scores, shown.restored, shown.found, *classes]
-
     with gr.Blocks(title="eqrestore demo", analytics_enabled=False) as page:
         gr.Markdown(f"# Move an image, and see it restored by `{weights}`")
         with gr.Row():
             with gr.Column():
-                name = gr.Dropdown(list(choices), value=first, label="Choose an image …")
-                picture = gr.Image(
-                    choices.get(first or ""),
-                    type="pil",
-                    format="png",
-                    label="… or drop one of yours",
-                    sources=["upload", "clipboard"],
-                    height=220,
-                    image_mode=None,
-                )
+                picture = _picker(restore)
             with gr.Column():
                 sliders = _sliders(restore)
         with gr.Row():
-            pictures = [
+            shown: list[Any] = [
                 gr.Image(label=label, format="png", height=330, interactive=False, buttons=[])
                 for label in ("moved", "scores of all motions, the largest marked", "restored")
             ]
-        told = gr.Markdown()
+        shown.append(gr.Markdown())
         with gr.Row(visible=classify is not None):
-            labels = [
-                gr.Label(label=label, num_top_classes=_TOP)
-                for label in ("classes of the moved image", "classes of the restored image")
+            shown += [
+                gr.Label(label=f"classes of the {name} image", num_top_classes=_TOP)
+                for name in ("moved", "restored")
             ]
-        name.input(choices.get, name, picture)
         gr.on(
             [page.load, picture.change, *(slider.change for slider in sliders)],
-            update,
+            _updates(restore, classify),
             [picture, *sliders],
-            [*pictures, told, *labels],
+            shown,
             show_progress="hidden",
             trigger_mode="always_last",
         )
     return page
+
+
+def _updates(restore: "RestoreTransform", classify: "Classify | None") -> Callable[..., list[Any]]:
+    """Return what computes all that is shown from a picture and the sliders."""
+    from eqrestore_lightning.cli._demo_inputs import cut
+    from eqrestore_lightning.cli._demo_view import view
+
+    def update(picture: "Image | None", down: float, right: float, angle: float) -> list[Any]:
+        if picture is None:
+            return [None, None, None, "", None, None]
+        image = cut(picture, restore.estimator)
+        shown = view(
+            image, restore, down=int(down), right=int(right), angle=angle, classify=classify
+        )
+        return [
+            shown.moved,
+            shown.scores,
+            shown.restored,
+            shown.found,
+            *(shown.classes or [None] * 2),
+        ]
+
+    return update
+
+
+def _picker(restore: "RestoreTransform") -> Any:
+    """Add a choice of images, and a place to drop others; return the latter."""
+    import gradio as gr
+
+    from eqrestore_lightning.cli._demo_inputs import samples
+
+    choices = samples(restore.estimator)
+    first = next(iter(choices), None)
+    name = gr.Dropdown(list(choices), value=first, label="Choose an image …")
+    picture = gr.Image(
+        choices.get(first or ""),
+        label="… or drop one of yours",
+        type="pil",
+        format="png",
+        image_mode=None,
+        sources=["upload", "clipboard"],
+        height=220,
+    )
+    name.input(choices.get, name, picture)
+    return picture
 
 
 def _sliders(restore: "RestoreTransform") -> list[Any]:

@@ -1,6 +1,6 @@
 """What `eqrestore demo` starts from: images to choose from, and classifiers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import resources, util
 from typing import TypeAlias
 
@@ -82,17 +82,18 @@ def cut(picture: PIL.Image.Image, estimator: Estimator) -> Tensor:
     return TF.center_crop(image, [height, width])  # type: ignore[no-any-return]
 
 
-def classify_with(source: str) -> Classify:
+def classify_with(source: str, shape: Sequence[int]) -> Classify:
     """Return a function that classifies one image.
 
     Args:
         source: Name of a torchvision model, whose weights are downloaded unless they are there; or
             what `load_classifier` takes, a network for images of 0 to 1.
+        shape: Of the images to come, `(channels, height, width)`.
 
     Raises:
         FileNotFoundError: If there is no such checkpoint.
         OSError: If weights cannot be downloaded.
-        ValueError: If `source` is none of these.
+        ValueError: If `source` is none of these, or takes other images.
     """
     if source in models.list_models(models):
         weights = models.get_model_weights(source).DEFAULT
@@ -111,4 +112,10 @@ def classify_with(source: str) -> Classify:
         shares = network(prepare(image).unsqueeze(0)).softmax(1)[0].tolist()
         return dict(zip(names or map(str, range(len(shares))), shares, strict=True))
 
+    try:
+        classify(torch.zeros(tuple(shape), dtype=torch.uint8))
+    except RuntimeError as error:
+        raise ValueError(
+            f"Expected {source} to take images of shape {tuple(shape)}, but got: {error}"
+        ) from error
     return classify

@@ -116,7 +116,8 @@ def test_images_to_choose_from():
 
 
 def test_a_classifier_of_a_checkpoint(checkpoint):
-    shown = view(DIGITS[3], RestoreTransform("digits"), down=7, classify=classify_with(checkpoint))
+    classify = classify_with(checkpoint, (1, 32, 32))
+    shown = view(DIGITS[3], RestoreTransform("digits"), down=7, classify=classify)
     moved, restored = shown.classes
     assert set(moved) == {str(digit) for digit in range(10)}
     assert sum(moved.values()) == pytest.approx(1)
@@ -132,17 +133,21 @@ def test_a_classifier_of_torchvision(tmp_path, monkeypatch):
     file = tmp_path / "hub" / "checkpoints" / weights.url.rsplit("/", 1)[1]
     file.parent.mkdir(parents=True)
     torch.save(models.squeezenet1_1().state_dict(), file)  # as if downloaded before
-    shares = classify_with("squeezenet1_1")(torch.zeros(3, 256, 256, dtype=torch.uint8))
+    image = torch.zeros(3, 256, 256, dtype=torch.uint8)
+    shares = classify_with("squeezenet1_1", image.shape)(image)
     assert len(shares) == 1_000
     assert sum(shares.values()) == pytest.approx(1)
     assert "espresso" in shares
 
 
-def test_bad_arguments(fails, monkeypatch):
+def test_bad_arguments(fails, monkeypatch, checkpoint):
     assert fails("demo", "--weights", "mnist3d") == (
         "eqrestore: Expected weights for images, with two spatial axes, but mnist3d are for 3."
     )
     assert "Expected a checkpoint, but found none" in fails("demo", "--classifier", "missing.ckpt")
+    assert "classifier.ckpt to take images of shape (3, 256, 256), but got: " in fails(
+        "demo", "--classifier", checkpoint
+    )
     monkeypatch.setitem(sys.modules, "gradio", None)  # as if it were not installed
     assert fails("demo") == (
         "eqrestore: Expected gradio to be installed, but it is not: "
@@ -184,15 +189,16 @@ def test_the_page_in_a_browser(served, open_page, scheme, tmp_path):
     assert "equals, in every bit" in told.inner_text()
     assert page.locator("text=Not undone by these weights.").count() == 1  # the angle
     assert page.locator("text=classes of the restored image").is_visible()
-    missing = "Array.from(document.images).filter(image => !image.naturalWidth).length"
-    assert page.evaluate("document.images.length") >= 4
-    assert page.evaluate(missing) == 0
+    loaded = "[...document.images].length >= 4 && [...document.images].every(i => i.naturalWidth)"
+    page.wait_for_function(loaded, timeout=60_000)
     own = PIL.Image.new("L", (64, 64))
     own.paste(255, (20, 12, 30, 50))
     own.save(tmp_path / "own.png")
     before = told.inner_text()
     page.locator("button[aria-label='Remove Image'], button[title='Remove Image']").first.click()
     page.locator("input[type=file]").first.set_input_files(tmp_path / "own.png")
-    page.wait_for_function("text => !document.body.innerText.includes(text)", arg=before)
+    page.wait_for_function(
+        "text => !document.body.innerText.includes(text)", arg=before, timeout=60_000
+    )
     told.wait_for(timeout=60_000)
     assert [problem for problem in problems if not any(word in problem for word in CLOSING)] == []

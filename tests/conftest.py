@@ -64,7 +64,12 @@ def open_page(browser):
         page.on("console", lambda message: message.type in ("error", "warning") and note(message))
         page.on("pageerror", note)
         page.on("request", watch)
-        page.on("requestfailed", lambda request: note(f"did not get {request.url}"))
+
+        def missed(request):
+            if request.failure != "net::ERR_ABORTED":  # as when the page is left
+                note(f"did not get {request.url}")
+
+        page.on("requestfailed", missed)
         page.on("response", lambda got: got.status >= 400 and note(f"{got.status} for {got.url}"))
         return page
 

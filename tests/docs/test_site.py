@@ -123,6 +123,17 @@ def test_no_link_is_broken(site, pages, open_page):
     assert not page.request.get(f"{site}missing.html").ok
 
 
+def test_the_search_finds_a_function(site, open_page):
+    problems = []
+    page = open_page(problems)
+    page.goto(f"{site}index.html")
+    page.locator("input[name=query]").fill("circular_conv")
+    found = page.locator(".md-search-result__item a").first
+    found.wait_for(timeout=60_000)
+    assert "functional.html" in found.get_attribute("href")
+    assert problems == []
+
+
 def test_the_figure_computes_the_scores_of_the_package(figure):
     digits = DigitsDataModule().dataset("test").images[:3]
     noise = torch.randint(0, 256, (3, 1, 32, 32), dtype=torch.uint8)

@@ -34,8 +34,7 @@ def run(
     from eqrestore_lightning.transforms import RestoreTransform
 
     restore = RestoreTransform(weights, min_margin=min_margin)
-    dims = restore.estimator.num_spatial_dims
-    if dims != 2:
+    if (dims := restore.estimator.num_spatial_dims) != 2:
         raise ValueError(
             f"Expected weights for images, with two spatial axes, but {weights} are for {dims}."
         )

@@ -67,17 +67,15 @@ def view(
     found = restore.find(moved, scores=True)
     restored = restore.undo(moved, found)
     differing = int((restored != restore(image)).any(0).sum())
-    same = (
-        "equals, in every bit,"
-        if differing == 0
-        else f"differs, at {differing:,} of {image[0].numel():,} pixels, from"
-    )
+    told = f"differs, at {differing:,} of {image[0].numel():,} pixels, from"
+    if differing == 0:
+        told = "equals, in every bit,"
     return View(
         moved=_enlarged(TF.to_pil_image(moved)),
         scores=score_picture(found.scores if found.scores is not None else torch.zeros(1)),
         restored=_enlarged(TF.to_pil_image(restored)),
         found=f"Found: {sentence(found.motion)}. Margin: {float(found.margin):.1f}. "
-        f"The restored image {same} what the unmoved image is restored to.",
+        f"The restored image {told} what the unmoved image is restored to.",
         classes=(classify(moved), classify(restored)) if classify is not None else None,
     )
 

@@ -239,6 +239,6 @@ def _origin(record: Mapping[str, Any]) -> Iterator[str]:
     rest = {name: value for name, value in record.items() if name not in _SHOWN and value != {}}
     if rest:
         yield from ("", "## How it was made", "", "| | |", "|---|---|")
-    for name, value in rest.items():
+    for name, value in sorted(rest.items()):  # safetensors keeps no order
         told = _code(value) if name in ("command", "recipe") else _plain(value)
         yield f"| {_plain(name).replace('_', ' ')} | {told} |"

@@ -104,6 +104,8 @@ def test_a_warning_says_that_they_hold_no_digest():
         load_estimator(FOLDER / "shifts.ckpt")
     with pytest.raises(ValueError, match=r"to hold the digest of its content, .* but got none"):
         load_estimator(FOLDER / "shifts.ckpt", require_digest=True)
+    with pytest.warns(UserWarning, match="a RestorerModule holds no digest, so that damage to it"):
+        RestorerModule.load_from_checkpoint(FOLDER / "shifts.ckpt")
 
 
 @pytest.mark.parametrize("module", [RestorerModule, ClassifierModule])

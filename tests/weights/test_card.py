@@ -18,6 +18,8 @@ from eqrestore_lightning.weights import (
     save_estimator,
     weights_table,
 )
+from eqrestore_lightning.weights._digest import DIGEST
+from eqrestore_lightning.weights._files import read_metadata
 
 ROOT = Path(__file__).parent.parent.parent
 yaml = pytest.importorskip("yaml")
@@ -218,3 +220,80 @@ def test_extreme_notes_make_a_card(text, card):
     assert limit  # as Python sets it
     for key in KEYS:
         assert len(card(**{key: text})) < 6000
+
+
+_WHOLE = """---
+license: mit
+library_name: eqrestore-lightning
+tags:
+- equivariance
+- eqrestore-lightning
+- shift
+---
+
+# leaves
+
+Undoes circular shifts of leaves, in front of any classifier, without retraining it.
+
+| | |
+|---|---|
+| finds | `shift` (down, right), pixels |
+| images | 1 × 8 × 9 |
+| estimator | `TranslationEstimator`, 36 weights |
+| file | {size} bytes |
+| digest | `{digest}` |
+| license of the weights | mit |
+
+## Use
+
+```python
+from eqrestore_lightning import RestoreTransform
+
+restore = RestoreTransform.from_pretrained("me/leaves")
+# before `Normalize`: nn.Sequential(restore, v2.Normalize(…), your_classifier)
+```
+
+## Data
+
+- fingerprint: 0123456789abcdef
+
+## How it was made
+
+| | |
+|---|---|
+| arguments | é: 1 |
+| command | `eqrestore fit a b` |
+
+## Method
+
+"""
+
+
+def test_a_card_as_a_whole(card, tmp_path):
+    notes = {
+        "purpose": "circular shifts of leaves",
+        "license": "mit",
+        "data": "0123456789abcdef",
+        "command": "eqrestore fit a b",
+        "arguments": json.dumps({"é": 1}),
+        "versions": "{}",
+    }
+    text = card("me/leaves", **notes)
+    path = tmp_path / "mine.safetensors"
+    digest = read_metadata(path)[DIGEST]
+    whole = _WHOLE.format(size=path.stat().st_size, digest=digest)
+    assert text[: len(whole)] == whole
+    assert len(text.removeprefix(whole).splitlines()) == 1
+
+
+def test_the_table_has_a_rule_under_its_head_and_columns_of_one_width():
+    head, rule, *rows = weights_table().splitlines()
+    assert head.startswith("| weights ")
+    assert set(rule) == {"|", "-", " "}
+    assert [row.split(" | ")[0].strip("| ") for row in rows] == list(bundled_weights())
+    assert len({row.rindex(" | ") for row in (head, *rows)}) == 1
+
+
+def test_notes_of_bundled_weights_keep_their_letters():
+    assert "\\u" not in read_notes("photo")["notes"]
+    assert "digest" not in json.loads(read_notes("photo")["notes"])

@@ -325,6 +325,17 @@ def test_a_checkpoint_cannot_claim_memory(estimator, tmp_path):
         load_estimator(path)
 
 
+def test_a_checkpoint_without_a_factor_gives_the_scores_as_they_are(estimator, tmp_path):
+    content = {
+        "hyper_parameters": {"estimator": estimator_config(estimator)},
+        "state_dict": {f"estimator.{k}": v for k, v in estimator.state_dict().items()},
+    }
+    torch.save(content, tmp_path / "e.ckpt")
+    x = torch.rand(3, estimator.in_channels, *estimator.spatial_size)
+    loaded = load_estimator(tmp_path / "e.ckpt")
+    assert torch.equal(loaded.exact_scores(x), estimator.exact_scores(x))
+
+
 @pytest.mark.parametrize("log_scale", [float("nan"), float("inf"), 1e9])
 def test_a_factor_that_is_not_finite_is_refused(log_scale, estimator, tmp_path):
     content = {

@@ -256,14 +256,9 @@ def _crop_sizes(network: str, folder: Path) -> list[int] | None:
     """Return the crops that a network for any size is trained on: those that most images hold."""
     if network not in CROPPED or not folder.is_dir():
         return None
-    from PIL import Image
+    from eqrestore_lightning.data import find_images, read_image_size
 
-    from eqrestore_lightning.data import find_images
-
-    sizes = []
-    for path in find_images(folder):
-        with Image.open(path) as image:
-            sizes.append(image.size)
+    sizes = [read_image_size(path) for path in find_images(folder)]
     if len(set(sizes)) == 1 and max(sizes[0]) <= max(CROPPED[network]):
         return None  # small images of one size are crops already
     shorter = sorted(min(size) for size in sizes)

@@ -91,7 +91,7 @@ def test_arrays_that_are_no_signals(tmp_path):
     for dtype in ("complex64", "U3", "datetime64[s]"):
         name = np.zeros(1, dtype).dtype
         _rejects(
-            TypeError,
+            ValueError,
             f"Expected an array of real numbers in {path}, but got dtype {name}.",
             _save(path, np.zeros((12, 3), dtype)),
         )

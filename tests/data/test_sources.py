@@ -96,7 +96,7 @@ def test_the_published_3d_mnist_is_read(tmp_path):
     path = tmp_path / "full_dataset_vectors.h5"
     rows = torch.rand(30, 4096)
     with h5py.File(path, "w") as file:
-        file["X_train"], file["y_train"] = rows[:20].numpy(), range(20)
+        file["X_train"], file["y_train"] = rows[:20].numpy(), [n % 10 for n in range(20)]
         file["X_test"], file["y_test"] = rows[20:].numpy(), range(10)
     data = MNIST3DDataModule(path, padding=1)
     assert [len(data.dataset(split)) for split in ("train", "val", "test")] == [18, 2, 10]
@@ -190,7 +190,7 @@ def test_what_is_no_cifar_10_is_refused(tmp_path):
     with tarfile.open(tmp_path / "other" / "cifar10.tar", "w") as archive:
         archive.add(tmp_path / "other" / "test", "test")
     (tmp_path / "other" / "test").rename(tmp_path / "elsewhere")
-    with pytest.raises(ValueError, match="Expected images of 3 × 32 × 32 in train/CLASS and test"):
+    with pytest.raises(ValueError, match=r"but got: test/a/1\.png of 12 × 14 pixels, not 32 × 32"):
         CIFAR10DataModule(tmp_path / "other").setup()
 
 
@@ -263,9 +263,7 @@ def test_images_are_read_upright_and_not_cut_to_8_bits(tmp_path):
     PIL.Image.fromarray(torch.tensor([[0, 300]], dtype=torch.uint16).numpy()).save(
         tmp_path / "deep.png"
     )
-    with pytest.raises(
-        ValueError, match=r"Expected images of 8 bits per channel, but got mode I;16"
-    ):
+    with pytest.raises(ValueError, match=r"but got: more than 8 bits per channel \(I;16B\)"):
         read_image(tmp_path / "deep.png", grayscale=True)
 
 
@@ -292,7 +290,7 @@ def test_archives_that_point_outside_or_are_cut_are_refused(tmp_path):
         member = tarfile.TarInfo("train/cat/1.png")
         member.type, member.linkname = kind, str(secret)
         _tar(path, (member, b""))
-        with pytest.raises(ValueError, match=r"^Expected train/cat/1\.png in .* to be a file, but"):
+        with pytest.raises(ValueError, match=r"but got: train/cat/1\.png, which is no file but a link"):
             CIFAR10DataModule(tmp_path).setup()
     absolute = tarfile.TarInfo(f"/x/train/{secret}")
     absolute.type = tarfile.DIRTYPE

@@ -20,7 +20,8 @@ from eqrestore_lightning.weights._digest import (
 )
 from eqrestore_lightning.weights._reading import reading
 
-_LONGEST_PICKLE = 2_000_000  # bytes; plain values take up to a hundred times as much in memory
+_LONGEST_PICKLE = 2_000_000  # bytes; DenseNet-121 and its optimizer take 223,179
+_MOST_CONTAINERS = 100_000  # a tensor takes six of them
 _NAMES = {
     "__builtin__ set",
     "collections Counter",
@@ -78,7 +79,7 @@ def _check_archive(path: Path) -> None:
         (pickled,) = (m for m in members if m.filename.lower().endswith("/data.pkl"))
         if pickled.file_size > _LONGEST_PICKLE:
             raise ValueError(f"more than {_LONGEST_PICKLE:,} bytes of plain values")
-        _check_names(archive.read(pickled))
+        _check_pickle(archive.read(pickled))
 
 
 def _torch_sees(archive: zipfile.ZipFile, size: int) -> bool:
@@ -96,10 +97,14 @@ def _torch_sees(archive: zipfile.ZipFile, size: int) -> bool:
     return tail[-22:-18] == b"PK\5\6" and tail[-2:] == b"\0\0" and start == archive.start_dir
 
 
-def _check_names(pickled: bytes) -> None:
+def _check_pickle(pickled: bytes) -> None:
+    containers = 0
     for operation, name, _ in pickletools.genops(pickled):
         if operation.name in ("GLOBAL", "INST", "STACK_GLOBAL") and not _is_plain(str(name)):
             raise ValueError(f"the name {name!r}, which tensors and plain values do not need")
+        containers += operation.name.startswith(("DICT", "EMPTY", "LIST", "REDUCE", "TUPLE"))
+    if containers > _MOST_CONTAINERS:
+        raise ValueError(f"{containers:,} lists and the like, of at most {_MOST_CONTAINERS:,}")
 
 
 def _is_plain(name: str) -> bool:

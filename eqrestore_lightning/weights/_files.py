@@ -15,6 +15,7 @@ from torch import Tensor
 
 from eqrestore_lightning import theory  # noqa: F401  # registers its estimators
 from eqrestore_lightning.nn import ESTIMATORS, Estimator
+from eqrestore_lightning.weights._arguments import check_arguments
 from eqrestore_lightning.weights._checkpoints import checkpoint_digest, read_checkpoint
 from eqrestore_lightning.weights._digest import (
     DIGEST,
@@ -83,9 +84,11 @@ def build_estimator(config: Mapping[str, Any]) -> Estimator:
             f"Expected `config['kind']` to be one of {sorted(ESTIMATORS)}, but got {kind!r}."
         )
     try:
-        return ESTIMATORS[kind](**arguments)
+        estimator = ESTIMATORS[kind](**arguments)
+        check_arguments(estimator)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ValueError(f"Expected `config` to describe a {kind}, but got: {error}") from error
+    return estimator
 
 
 def save_estimator(
@@ -206,22 +209,23 @@ def _read_safetensors(path: Path) -> _Content:
             f"but its metadata has the format {notes.get('format')!r}."
         )
     with reading(f"the configuration in {path} to be JSON"):
+        if len(notes["config"]) > _LONGEST_CONFIG:
+            raise ValueError(f"{len(notes['config']):,} characters, of at most {_LONGEST_CONFIG:,}")
         config = _parse(notes["config"])
     return _Content(config, state, notes.get(DIGEST), content_digest(notes, state))
 
 
 def _check_header(path: Path) -> None:
-    """Refuse a header so long that reading it would take more memory than a file of weights."""
+    """Refuse headers that take much more memory than a file of weights, or that name a part twice."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-    if length > _LONGEST_HEADER:
-        raise ValueError(f"a header of {length:,} bytes, of at most {_LONGEST_HEADER:,}")
+        if length > _LONGEST_HEADER:
+            raise ValueError(f"a header of {length:,} bytes, of at most {_LONGEST_HEADER:,}")
+        _parse(file.read(length))
 
 
-def _parse(text: str) -> object:
+def _parse(text: str | bytes) -> object:
     """Parse JSON as its standard has it: no name twice in one object, no `NaN`, no `Infinity`."""
-    if len(text) > _LONGEST_CONFIG:
-        raise ValueError(f"{len(text):,} characters, of at most {_LONGEST_CONFIG:,}")
     return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
 
 

@@ -60,7 +60,7 @@ def _load(path: Path) -> object:
     told = ""
     for load in (load_estimator, restorer_content, classifier_content):
         try:
-            return load.__name__, load(path)  # type: ignore[operator]
+            return load.__name__, load(path)
         except ValueError as error:
             if not is_clear(error, path):
                 raise
@@ -140,7 +140,12 @@ def _names_as_text(good: Path, random: Random, folder: Path) -> Path:
     name = random.choice(["os.system", "builtins.eval", "subprocess.call", "torch.load"])
     parameters = content["hyper_parameters"]
     change: dict[str, Any] = random.choice(
-        [{"_instantiator": name}, {"_class_path": name}, {"architecture": name}, {"__class__": name}]
+        [
+            {"_instantiator": name},
+            {"_class_path": name},
+            {"architecture": name},
+            {"__class__": name},
+        ]
     )
     named = random.choice([name, {"kind": name}, {"class_path": name, "init_args": {}}])
     content["hyper_parameters"] = {**parameters, **change, "estimator": named}
@@ -156,7 +161,8 @@ def _torchscript(random: Random, folder: Path) -> Path:
 
     random_number = random.random()
     path = folder / "hostile.ckpt"
-    torch.jit.save(torch.jit.trace(Program(), torch.zeros(1)), path)
+    program = torch.jit.trace(Program(), torch.zeros(1))  # type: ignore[no-untyped-call]
+    torch.jit.save(program, path)
     return path
 
 
@@ -272,7 +278,7 @@ def _odd_tensors(good: Path, random: Random, folder: Path) -> Path:
 
 
 def _many_values(random: Random, folder: Path) -> Path:
-    """Write values of a byte each, which take much more in memory, and values that hold themselves."""
+    """Write values of a byte each, which take much more in memory, or that hold themselves."""
     count = random.choice([99_000, 1_900_000, 10**7])
     nested = 10**5
     bodies = [
@@ -306,12 +312,23 @@ def _huge_parameters(good: Path, random: Random, folder: Path) -> Path:
 
 def _odd_parts(good: Path, random: Random, folder: Path) -> Path:
     content: Any = _content(good, random)
-    odd = [None, 3, "x", [], [1], {}, {1: 2}, torch.zeros(2), OrderedDict(a=1), {"estimator": {}}]
+    odd: list[Any] = [
+        None,
+        3,
+        "x",
+        [],
+        [1],
+        {},
+        {1: 2},
+        torch.zeros(2),
+        OrderedDict(a=1),
+        {"estimator": {}},
+    ]
     name = random.choice(["state_dict", "hyper_parameters"])
     if random.random() < 0.3:
         del content[name]
     elif random.random() < 0.1:
-        content = random.choice([x for x in odd])
+        content = random.choice(odd)
     else:
         content[name] = random.choice(odd)
     return _save(content, folder)
@@ -320,7 +337,7 @@ def _odd_parts(good: Path, random: Random, folder: Path) -> Path:
 def _no_checkpoint(random: Random, folder: Path) -> Path:
     path = folder / "hostile.ckpt"
     contents = [b"", b"PK\3\4", b"PK\5\6" + bytes(18), b"\x80\x02}.", b"<html>404</html>",
-                random.randbytes(1_000), b"version https://git-lfs.github.com/spec/v1\n"]  # fmt: skip
+                random.randbytes(1_000), b"version https://git-lfs.github.com/spec/v1"]  # fmt: skip
     if random.random() < 0.2:
         return _zip(folder, random.sample(_records(), 2))
     path.write_bytes(random.choice(contents))

@@ -166,5 +166,6 @@ def _peak() -> float:
 def total(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the sum of rows; of memory and time, the largest."""
     largest = ("MB above start", "slowest, s")
-    summed = {k: (max if k in largest else sum)(row[k] for row in rows) for k in rows[0] if k != "kind"}
+    names = [name for name in rows[0] if name != "kind"]
+    summed = {name: (max if name in largest else sum)(row[name] for row in rows) for name in names}
     return {"kind": "all", **summed}

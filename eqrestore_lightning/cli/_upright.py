@@ -157,7 +157,7 @@ def _turned_pixels(picture: "Image", quarters: int) -> bytes:
 
 
 def _write_table(path: Path, rows: Sequence[_Row]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         table = csv.writer(file)
         table.writerow(["file", "quarters", "margin", "decision", "done"])
         for row in rows:

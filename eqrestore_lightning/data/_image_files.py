@@ -67,8 +67,9 @@ def read_image(
     that are not opaque (an alpha channel that is opaque everywhere is dropped), and animations and
     documents of several pages; of a stereo JPEG (MPO), the first picture is the photograph.
 
-    Memory is taken for the picture, four bytes a pixel, and for the tensor. Sizes are known before anything is decoded:
-    images of more than `PIL.Image.MAX_IMAGE_PIXELS` pixels, about 89 million, are refused.
+    Memory is taken for the picture, four bytes a pixel, and for the tensor. Sizes are known before
+    anything is decoded: images of more than `PIL.Image.MAX_IMAGE_PIXELS` pixels, about 89 million,
+    are refused.
 
     Args:
         path: The file: BMP, JPEG, PNG, PPM, TIFF or WebP, whatever its name ends in.
@@ -100,18 +101,14 @@ def read_image(
     return image
 
 
-def read_image_size(path: Path, *, file: IO[bytes] | None = None) -> tuple[int, int]:
+def read_image_size(path: Path) -> tuple[int, int]:
     """Return height and width of what `read_image` would return, from the file's header alone.
-
-    Args:
-        path: The file.
-        file: What to read instead of the file on disk; `path` is then only its name.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If the file is not an image that `read_image` reads, as far as its header tells.
     """
-    with _opened(path, file) as picture:
+    with _opened(path) as picture:
         width, height = picture.size
         turned = picture.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)  # axes swapped
     return (width, height) if turned else (height, width)
@@ -136,9 +133,10 @@ def _check(picture: PIL.Image.Image) -> None:
             f"{width:,} × {height:,} pixels, which is more than PIL.Image.MAX_IMAGE_PIXELS, "
             f"{limit:,}"
         )
-    depths = [_raw_mode(tile) for tile in picture.tile]
+    depths = [_raw_mode(tile) for tile in getattr(picture, "tile", ())]
     if picture.mode.startswith(("I", "F")) or any(depths):
-        raise ValueError(f"more than 8 bits per channel ({(*filter(None, depths), picture.mode)[0]})")
+        mode = (*filter(None, depths), picture.mode)[0]
+        raise ValueError(f"more than 8 bits per channel ({mode})")
     if getattr(picture, "is_animated", False) and picture.format != "MPO":
         raise ValueError(f"{getattr(picture, 'n_frames', 'several')} images in one file")
 
@@ -173,7 +171,7 @@ def _pixels(picture: PIL.Image.Image, mode: str) -> Tensor:
         strip = picture.crop((0, top, width, bottom))
         if picture.has_transparency_data:
             strip = strip.convert("RGBA")
-            if strip.getextrema()[3] != (255, 255):
+            if strip.getchannel("A").getextrema() != (255, 255):
                 raise ValueError("pixels that are not opaque; draw them over a background first")
         image[:, top:bottom] = TF.pil_to_tensor(strip.convert(mode))
     return image

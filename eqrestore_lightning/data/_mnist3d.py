@@ -125,7 +125,9 @@ def _read_split(file: Any, split: str, most: int) -> tuple[Tensor, Tensor]:
     if rows.shape[1] != _GRID**3:
         raise ValueError(f"Expected rows of {_GRID**3} occupancies, but got shape {rows.shape}.")
     if not len(classes) == len(rows) <= most:
-        raise ValueError(f"{len(rows):,} volumes, of at most {most:,}, and {len(classes):,} classes")
+        raise ValueError(
+            f"{len(rows):,} volumes, of at most {most:,}, and {len(classes):,} classes"
+        )
     volumes = torch.empty(len(rows), 1, _GRID, _GRID, _GRID, dtype=torch.uint8)
     for start in range(0, len(rows), _PART):
         part = torch.from_numpy(rows[start : start + _PART].astype("float32"))

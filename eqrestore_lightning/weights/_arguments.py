@@ -32,7 +32,7 @@ def check_arguments(estimator: Estimator) -> None:
 
 def _hints(kind: type) -> dict[str, Any]:
     try:
-        return get_type_hints(kind.__init__)
+        return get_type_hints(kind.__init__)  # type: ignore[misc]
     except NameError:  # a name of an own estimator that is imported for type checkers only
         return {}
 

@@ -117,7 +117,8 @@ def _is_plain(name: str) -> bool:
 
 def _check_held(state: object, path: Path) -> None:
     """Refuse tensors that together have more entries than the file, such as expanded ones."""
-    tensors = [x for x in state.values() if isinstance(x, Tensor)] if isinstance(state, dict) else []
+    values = state.values() if isinstance(state, dict) else ()
+    tensors = [value for value in values if isinstance(value, Tensor)]
     claimed, size = sum(x.numel() * x.element_size() for x in tensors), path.stat().st_size
     if claimed > size:
         raise ValueError(

@@ -216,7 +216,7 @@ def _read_safetensors(path: Path) -> _Content:
 
 
 def _check_header(path: Path) -> None:
-    """Refuse headers that take much more memory than a file of weights, or that name a part twice."""
+    """Refuse headers that are longer than those of weights, or name a part twice."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > _LONGEST_HEADER:

@@ -290,7 +290,7 @@ def test_archives_that_point_outside_or_are_cut_are_refused(tmp_path):
         member = tarfile.TarInfo("train/cat/1.png")
         member.type, member.linkname = kind, str(secret)
         _tar(path, (member, b""))
-        with pytest.raises(ValueError, match=r"but got: train/cat/1\.png, which is no file but a link"):
+        with pytest.raises(ValueError, match=r"but got: train/cat/1\.png, which is no file but"):
             CIFAR10DataModule(tmp_path).setup()
     absolute = tarfile.TarInfo(f"/x/train/{secret}")
     absolute.type = tarfile.DIRTYPE

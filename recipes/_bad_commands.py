@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -188,7 +189,11 @@ def run_command(arguments: list[str]) -> tuple[str, str]:
     """
     told = io.StringIO()
     try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(told):
+        with (
+            warnings.catch_warnings(action="ignore"),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(told),
+        ):
             cli.eqrestore(arguments)
     except SystemExit as end:
         lines = told.getvalue().strip().splitlines()

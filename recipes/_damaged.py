@@ -4,6 +4,7 @@ import hashlib
 import json
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -166,7 +167,8 @@ def protected(folder: Path) -> list[Kind]:
     kinds.append(damaged("checkpoint, load_estimator", path, estimator_content))
     kinds.append(damaged("checkpoint, RestorerModule", path, restorer_content))
     path = save_checkpoint(ClassifierModule(1, 2), folder / "classifier.ckpt")
-    kinds.append(damaged("checkpoint, ClassifierModule", path, classifier_content))
+    slow = damaged("checkpoint, ClassifierModule", path, classifier_content)
+    kinds.append(replace(slow, share=0.1))
     return kinds
 
 

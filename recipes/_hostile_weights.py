@@ -113,6 +113,11 @@ def _odd_header(random: Random, folder: Path) -> Path:
     text = json.dumps(header)
     name = next(name for name in header if name != "__metadata__")
     several = text[:-1] + f', "{name}": {json.dumps(header[name])}' + "}"
+    odd_type = text.replace('"F32"', random.choice(["1e999", "null", "[]", '"F33"']))
+    many = {
+        f"t{number}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+        for number in range(random.randrange(1_000, 9_000))
+    }
     choices = [
         text.encode().replace(b"kind", b"ki\xff\xfe", 1),
         text.encode("utf-16"),
@@ -121,11 +126,10 @@ def _odd_header(random: Random, folder: Path) -> Path:
         several.encode(),
         text[:-1].encode(),
         (text[:-1] + ', "__metadata__": {}}').encode(),
-        text.replace('"F32"', random.choice(["1e999", "null", "[]", '"F33"'])).encode(),
-        json.dumps({f"t{n}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
-                    for n in range(random.randrange(10_000, 30_000))}).encode(),
-        b"{}" + b" " * random.randrange(10**7, 3 * 10**7),
-    ]  # fmt: skip
+        odd_type.encode(),
+        json.dumps(many).encode(),
+        b"{}" + b" " * random.randrange(10**6, 2 * 10**7),
+    ]
     return _raw(folder, random.choice(choices), data)
 
 

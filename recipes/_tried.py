@@ -31,12 +31,14 @@ class Kind:
         make: Writes a file, or a folder of files, into a folder, and returns what is to be loaded.
         load: Loads it, and returns its content, or whatever tells it from others.
         right: The content of the file before it was damaged; `None` if there is none.
+        share: How many are tried, relative to other kinds.
     """
 
     name: str
     make: Callable[[Random, Path], Path]
     load: Callable[[Path], object]
     right: object = None
+    share: float = 1.0
 
 
 @dataclass
@@ -104,7 +106,8 @@ def _in_process(kind: Kind, start: int, count: int, seed: int) -> Iterator[_Resu
     context = get_context("fork")  # `torch` need not be imported again
     receiving, sending = context.Pipe(duplex=False)
     worker = context.Process(target=_work, args=(kind, start, count, seed, sending))
-    worker.start()
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+        worker.start()  # newer Pythons warn of threads, of which the child uses none
     sending.close()
     try:
         for number in range(start, count):
@@ -124,6 +127,7 @@ def _in_process(kind: Kind, start: int, count: int, seed: int) -> Iterator[_Resu
 
 
 def _work(kind: Kind, start: int, count: int, seed: int, sending: Connection) -> None:
+    warnings.simplefilter("ignore")
     with TemporaryDirectory() as root, contextlib.redirect_stderr(io.StringIO()):
         before = _peak()
         for number in range(start, count):
@@ -135,8 +139,8 @@ def _work(kind: Kind, start: int, count: int, seed: int, sending: Connection) ->
             seconds = perf_counter() - begun
             canary = Path(root, CANARY)
             executed = canary.exists()
-            canary.unlink(missing_ok=True)
-            shutil.rmtree(folder)
+            for left in Path(root).iterdir():
+                (shutil.rmtree if left.is_dir() else Path.unlink)(left)
             sending.send((outcome, told, int(executed), _peak() - before, seconds))
         sending.close()
 
@@ -144,9 +148,7 @@ def _work(kind: Kind, start: int, count: int, seed: int, sending: Connection) ->
 def attempt(load: Callable[[Path], object], path: Path, right: object = None) -> tuple[str, str]:
     """Load a file; return what happened, as `Tally` has it, and what was told."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            content = load(path)
+        content = load(path)
     except ValueError as error:
         return "refused" if is_clear(error, path) else "unclear", f"ValueError: {error}"
     except BaseException as error:

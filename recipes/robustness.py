@@ -19,6 +19,7 @@ an archive, may change.
     python recipes/robustness.py
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -43,10 +44,10 @@ Rows = list[dict[str, Any]]
 
 def main(
     only: Sequence[Part] = get_args(Part),
-    num_damaged: int = 2_500,
+    num_damaged: int = 2_820,
     num_archives: int = 20,
     num_unprotected: int = 500,
-    num_hostile: int = 60,
+    num_hostile: int = 50,
     output: Path = Path("outputs/robustness"),
 ) -> None:
     """Run the recipe.
@@ -88,7 +89,7 @@ def _new(root: Path, name: str) -> Path:
 def _try(kinds: Sequence[Kind], count: int) -> Rows:
     rows = []
     for kind in tqdm(kinds, desc="Trying", unit=" kinds"):
-        tally = try_kind(kind, count)
+        tally = try_kind(kind, math.ceil(count * kind.share))
         for example in tally.examples if tally.unclear or tally.crashed else []:
             tqdm.write(f"{kind.name}: {example}")
         rows.append(tally.row(kind.name))
@@ -103,7 +104,7 @@ def try_commands(folder: Path, *, every: int = 1) -> Rows:
         every: Take every second line only, for 2, and so on.
     """
     tallies: dict[str, Tally] = {}
-    for line in tqdm(bad_commands(folder)[::every], desc="Running", unit=" commands"):
+    for line in bad_commands(folder)[::every]:
         begun = perf_counter()
         outcome, told = run_command(line)
         name = f"eqrestore {line[0]}" if line and not line[0].startswith("-") else "eqrestore"
@@ -111,7 +112,7 @@ def try_commands(folder: Path, *, every: int = 1) -> Rows:
         tally.add(outcome, f"{' '.join(line)}: {told}")
         tally.slowest = max(tally.slowest, perf_counter() - begun)
         if outcome != "refused":
-            tqdm.write(tally.examples[-1])
+            print(tally.examples[-1])
     left_out = ("as before the damage", "crashed", "code executed", "MB above start")
     rows = [tally.row(name) for name, tally in tallies.items()]
     return [{key: value for key, value in row.items() if key not in left_out} for row in rows]

@@ -90,7 +90,7 @@ NUMBERS = {
 """Options that take a number."""
 
 _SIGNED = {"min_margin": (), "seed": (), "max_shift": ("-1",), "prior": ("-1", "2", "nan")}
-_ZERO = ("image_size", "epochs", "minutes", "batch_size", "channels")
+_ZERO = ("image_size", "minutes", "batch_size", "channels")
 
 
 def _anywhere(folder: Path) -> Iterable[list[str]]:

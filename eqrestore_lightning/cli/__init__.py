@@ -46,7 +46,8 @@ def eqrestore(args: Sequence[str] | None = None) -> None:
             exit_on_error=False,
         )
     except ArgumentError as error:
-        _fail(f"{_told(str(error))}; see {' '.join(['eqrestore', *words[:1]])} --help")
+        named = [word for word in words[:1] if word in COMMANDS]
+        _fail(f"{_told(str(error)).rstrip('.')}; see {' '.join(['eqrestore', *named])} --help")
     except _USER_ERRORS as error:
         _fail(str(error) or type(error).__name__)
     except KeyboardInterrupt:

@@ -179,8 +179,8 @@ def _check_arguments(
 
 
 def _check_length(epochs: int | None, minutes: float | None) -> None:
-    if epochs is not None and epochs < 1:
-        raise ValueError(f"Expected `epochs` to be at least 1, but got {epochs}.")
+    if epochs is not None and epochs < 0:
+        raise ValueError(f"Expected `epochs` to be at least 0, but got {epochs}.")
     if minutes is not None and not 0 < minutes < math.inf:
         raise ValueError(f"Expected `minutes` to be finite and above 0, but got {minutes}.")
 

@@ -25,5 +25,7 @@ def reading(expected: str) -> Iterator[None]:
     except (FileNotFoundError, PermissionError, MemoryError, TimeoutError, Warning):
         raise
     except Exception as error:
+        if "can't allocate memory" in str(error):  # how torch says it
+            raise MemoryError(str(error)) from error
         lines = str(error).splitlines() or [type(error).__name__]
         raise ValueError(f"Expected {expected}, but got: {lines[0]}") from error

@@ -148,6 +148,11 @@ def test_errors_of_the_machine_pass(error):
         raise error
 
 
+def test_torch_runs_out_of_memory_too():
+    with pytest.raises(MemoryError, match="can't allocate memory"), reading("a file"):
+        torch.empty(2**60, dtype=torch.uint8)
+
+
 def test_other_errors_become_one_of_a_line():
     with pytest.raises(ValueError, match=r"^Expected a file, but got: one$"), reading("a file"):
         raise RuntimeError("one\ntwo")

@@ -1,6 +1,7 @@
 """Data sets that were made to do harm, or that are not what they claim to be."""
 
 import functools
+import gzip
 import io
 import pickle
 import struct
@@ -85,7 +86,9 @@ def _black(size: int) -> bytes:
 
 def _tar_bombs(random: Random, folder: Path) -> Path:
     """Write images that inflate, more than there are, or long files that are none."""
-    choice = random.randrange(10)
+    choice = random.randrange(12)
+    if choice >= 10:
+        return _tar_names(random, folder)
     if choice < 5:
         side = random.choice([9_000, 13_000])
         black = random.choice([_black(33), _black(3_000), png(side, side), bytes(10**5)])
@@ -99,6 +102,19 @@ def _tar_bombs(random: Random, folder: Path) -> Path:
             member = tarfile.TarInfo(f"test/class{number % 10}/{number}.png")
             member.size = len(small)
             archive.addfile(member, io.BytesIO(small))
+    return folder
+
+
+def _tar_names(random: Random, folder: Path) -> Path:
+    """Give an entry a name of 300 MB, in the ways that archives have for long ones."""
+    member = tarfile.TarInfo("././@LongLink")
+    member.type = random.choice([tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.XGLTYPE])
+    member.size = 300 * 2**20
+    with gzip.open(folder / "cifar10.tar.gz", "wb", compresslevel=1) as file:
+        file.write(member.tobuf(tarfile.GNU_FORMAT))
+        for _ in range(300):
+            file.write(bytes(2**20))
+        file.write(tarfile.TarInfo("train/a/0.png").tobuf() + bytes(1_024))
     return folder
 
 

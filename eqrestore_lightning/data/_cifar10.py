@@ -1,9 +1,14 @@
 """CIFAR-10, as torchvision reads it or as a folder of images, with a border of zeros."""
 
+import bz2
+import gzip
+import io
+import lzma
 import os
 import tarfile
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import Unpack
+from typing import IO, Any, Literal, Unpack
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +25,7 @@ from eqrestore_lightning.weights import reading
 
 _VAL_SIZE = 5_000
 _MOST = {"train": 50_000, "test": 10_000}  # images
+_MOST_ENTRIES = 150_000  # of an archive
 _LARGEST = 100_000  # bytes of one of them in an archive; as they are, they take 3,072
 
 
@@ -121,15 +127,22 @@ def _read_archive(path: Path) -> tuple[ImageTensors, ImageTensors]:
     """Decode `train/CLASS/` and `test/CLASS/` in one pass over the archive."""
     images: dict[str, list[Tensor]] = {split: [] for split in _MOST}
     names: dict[str, list[str]] = {split: [] for split in _MOST}
-    with reading(f"{path} to be a whole archive of small images"), tarfile.open(path) as archive:
-        for member in tqdm(archive, desc=f"Decoding {path}", unit=" files", leave=False):
+    with (
+        reading(f"{path} to be a whole archive of small images"),
+        _opener(path)(path, "rb") as file,
+        tarfile.open(fileobj=_SmallReads(file), mode="r:") as archive,
+    ):
+        members = zip(range(_MOST_ENTRIES + 1), archive, strict=False)
+        for number, member in tqdm(members, desc=f"Decoding {path}", unit=" files", leave=False):
+            if number == _MOST_ENTRIES:
+                raise ValueError(f"more than {_MOST_ENTRIES:,} entries")
             *_, split, name, file_name = ("", "", *PurePosixPath(member.name).parts)
             if split in images and file_name.lower().endswith(IMG_EXTENSIONS):
                 if len(images[split]) == _MOST[split]:
                     raise ValueError(f"more than {_MOST[split]:,} images in {split}")
                 images[split].append(_read_member(archive, member, path))
                 names[split].append(name)
-        while archive.fileobj is not None and archive.fileobj.read(2**20):
+        while file.read(2**20):
             pass  # up to the checksum at the end of compressed ones
     classes = sorted({*names["train"], *names["test"]})
     for part in images.values():
@@ -142,6 +155,35 @@ def _read_archive(path: Path) -> tuple[ImageTensors, ImageTensors]:
         for split in _MOST
     )
     return train, test
+
+
+def _opener(path: Path) -> Callable[[Path, Literal["rb"]], IO[bytes]]:
+    """Return what opens an archive, compressed or not, by its first bytes."""
+    with path.open("rb") as file:
+        start = file.read(2)
+    openers: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
+    return openers.get(start, Path.open)  # type: ignore[no-any-return]
+
+
+class _SmallReads(io.RawIOBase):
+    """Read a file in small parts only: a name may be gigabytes, and `tarfile` reads it at once."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= 2 * _LARGEST:
+            raise ValueError(f"an entry with {size:,} bytes of names, of at most {2 * _LARGEST:,}")
+        return self._file.read(size)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seekable(self) -> bool:
+        return True
 
 
 def _read_member(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> Tensor:

@@ -297,6 +297,13 @@ def test_archives_that_point_outside_or_are_cut_are_refused(tmp_path):
     _tar(path, (absolute, b""))
     with pytest.raises(ValueError, match=r"^Expected images of 3 × 32 × 32 in train/CLASS"):
         CIFAR10DataModule(tmp_path).setup()
+    longer = tarfile.TarInfo("././@LongLink")
+    longer.type = tarfile.GNUTYPE_LONGNAME
+    _tar(path, (longer, bytes(10**6)))
+    with pytest.raises(
+        ValueError, match=r"an entry with 1,000,448 bytes of names, of at most 200,"
+    ):
+        CIFAR10DataModule(tmp_path).setup()
     path.unlink()
     whole = secret.read_bytes()
     for ending, mode in ((".tar", "w"), (".tar.gz", "w:gz"), (".tar.xz", "w:xz")):
@@ -306,3 +313,48 @@ def test_archives_that_point_outside_or_are_cut_are_refused(tmp_path):
         with pytest.raises(ValueError, match=r"^Expected .*cifar10-cut.*, but got"):
             CIFAR10DataModule(tmp_path).setup()
         path.unlink()
+
+
+def test_archives_of_more_than_cifar_10_are_refused(tmp_path, monkeypatch):
+    small = io.BytesIO()
+    TF.to_pil_image(torch.full((3, 32, 32), 9, dtype=torch.uint8)).save(small, "png")
+    members = [(tarfile.TarInfo(f"test/a/{n}.png"), small.getvalue()) for n in range(5)]
+    for name, value, told in (
+        ("_MOST", {"train": 2, "test": 4}, "more than 4 images in test"),
+        ("_MOST_ENTRIES", 4, "more than 4 entries"),
+        ("_LARGEST", 10, r"test/a/0\.png of \d+ bytes, which is no image of 32 × 32"),
+    ):
+        _tar(tmp_path / "cifar10.tar.bz2", *members, mode="w:bz2")
+        with monkeypatch.context() as patch:
+            patch.setattr(f"eqrestore_lightning.data._cifar10.{name}", value)
+            patch.setattr("eqrestore_lightning.data._cifar10._SmallReads", lambda file: file)
+            with pytest.raises(ValueError, match=told):
+                CIFAR10DataModule(tmp_path).setup()
+
+
+def test_damage_to_a_compressed_archive_is_noticed_after_its_last_image(tmp_path):
+    picture = io.BytesIO()
+    TF.to_pil_image(torch.full((3, 32, 32), 9, dtype=torch.uint8)).save(picture, "bmp")
+    members = [(tarfile.TarInfo(f"test/a/{n}.bmp"), picture.getvalue()) for n in range(5)]
+    path = tmp_path / "cifar10.tar.gz"
+    _tar(path, *members, mode="w:gz")
+    content = bytearray(path.read_bytes())
+    content[-6] ^= 1  # of the checksum
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="but got: CRC check failed"):
+        CIFAR10DataModule(tmp_path).setup()
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_pickles_of_strangers_are_not_opened(protocol, tmp_path):
+    class Payload:
+        def __reduce__(self):
+            return open, (str(tmp_path / "executed"), "w")
+
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    for name in ("batches.meta", "test_batch", *(f"data_batch_{n}" for n in range(1, 6))):
+        (folder / name).write_bytes(pickle.dumps(Payload(), protocol))
+    with pytest.raises(ValueError, match="to hold CIFAR-10 as its authors published it, but got"):
+        CIFAR10DataModule(tmp_path).setup()
+    assert not (tmp_path / "executed").exists()

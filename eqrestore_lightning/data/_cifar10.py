@@ -193,7 +193,8 @@ def _read_member(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) 
         raise ValueError(f"{member.name}, which is no file but a link or a folder")
     if member.size > _LARGEST:
         raise ValueError(f"{member.name} of {member.size:,} bytes, which is no image of 32 × 32")
-    image = read_image(Path(f"{path}:{member.name}"), file=file)
+    content = io.BytesIO(file.read())  # a compressed archive cannot go back
+    image = read_image(Path(f"{path}:{member.name}"), file=content)
     if image.shape[1:] != (32, 32):
         height, width = image.shape[1:]
         raise ValueError(f"{member.name} of {height:,} × {width:,} pixels, not 32 × 32")

@@ -162,19 +162,25 @@ def _check_resized(size: tuple[int, int], image_size: int) -> None:
 
 
 def _pixels(picture: PIL.Image.Image, mode: str) -> Tensor:
-    """Convert to a tensor in strips: all at once, four copies would be in memory."""
+    """Convert to a tensor, large pictures in strips: all at once, there would be four copies."""
     width, height = picture.size
+    if width * height <= _STRIP:
+        return _strip(picture, mode)
     image = torch.empty(len(mode), height, width, dtype=torch.uint8)
     rows = max(1, _STRIP // width)
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
-        strip = picture.crop((0, top, width, bottom))
-        if picture.has_transparency_data:
-            strip = strip.convert("RGBA")
-            if strip.getchannel("A").getextrema() != (255, 255):
-                raise ValueError("pixels that are not opaque; draw them over a background first")
-        image[:, top:bottom] = TF.pil_to_tensor(strip.convert(mode))
+        image[:, top:bottom] = _strip(picture.crop((0, top, width, bottom)), mode)
     return image
+
+
+def _strip(picture: PIL.Image.Image, mode: str) -> Tensor:
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        if picture.getchannel("A").getextrema() != (255, 255):
+            raise ValueError("pixels that are not opaque; draw them over a background first")
+    pixels: Tensor = TF.pil_to_tensor(picture if picture.mode == mode else picture.convert(mode))
+    return pixels
 
 
 def check_folder(root: str | os.PathLike[str]) -> Path:

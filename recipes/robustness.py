@@ -17,6 +17,8 @@ load "as before the damage": bytes that nothing depends on, such as those betwee
 an archive, may change.
 
     python recipes/robustness.py
+
+Takes 12 minutes on 2 CPU cores (AMD EPYC) that do other work as well.
 """
 
 import math

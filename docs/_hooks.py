@@ -25,7 +25,7 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
         if path.suffix in (".md", ".png", ".gif", ".py"):
             uri = path.relative_to(ROOT).as_posix()
             files.append(File.generated(config, uri, abs_src_path=str(path)))
-    for name in ("CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff"):
+    for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "CITATION.cff"):
         files.append(File.generated(config, name, abs_src_path=str(ROOT / name)))
     weights = f"const MNIST_WEIGHTS = {json.dumps(weights_of_the_figure())};\n"
     files.append(File.generated(config, "assets/weights.js", content=weights))
@@ -38,6 +38,8 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     """Put sections of README.md where a page names them; their links lead to pages of the site."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     shown = INCLUDE.sub(lambda match: section(readme, match[1]), markdown)
+    shown = shown.replace("](docs/", "](").replace("](../docs/", "](../")  # pages lie at the top
+    shown = shown.replace("](../SECURITY.md", "](SECURITY.md")
     if shown == markdown:
         return markdown
     for anchor, page in pages_by_anchor().items():

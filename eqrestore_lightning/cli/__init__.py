@@ -1,8 +1,12 @@
 """The command `eqrestore`, one file for each of its commands."""
 
+import re
 import sys
+from argparse import ArgumentError
 from collections.abc import Sequence
 from importlib import import_module
+from io import TextIOWrapper
+from typing import NoReturn
 
 from eqrestore_lightning import __version__
 
@@ -37,23 +41,50 @@ def eqrestore(args: Sequence[str] | None = None) -> None:
     """
     from jsonargparse import auto_cli
 
+    words = list(sys.argv[1:] if args is None else args)
     commands = {name: import_module(f"{__name__}._{name}").run for name in COMMANDS}
-    given = list(sys.argv[1:] if args is None else args)
-    if given == ["weights"]:  # jsonargparse has no positional arguments that may be left out
-        given.append("all")
+    if words == ["weights"]:  # jsonargparse has no positional arguments that may be left out
+        words.append("all")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # names of files may be no text
+            stream.reconfigure(errors="backslashreplace")
     try:
         auto_cli(
             commands,
-            args=given,
+            args=words,
             prog="eqrestore",
             description="Undo shifts and rotations of images, in front of any classifier.",
             version=__version__,
+            exit_on_error=False,
         )
+    except ArgumentError as error:
+        named = [word for word in words[:1] if word in COMMANDS]
+        _fail(f"{_told(str(error)).rstrip('.')}; see {' '.join(['eqrestore', *named])} --help")
     except _USER_ERRORS as error:
-        message = " ".join(line.strip() for line in str(error).splitlines())
-        print(f"eqrestore: {message or type(error).__name__}", file=sys.stderr)  # noqa: T201
-        sys.exit(2)
+        _fail(str(error) or type(error).__name__)
     except KeyboardInterrupt as error:
         told = f"interrupted; {error}" if str(error) else "interrupted"
         print(f"eqrestore: {told}", file=sys.stderr)  # noqa: T201
         sys.exit(130)
+
+
+def _fail(message: str) -> NoReturn:
+    line = " ".join(part.strip() for part in message.splitlines())
+    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)  # no control sequences
+    print(f"eqrestore: {shown}", file=sys.stderr)  # noqa: T201
+    sys.exit(2)
+
+
+def _told(message: str) -> str:
+    """Return what jsonargparse says about one argument in one sentence."""
+    argument = re.match(r'Parser key "([\w.]+)":\s', message)
+    value = re.search(r"(?:Got value|Given value): (.*)", message)
+    if argument is None or value is None:
+        return message
+    types = re.findall(r"Expected an? <class '(\w+)'>", message)
+    words = re.findall(r"Literal\[(.*?)\]", message)
+    expected = " or ".join(dict.fromkeys(_TYPES[t] for t in types if t in _TYPES) or words)
+    return f"Expected `--{argument[1]}` to be {expected or 'another value'}, but got {value[1]!r}"
+
+
+_TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "list": "a list"}

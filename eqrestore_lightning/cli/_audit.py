@@ -28,6 +28,8 @@ def run(
     from eqrestore_lightning.testing import audit, audit_table, draw_audit
     from eqrestore_lightning.training import load_classifier
 
+    if picture is not None and picture.suffix != ".png":
+        raise ValueError(f"Expected `picture` to end in .png, but got {picture}.")
     torch.manual_seed(seed)
     known = model in list_models()
     network = get_model(model, weights=None) if known else load_classifier(model)

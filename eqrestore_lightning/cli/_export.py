@@ -21,6 +21,10 @@ def run(
 
     if output.suffix != ".onnx":
         raise ValueError(f"Expected `output` to end in .onnx, but got {output}.")
+    if output.is_dir() or not output.parent.is_dir():
+        raise FileNotFoundError(
+            f"Expected `output` to be a file in a folder that exists, but got {output}."
+        )
     restore = RestoreTransform(weights)
     dtype = torch.float32 if floating else torch.uint8
     shape = (2, restore.estimator.in_channels, height or 48, width or 64)

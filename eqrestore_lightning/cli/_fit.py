@@ -3,6 +3,7 @@
 import copy
 import json
 import logging
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -118,6 +119,7 @@ def run(
     from eqrestore_lightning.weights import save_estimator
 
     _check_arguments(output, network, image_size, crop_sizes)
+    _check_length(epochs, minutes)
     source = _source(network, start, grayscale)
     trainer = _trainer(output, epochs, minutes, source, seed)
     images = _open_data(
@@ -199,6 +201,8 @@ def _check_arguments(
 
     if output.suffix != ".safetensors":
         raise ValueError(f"Expected `output` to end in .safetensors, but got {output}.")
+    if crop_sizes is not None and not crop_sizes:
+        raise ValueError("Expected `crop_sizes` to name at least one size, but got none.")
     if network not in list_presets():
         raise ValueError(
             f"Expected `network` to be one of {', '.join(list_presets())}, but got {network!r}."
@@ -208,6 +212,13 @@ def _check_arguments(
             f"Expected either `image_size` or `crop_sizes`, but got both: {image_size} and "
             f"{crop_sizes}."
         )
+
+
+def _check_length(epochs: int | None, minutes: float | None) -> None:
+    if epochs is not None and epochs < 0:
+        raise ValueError(f"Expected `epochs` to be at least 0, but got {epochs}.")
+    if minutes is not None and not 0 < minutes < math.inf:
+        raise ValueError(f"Expected `minutes` to be finite and above 0, but got {minutes}.")
 
 
 def _source(network: str, start: str | None, grayscale: bool) -> str | None:
@@ -297,14 +308,9 @@ def _crop_sizes(network: str, folder: Path) -> list[int] | None:
     """Return the crops that a network for any size is trained on: those that most images hold."""
     if network not in CROPPED or not folder.is_dir():
         return None
-    from PIL import Image
+    from eqrestore_lightning.data import find_images, read_image_size
 
-    from eqrestore_lightning.data import find_images
-
-    sizes = []
-    for path in find_images(folder):
-        with Image.open(path) as image:
-            sizes.append(image.size)
+    sizes = [read_image_size(path) for path in find_images(folder)]
     if len(set(sizes)) == 1 and max(sizes[0]) <= max(CROPPED[network]):
         return None  # small images of one size are crops already
     shorter = sorted(min(size) for size in sizes)

@@ -64,7 +64,9 @@ def run(
             rows += [[name, *row] for name, row in zip(names, found, strict=True)]
             progress.update(len(batch))
     header = ["file", *_columns(transform.estimator.motion), "margin"]
-    with (output / "shifts.csv").open("w", newline="", encoding="utf-8") as file:
+    with (output / "shifts.csv").open(
+        "w", newline="", encoding="utf-8", errors="surrogateescape"
+    ) as file:
         csv.writer(file).writerows([header, *rows])
     print(f"Restored {len(files)} images into {output}.")  # noqa: T201
 

@@ -155,7 +155,10 @@ def _turned_pixels(picture: "Image", quarters: int) -> bytes:
 
 
 def _write_table(path: Path, rows: Sequence[_Row]) -> None:
-    with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+    with (
+        whole_file(path) as part,
+        part.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
         table = csv.writer(file)
         table.writerow(["file", "quarters", "margin", "decision", "done"])
         for row in rows:

@@ -8,6 +8,7 @@ from eqrestore_lightning.data._image_files import (
     find_images,
     find_images_or_fail,
     read_image,
+    read_image_size,
 )
 from eqrestore_lightning.data._image_folder import ImageFolderDataModule
 from eqrestore_lightning.data._in_memory import ImageTensors, InMemoryDataModule
@@ -47,6 +48,7 @@ __all__ = [
     "find_images_or_fail",
     "find_problems",
     "read_image",
+    "read_image_size",
     "set_orientation",
     "source_prefix",
     "turned_orientation",

@@ -1,11 +1,14 @@
 """CIFAR-10, as torchvision reads it or as a folder of images, with a border of zeros."""
 
+import bz2
+import gzip
+import io
+import lzma
 import os
 import tarfile
-import zlib
-from lzma import LZMAError
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import Unpack
+from typing import IO, Any, Literal, Unpack
 
 import torch
 import torch.nn.functional as F
@@ -18,8 +21,12 @@ from eqrestore_lightning.data._image_files import read_image
 from eqrestore_lightning.data._image_folder import ImageFolderDataModule
 from eqrestore_lightning.data._in_memory import ImageTensors, InMemoryDataModule, split_at_random
 from eqrestore_lightning.data._module import LoaderOptions, Split
+from eqrestore_lightning.weights import reading
 
 _VAL_SIZE = 5_000
+_MOST = {"train": 50_000, "test": 10_000}  # images
+_MOST_ENTRIES = 150_000  # of an archive
+_LARGEST = 100_000  # bytes of one of them in an archive; as they are, they take 3,072
 
 
 class CIFAR10DataModule(InMemoryDataModule):
@@ -40,7 +47,8 @@ class CIFAR10DataModule(InMemoryDataModule):
     Raises:
         FileNotFoundError: In `setup`, if the images are found in none of these forms.
         ValueError: If `padding` is below 0; in `setup`, if the images are not 32 × 32 with three
-            channels, or not of ten classes.
+            channels, or not of ten classes, if torchvision's files are not those that were
+            published, or an archive is damaged, has links in place of images, or more of them.
 
     Source: `torchvision.datasets.CIFAR10`; Krizhevsky, 2009; Appendix D.
     """
@@ -87,9 +95,7 @@ class CIFAR10DataModule(InMemoryDataModule):
     def _read(self) -> tuple[ImageTensors, ImageTensors]:
         if (self.root / CIFAR10.base_folder).is_dir():
             self.source = str(self.root / CIFAR10.base_folder)
-            parts = [CIFAR10(self.root, train=train) for train in (True, False)]
-            train, test = (ImageTensors(_channels_first(p.data), _labels(p)) for p in parts)
-            return train, test
+            return _read_batches(self.root)
         if all((self.root / split).is_dir() for split in ("train", "test")):
             self.source = str(self.root)
             reader = ImageFolderDataModule(self.root)
@@ -109,19 +115,35 @@ class CIFAR10DataModule(InMemoryDataModule):
         return _read_archive(archives[0])
 
 
+def _read_batches(root: Path) -> tuple[ImageTensors, ImageTensors]:
+    """Read the pickles of CIFAR-10's authors, which torchvision compares with their digests."""
+    with reading(f"{root / CIFAR10.base_folder} to hold CIFAR-10 as its authors published it"):
+        parts = [CIFAR10(root, train=train) for train in (True, False)]
+    train, test = (ImageTensors(_channels_first(p.data), _labels(p)) for p in parts)
+    return train, test
+
+
 def _read_archive(path: Path) -> tuple[ImageTensors, ImageTensors]:
     """Decode `train/CLASS/` and `test/CLASS/` in one pass over the archive."""
-    images: dict[str, list[Tensor]] = {"train": [], "test": []}
-    names: dict[str, list[str]] = {"train": [], "test": []}
-    try:
-        with tarfile.open(path, "r|*") as archive:
-            for member in tqdm(archive, desc=f"Decoding {path}", unit=" files", leave=False):
-                *_, split, name, file_name = ("", "", *PurePosixPath(member.name).parts)
-                if split in images and file_name.lower().endswith(IMG_EXTENSIONS):
-                    images[split].append(_read_member(archive, member, path))
-                    names[split].append(name)
-    except (tarfile.TarError, EOFError, LZMAError, zlib.error) as error:
-        raise ValueError(f"Expected {path} to be a whole archive, but got: {error}") from error
+    images: dict[str, list[Tensor]] = {split: [] for split in _MOST}
+    names: dict[str, list[str]] = {split: [] for split in _MOST}
+    with (
+        reading(f"{path} to be a whole archive of small images"),
+        _opener(path)(path, "rb") as file,
+        tarfile.open(fileobj=_SmallReads(file), mode="r:") as archive,
+    ):
+        members = zip(range(_MOST_ENTRIES + 1), archive, strict=False)
+        for number, member in tqdm(members, desc=f"Decoding {path}", unit=" files", leave=False):
+            if number == _MOST_ENTRIES:
+                raise ValueError(f"more than {_MOST_ENTRIES:,} entries")
+            *_, split, name, file_name = ("", "", *PurePosixPath(member.name).parts)
+            if split in images and file_name.lower().endswith(IMG_EXTENSIONS):
+                if len(images[split]) == _MOST[split]:
+                    raise ValueError(f"more than {_MOST[split]:,} images in {split}")
+                images[split].append(_read_member(archive, member, path))
+                names[split].append(name)
+        while file.read(2**20):
+            pass  # up to the checksum at the end of compressed ones
     classes = sorted({*names["train"], *names["test"]})
     for part in images.values():
         _check({image.shape for image in part}, classes, str(path))
@@ -130,17 +152,53 @@ def _read_archive(path: Path) -> tuple[ImageTensors, ImageTensors]:
             torch.stack(images[split]),
             torch.tensor([classes.index(name) for name in names[split]]),
         )
-        for split in ("train", "test")
+        for split in _MOST
     )
     return train, test
+
+
+def _opener(path: Path) -> Callable[[Path, Literal["rb"]], IO[bytes]]:
+    """Return what opens an archive, compressed or not, by its first bytes."""
+    with path.open("rb") as file:
+        start = file.read(2)
+    openers: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
+    return openers.get(start, Path.open)  # type: ignore[no-any-return]
+
+
+class _SmallReads(io.RawIOBase):
+    """Read a file in small parts only: a name may be gigabytes, and `tarfile` reads it at once."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= 2 * _LARGEST:
+            raise ValueError(f"an entry with {size:,} bytes of names, of at most {2 * _LARGEST:,}")
+        return self._file.read(size)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seekable(self) -> bool:
+        return True
 
 
 def _read_member(archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> Tensor:
     """Decode one image of an archive, which must lie in the archive itself."""
     file = archive.extractfile(member) if member.isreg() else None
     if file is None:  # a link, or a folder
-        raise ValueError(f"Expected {member.name} in {path} to be a file, but it is none.")
-    return read_image(Path(f"{path}:{member.name}"), file=file)
+        raise ValueError(f"{member.name}, which is no file but a link or a folder")
+    if member.size > _LARGEST:
+        raise ValueError(f"{member.name} of {member.size:,} bytes, which is no image of 32 × 32")
+    content = io.BytesIO(file.read())  # a compressed archive cannot go back
+    image = read_image(Path(f"{path}:{member.name}"), file=content)
+    if image.shape[1:] != (32, 32):
+        height, width = image.shape[1:]
+        raise ValueError(f"{member.name} of {height:,} × {width:,} pixels, not 32 × 32")
+    return image
 
 
 def _check(shapes: set[torch.Size], classes: list[str], source: str) -> None:

@@ -1,31 +1,56 @@
 """Image files: find, read and measure them."""
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import PIL.Image
 import PIL.ImageOps
+import torch
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.v2 import functional as TF
 
 from eqrestore_lightning.data._orientation import ORIENTATION
+from eqrestore_lightning.weights import reading
+
+_FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # EPS, say, would be run by Ghostscript
+_STRIP = 2**18  # pixels
 
 
 def find_images(folder: Path) -> list[Path]:
     """Return the images below a folder, found by their extension, sorted by path.
 
+    Links to files are followed. Nothing is skipped silently: what is named like an image but is no
+    file, and folders that cannot be entered, are errors. So are links to folders, which may lead
+    anywhere, or in circles.
+
     Args:
         folder: Where to look, at any depth.
+
+    Raises:
+        OSError: If a folder cannot be read.
+        ValueError: If there is a link to a folder, or something named like an image that is no
+            file, such as a link to nothing.
     """
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.is_file() and path.suffix.lower() in IMG_EXTENSIONS
-    )
+    found = []
+    for parent, folders, names in os.walk(folder, onerror=_fail):
+        for path in (Path(parent, name) for name in folders):
+            if path.is_symlink():
+                raise ValueError(f"Expected folders, but got a link to one: {path}.")
+        for path in (Path(parent, name) for name in names):
+            if path.suffix.lower() in IMG_EXTENSIONS:
+                if not path.is_file():
+                    raise ValueError(f"Expected {path} to be a file, but it is none.")
+                found.append(path)
+    return sorted(found)
+
+
+def _fail(error: OSError) -> None:
+    raise error
 
 
 def read_image(
@@ -35,10 +60,19 @@ def read_image(
     image_size: int | None = None,
     file: IO[bytes] | None = None,
 ) -> Tensor:
-    """Decode one image, upright according to its EXIF data.
+    """Decode one photograph or drawing, upright according to its EXIF data.
+
+    Palettes, bilevel images, CMYK and YCbCr are converted to RGB as Pillow does, without color
+    profiles. Refused is what would lose something unnoticed: more than 8 bits per channel, pixels
+    that are not opaque (an alpha channel that is opaque everywhere is dropped), and animations and
+    documents of several pages; of a stereo JPEG (MPO), the first picture is the photograph.
+
+    Memory is taken for the picture, four bytes a pixel, and for the tensor. Sizes are known before
+    anything is decoded: images of more than `PIL.Image.MAX_IMAGE_PIXELS` pixels, about 89 million,
+    are refused.
 
     Args:
-        path: The file.
+        path: The file: BMP, JPEG, PNG, PPM, TIFF or WebP, whatever its name ends in.
         grayscale: Whether to return one channel instead of three.
         image_size: Side of the square cut out of the center, after the shorter side was resized to
             it, pixels; `None` to leave the image unchanged.
@@ -48,7 +82,8 @@ def read_image(
         uint8 of shape `(channels, height, width)`.
 
     Raises:
-        ValueError: If the file is not a readable image, or has more than 8 bits per channel.
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is no such image, or damaged so that decoding notices.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -57,8 +92,10 @@ def read_image(
     torch.Size([1, 20, 30])
     """
     with _opened(path, file) as picture:
-        upright = PIL.ImageOps.exif_transpose(picture)
-        image: Tensor = TF.pil_to_tensor(upright.convert("L" if grayscale else "RGB"))
+        PIL.ImageOps.exif_transpose(picture, in_place=True)
+        if image_size is not None:
+            _check_resized(picture.size, image_size)
+        image = _pixels(picture, "L" if grayscale else "RGB")
     if image_size is not None:
         image = TF.center_crop(TF.resize(image, [image_size], antialias=True), [image_size])
     return image
@@ -68,7 +105,8 @@ def read_image_size(path: Path) -> tuple[int, int]:
     """Return height and width of what `read_image` would return, from the file's header alone.
 
     Raises:
-        ValueError: If the file is not a readable image, or has more than 8 bits per channel.
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is not an image that `read_image` reads, as far as its header tells.
     """
     with _opened(path) as picture:
         width, height = picture.size
@@ -78,15 +116,71 @@ def read_image_size(path: Path) -> tuple[int, int]:
 
 @contextmanager
 def _opened(path: Path, file: IO[bytes] | None = None) -> Iterator[PIL.Image.Image]:
-    try:
-        with PIL.Image.open(file or path) as picture:
-            mode = picture.mode
-            if not mode.startswith(("I", "F")):
-                yield picture
-                return
-    except (OSError, SyntaxError, PIL.Image.DecompressionBombError) as error:
-        raise ValueError(f"Expected {path} to be a readable image, but got: {error}") from error
-    raise ValueError(f"Expected images of 8 bits per channel, but got mode {mode} in {path}.")
+    with reading(f"{path} to be a readable image"):
+        with warnings.catch_warnings(action="ignore", category=PIL.Image.DecompressionBombWarning):
+            picture = PIL.Image.open(file or path, formats=_FORMATS)
+        with picture:
+            _check(picture)
+            yield picture
+
+
+def _check(picture: PIL.Image.Image) -> None:
+    """Refuse what a tensor of 8 bits would not hold, before anything is decoded."""
+    width, height = picture.size
+    limit = PIL.Image.MAX_IMAGE_PIXELS
+    if limit is not None and width * height > limit:
+        raise ValueError(
+            f"{width:,} × {height:,} pixels, which is more than PIL.Image.MAX_IMAGE_PIXELS, "
+            f"{limit:,}"
+        )
+    depths = [_raw_mode(tile) for tile in getattr(picture, "tile", ())]
+    if picture.mode.startswith(("I", "F")) or any(depths):
+        mode = (*filter(None, depths), picture.mode)[0]
+        raise ValueError(f"more than 8 bits per channel ({mode})")
+    if getattr(picture, "is_animated", False) and picture.format != "MPO":
+        raise ValueError(f"{getattr(picture, 'n_frames', 'several')} images in one file")
+
+
+def _raw_mode(tile: Any) -> str:
+    """Return how pixels are stored, if Pillow would cut them to 8 bits; otherwise nothing."""
+    codec, arguments = tile[0], tile[3]
+    mode = arguments if isinstance(arguments, str) else str((*arguments, "")[0])
+    if codec.startswith("ppm") and arguments[1] > 255:
+        return f"{mode}, {arguments[1]}"
+    return mode if ";16" in mode and not mode.startswith("BGR") else ""  # BGR;16 is 5, 6, 5 bits
+
+
+def _check_resized(size: tuple[int, int], image_size: int) -> None:
+    """Refuse images so thin that resizing their shorter side makes them enormous."""
+    width, height = size
+    pixels = image_size**2 * max(size) // min(size)
+    if pixels > (PIL.Image.MAX_IMAGE_PIXELS or pixels):
+        raise ValueError(
+            f"{width:,} × {height:,} pixels, which would become {pixels:,} when the shorter side "
+            f"is resized to {image_size:,}"
+        )
+
+
+def _pixels(picture: PIL.Image.Image, mode: str) -> Tensor:
+    """Convert to a tensor, large pictures in strips: all at once, there would be four copies."""
+    width, height = picture.size
+    if width * height <= _STRIP:
+        return _strip(picture, mode)
+    image = torch.empty(len(mode), height, width, dtype=torch.uint8)
+    rows = max(1, _STRIP // width)
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        image[:, top:bottom] = _strip(picture.crop((0, top, width, bottom)), mode)
+    return image
+
+
+def _strip(picture: PIL.Image.Image, mode: str) -> Tensor:
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        if picture.getchannel("A").getextrema() != (255, 255):
+            raise ValueError("pixels that are not opaque; draw them over a background first")
+    pixels: Tensor = TF.pil_to_tensor(picture if picture.mode == mode else picture.convert(mode))
+    return pixels
 
 
 def check_folder(root: str | os.PathLike[str]) -> Path:

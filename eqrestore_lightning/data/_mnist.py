@@ -7,13 +7,18 @@ from typing import Literal, TypeAlias, Unpack, get_args
 import torch.nn.functional as F
 from torch import Tensor
 from torchvision.datasets import MNIST
+from torchvision.datasets.mnist import read_image_file, read_label_file
 from torchvision.transforms.v2 import functional as TF
 
 from eqrestore_lightning.data._in_memory import ImageTensors, InMemoryDataModule
 from eqrestore_lightning.data._module import LoaderOptions, Split
+from eqrestore_lightning.weights import reading
 
 Enlarge: TypeAlias = Literal["pad", "resize"]
 _VAL_SIZE = 5_000
+_FILES = tuple(
+    (f"{part}-images-idx3-ubyte", f"{part}-labels-idx1-ubyte") for part in ("train", "t10k")
+)
 
 
 class MNISTDataModule(InMemoryDataModule):
@@ -27,7 +32,7 @@ class MNISTDataModule(InMemoryDataModule):
 
     Raises:
         FileNotFoundError: In `setup`, if the files are missing.
-        ValueError: If `enlarge` is unknown.
+        ValueError: If `enlarge` is unknown; in `setup`, if the files hold anything else.
 
     Source: `torchvision.datasets.MNIST`; LeCun et al., 1998; Appendix D.
     """
@@ -60,6 +65,11 @@ class MNISTDataModule(InMemoryDataModule):
     def load(self) -> dict[Split, ImageTensors]:
         """Read the files."""
         (images, labels), (test_images, test_labels) = read_mnist(self.root)
+        if len(images) <= _VAL_SIZE:
+            raise ValueError(
+                f"Expected more than {_VAL_SIZE} training images, but got {len(images)} "
+                f"in {self.root}."
+            )
         images, test_images = self._enlarge(images), self._enlarge(test_images)
         return {
             "train": ImageTensors(images[:-_VAL_SIZE], labels[:-_VAL_SIZE]),
@@ -81,15 +91,27 @@ def read_mnist(
 
     Raises:
         FileNotFoundError: If the files are missing.
+        ValueError: If they hold anything else, or fewer bytes than they say.
     """
-    try:
-        train, test = (MNIST(root, train=train, download=download) for train in (True, False))
-    except RuntimeError as error:
+    if download:
+        MNIST(root, download=True)
+    folder = (root / "MNIST" / "raw").absolute()
+    if not all((folder / name).is_file() for names in _FILES for name in names):
         raise FileNotFoundError(
-            f"Expected the files of MNIST in {(root / 'MNIST' / 'raw').absolute()}, but "
+            f"Expected the files of MNIST in {folder}, but "
             f"found none; MNISTDataModule(root, download=True).prepare_data() fetches them."
-        ) from error
-    return (
-        (train.data.unsqueeze(1), train.targets.long()),
-        (test.data.unsqueeze(1), test.targets.long()),
-    )
+        )
+    train, test = (_read_part(folder, *names) for names in _FILES)
+    return train, test
+
+
+def _read_part(folder: Path, images_name: str, labels_name: str) -> tuple[Tensor, Tensor]:
+    with reading(f"{folder / images_name} to be images of MNIST"):
+        images: Tensor = read_image_file(str(folder / images_name))
+        if images.shape[1:] != (28, 28):
+            raise ValueError(f"images of {' × '.join(map(str, images.shape[1:]))} pixels")
+    with reading(f"{folder / labels_name} to be the classes of {len(images)} digits"):
+        labels: Tensor = read_label_file(str(folder / labels_name))
+        if len(labels) != len(images) or not bool((labels <= 9).all()):
+            raise ValueError(f"{len(labels)}, of which {int((labels > 9).sum())} are above 9")
+    return images.unsqueeze(1), labels.long()

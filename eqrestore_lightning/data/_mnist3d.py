@@ -1,5 +1,6 @@
 """Digits as volumes: MNIST extruded, or the published 3D-MNIST."""
 
+import math
 import os
 from pathlib import Path
 from typing import Any, Unpack
@@ -12,10 +13,12 @@ from torchvision.transforms.v2 import functional as TF
 from eqrestore_lightning.data._in_memory import ImageTensors, InMemoryDataModule
 from eqrestore_lightning.data._mnist import read_mnist
 from eqrestore_lightning.data._module import LoaderOptions, Split
+from eqrestore_lightning.weights import reading
 
 _NUM_TRAIN, _NUM_VAL, _NUM_TEST = 9_000, 1_000, 2_000
 _GRID = 16
 _DEPTH = 6  # of an extruded digit, voxels
+_PART = 500  # volumes that are read at a time
 
 
 class MNIST3DDataModule(InMemoryDataModule):
@@ -36,7 +39,8 @@ class MNIST3DDataModule(InMemoryDataModule):
     Raises:
         FileNotFoundError: In `setup`, if the files are missing.
         ImportError: In `setup`, if `root` is an HDF5 file and h5py is not installed.
-        ValueError: If `padding` is below 0; in `setup`, if the HDF5 file has other contents.
+        ValueError: If `padding` is below 0; in `setup`, if the files have other contents: of the
+            HDF5 file, for instance, links to other files, or more volumes than were published.
 
     Source: Section 5.1.3 of the paper; de la Iglesia Castro, "3D MNIST", 2016.
     """
@@ -105,25 +109,61 @@ def _read_published(path: Path) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Te
         raise ImportError(
             "Expected h5py, which reads HDF5, to be installed: pip install h5py"
         ) from error
-    try:
-        with h5py.File(path) as file:
-            (images, labels), (test_images, test_labels) = (
-                (_volumes(file[f"X_{split}"][:]), torch.as_tensor(file[f"y_{split}"][:]).long())
-                for split in ("train", "test")
-            )
-    except (OSError, KeyError) as error:
-        raise ValueError(
-            f"Expected {path} to be an HDF5 file with X_train, y_train, X_test and y_test, "
-            f"but got: {error}"
-        ) from error
-    return (images, labels), (test_images, test_labels)
-
-
-def _volumes(rows: Any) -> Tensor:
-    vectors = torch.as_tensor(rows)
-    if vectors.ndim != 2 or vectors.shape[1] != _GRID**3:
-        raise ValueError(
-            f"Expected rows of {_GRID**3} occupancies, but got shape {tuple(vectors.shape)}."
+    told = f"{path} to be an HDF5 file with X_train, y_train, X_test and y_test"
+    with reading(told), h5py.File(path) as file:
+        train, test = (
+            _read_split(file, split, most)
+            for split, most in (("train", _NUM_TRAIN + _NUM_VAL), ("test", _NUM_TEST))
         )
-    bytes_ = (vectors.clamp(0, 1) * 255).round().to(torch.uint8)
-    return bytes_.reshape(-1, 1, _GRID, _GRID, _GRID)
+    return train, test
+
+
+def _read_split(file: Any, split: str, most: int) -> tuple[Tensor, Tensor]:
+    """Read the volumes and classes of a split, as bytes, in parts."""
+    rows = _data_set(file, f"X_{split}", ndim=2, kinds="fiu")
+    classes = _data_set(file, f"y_{split}", ndim=1, kinds="iu")
+    if rows.shape[1] != _GRID**3:
+        raise ValueError(f"Expected rows of {_GRID**3} occupancies, but got shape {rows.shape}.")
+    if not len(classes) == len(rows) <= most:
+        raise ValueError(
+            f"{len(rows):,} volumes, of at most {most:,}, and {len(classes):,} classes"
+        )
+    volumes = torch.empty(len(rows), 1, _GRID, _GRID, _GRID, dtype=torch.uint8)
+    for start in range(0, len(rows), _PART):
+        part = torch.from_numpy(rows[start : start + _PART].astype("float32"))
+        if not bool(part.isfinite().all()):
+            raise ValueError(f"occupancies that are not finite in X_{split}")
+        bytes_ = (part.clamp(0, 1) * 255).round().to(torch.uint8)
+        volumes[start : start + _PART] = bytes_.reshape(-1, 1, _GRID, _GRID, _GRID)
+    labels = torch.from_numpy(classes[:].astype("int64"))
+    if not bool(((labels >= 0) & (labels < MNIST3DDataModule.num_classes)).all()):
+        raise ValueError(f"classes that are not from 0 to 9 in y_{split}")
+    return volumes, labels
+
+
+def _data_set(file: Any, name: str, *, ndim: int, kinds: str) -> Any:
+    """Return a data set of numbers that lies in the file itself, whole, not elsewhere."""
+    import h5py
+
+    link = file.get(name, getlink=True)
+    if not isinstance(link, h5py.HardLink):
+        raise ValueError(f"{name}, which is {'missing' if link is None else 'a link elsewhere'}")
+    found = file[name]
+    if not isinstance(found, h5py.Dataset) or found.shape is None or found.ndim != ndim:
+        raise ValueError(f"{name}, which is no data set of {ndim} axes")
+    if found.dtype.kind not in kinds or found.dtype.subdtype is not None:
+        raise ValueError(f"{name} of dtype {found.dtype}")
+    if found.is_virtual or found.external:
+        raise ValueError(f"{name}, whose content lies in other files")
+    if not _is_held(found):
+        raise ValueError(f"{name}, which claims more entries than the file holds")
+    return found
+
+
+def _is_held(data: Any) -> bool:
+    """Return whether a data set was written, rather than filled with one value on reading."""
+    if data.chunks is None:
+        return bool(data.id.get_storage_size() >= data.nbytes)
+    tiles = [-(-size // chunk) for size, chunk in zip(data.shape, data.chunks, strict=True)]
+    fits = all(chunk <= size for size, chunk in zip(data.shape, data.chunks, strict=True))
+    return fits and bool(data.id.get_num_chunks() == math.prod(tiles))

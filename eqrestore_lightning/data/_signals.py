@@ -10,6 +10,7 @@ import torch
 
 from eqrestore_lightning.data._in_memory import ImageTensors, InMemoryDataModule, random_positions
 from eqrestore_lightning.data._module import LoaderOptions, Split, check_split
+from eqrestore_lightning.weights import reading
 
 _SUFFIXES = (".npy", ".csv")
 _SHARE = 10  # a tenth of the signals is for validation, and a tenth for testing
@@ -30,8 +31,7 @@ class SignalDataModule(InMemoryDataModule):
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If its name has another ending; in `setup`, if it does not hold at least ten
-            signals, of one length and of finite numbers.
-        TypeError: In `setup`, if an array is not of real numbers.
+            signals, of one length and of finite real numbers.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -82,16 +82,13 @@ class SignalDataModule(InMemoryDataModule):
 
 
 def _read_npy(path: Path) -> np.ndarray[Any, Any]:
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(
-            f"Expected {path} to be an array saved by numpy.save, but got: {error}"
-        ) from error
+    with reading(f"{path} to be an array saved by numpy.save"):
+        # mapped, so that a header cannot claim memory for more than the file holds
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
     if not isinstance(array, np.ndarray):
         raise ValueError(f"Expected {path} to be one array, but got an archive of several.")
     if array.dtype.kind not in "fiub":
-        raise TypeError(
+        raise ValueError(
             f"Expected an array of real numbers in {path}, but got dtype {array.dtype}."
         )
     if array.ndim not in (2, 3):
@@ -103,19 +100,16 @@ def _read_npy(path: Path) -> np.ndarray[Any, Any]:
 
 
 def _read_csv(path: Path) -> np.ndarray[Any, Any]:
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            first = file.readline()
-            delimiter = max(",;\t", key=first.count)
-            if any(_is_number(cell) for cell in first.split(delimiter)):  # no header
-                file.seek(0)
-            with warnings.catch_warnings(action="ignore", category=UserWarning):  # of no rows
-                table = np.loadtxt(file, delimiter=delimiter, comments=None, ndmin=2)
-    except ValueError as error:
-        raise ValueError(
-            f"Expected {path} to hold one signal in each row, as numbers separated by commas, "
-            f"semicolons or tabs, but got: {error}"
-        ) from error
+    told = (
+        f"{path} to hold one signal in each row, as numbers separated by commas, semicolons or tabs"
+    )
+    with reading(told), path.open(encoding="utf-8-sig") as file:
+        first = file.readline()
+        delimiter = max(",;\t", key=first.count)
+        if any(_is_number(cell) for cell in first.split(delimiter)):  # no header
+            file.seek(0)
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # of no rows
+            table = np.loadtxt(file, delimiter=delimiter, comments=None, ndmin=2)
     return table[:, np.newaxis]
 
 

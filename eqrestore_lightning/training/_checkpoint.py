@@ -1,16 +1,18 @@
 """Checkpoints that are whole and know what they hold."""
 
 import io
-import warnings
 from pathlib import Path
 from typing import Any, Self
 
 import lightning
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import Tensor
 
 from eqrestore_lightning.files import whole_file
-from eqrestore_lightning.weights import add_digest, check_checkpoint, reading
+from eqrestore_lightning.weights import add_digest, check_checkpoint, read_checkpoint, reading
+
+_OF_LIGHTNING = ("map_location", "hparams_file", "strict", "weights_only")
 
 
 class DigestedModule(lightning.LightningModule):
@@ -23,17 +25,19 @@ class DigestedModule(lightning.LightningModule):
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **options: Any) -> Self:
         """Load a checkpoint, see `lightning.LightningModule.load_from_checkpoint`.
 
-        Only tensors and plain values are read unless `weights_only=False` is given.
+        Only tensors and plain values are read, of a file on this machine, and memory is only taken
+        for what it holds, unless `weights_only=False` is given.
 
         Raises:
             FileNotFoundError: If there is no such file.
             ValueError: If it is damaged, or the checkpoint of something else.
         """
         options = {"weights_only": True, **options}
+        content: Any = checkpoint_path
         with reading(f"{checkpoint_path} to be a checkpoint of a {cls.__name__}"):
             if options["weights_only"]:
-                cls._check_sizes(checkpoint_path)
-            module: Self = super().load_from_checkpoint(checkpoint_path, *args, **options)
+                content = cls._checked(checkpoint_path, options)
+            module: Self = super().load_from_checkpoint(content, *args, **options)
         return module
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -45,18 +49,28 @@ class DigestedModule(lightning.LightningModule):
         check_checkpoint(checkpoint, f"the checkpoint of a {type(self).__name__}")
 
     @classmethod
-    def _check_sizes(cls, path: Any) -> None:
-        """Build the module without memory, to see whether the file holds what it claims."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    def _checked(cls, path: Any, options: dict[str, Any]) -> io.BytesIO:
+        """Return a checkpoint as it was read, if it fits the module that it describes.
+
+        The module is built without memory first. Lightning is given what was checked rather than
+        the file, so that it cannot see anything else.
+        """
+        checkpoint = read_checkpoint(path)
+        given = {name: x for name, x in options.items() if name not in _OF_LIGHTNING}
         state = checkpoint["state_dict"]
         with torch.device("meta"):
-            expected = cls(**checkpoint["hyper_parameters"]).state_dict()
+            expected = cls(**{**checkpoint["hyper_parameters"], **given}).state_dict()
         for name, value in expected.items():
-            held = tuple(state[name].shape) if name in state else "none"
-            if held != tuple(value.shape):
-                raise ValueError(f"{name} of shape {held}, not {tuple(value.shape)}")
+            held = state.get(name)
+            if not isinstance(held, Tensor) or held.shape != value.shape:
+                found = tuple(held.shape) if isinstance(held, Tensor) else "none"
+                raise ValueError(f"{name} of shape {found}, not {tuple(value.shape)}")
+            if held.is_floating_point() != value.is_floating_point():
+                raise ValueError(f"{name} of dtype {held.dtype}, not {value.dtype}")
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        buffer.seek(0)
+        return buffer
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

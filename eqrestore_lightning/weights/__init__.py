@@ -2,16 +2,15 @@
 
 from eqrestore_lightning.weights._bundled import bundled_weights, load_estimator, read_notes
 from eqrestore_lightning.weights._card import model_card, weights_table
+from eqrestore_lightning.weights._checkpoints import add_digest, check_checkpoint, read_checkpoint
 from eqrestore_lightning.weights._files import (
     LOWEST_LEVEL,
-    add_digest,
     build_estimator,
-    check_checkpoint,
     check_level,
     estimator_config,
-    reading,
     save_estimator,
 )
+from eqrestore_lightning.weights._reading import reading
 
 __all__ = [
     "LOWEST_LEVEL",
@@ -23,6 +22,7 @@ __all__ = [
     "estimator_config",
     "load_estimator",
     "model_card",
+    "read_checkpoint",
     "read_notes",
     "reading",
     "save_estimator",

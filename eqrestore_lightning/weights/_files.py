@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,26 +10,30 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from eqrestore_lightning import theory  # noqa: F401  # registers its estimators
 from eqrestore_lightning.files import whole_file
 from eqrestore_lightning.nn import ESTIMATORS, Estimator
+from eqrestore_lightning.weights._arguments import check_arguments
+from eqrestore_lightning.weights._checkpoints import checkpoint_digest, read_checkpoint
 from eqrestore_lightning.weights._digest import (
     DIGEST,
     check_digest,
     content_digest,
     warn_without_digest,
 )
+from eqrestore_lightning.weights._reading import reading
 
 _FORMAT = "eqrestore-estimator"
 LOWEST_LEVEL = "lowest_level"
 """The key under which files hold the `lowest_level` of an estimator."""
 OWN_KEYS = ("format", "config", LOWEST_LEVEL, DIGEST)
 """What `save_estimator` itself writes into a file's metadata; all else is notes."""
-_LONGEST_CONFIG = 100_000  # characters of JSON
+_LONGEST_CONFIG = 20_000  # characters of JSON
+_LONGEST_HEADER = 10_000_000  # bytes; a tensor that is described in it takes ten times as much
 
 
 def estimator_config(estimator: Estimator) -> dict[str, Any]:
@@ -87,9 +90,11 @@ def build_estimator(config: Mapping[str, Any]) -> Estimator:
             f"Expected `config['kind']` to be one of {sorted(ESTIMATORS)}, but got {kind!r}."
         )
     try:
-        return ESTIMATORS[kind](**arguments)
+        estimator = ESTIMATORS[kind](**arguments)
+        check_arguments(estimator)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ValueError(f"Expected `config` to describe a {kind}, but got: {error}") from error
+    return estimator
 
 
 def save_estimator(
@@ -174,12 +179,10 @@ def read_estimator(path: str | os.PathLike[str], *, require_digest: bool = False
     else:
         raise ValueError(f"Expected `path` to end in .safetensors or .ckpt, but got {path}.")
     check_digest(content.found, content.digest, str(path), required=require_digest)
-    try:
+    with reading(f"{path} to hold an estimator"):
         estimator = _assemble(content.config, content.state)
         estimator.scale_scores(content.scale)
         estimator.lowest_level = check_level(content.lowest_level)
-    except ValueError as error:
-        raise ValueError(f"Expected {path} to hold an estimator, but got: {error}") from error
     if content.found is None:
         warn_without_digest(str(path))
     return estimator
@@ -197,26 +200,6 @@ class _Content:
     lowest_level: object = None
 
 
-@contextmanager
-def reading(expected: str) -> Iterator[None]:
-    """Turn whatever a damaged file leads torch's reader to into one clear error.
-
-    Args:
-        expected: What was expected of the file, for the message.
-
-    Raises:
-        ValueError: For errors of any type but those about the machine: no such file, no permission,
-            no memory, time-outs.
-    """
-    try:
-        yield
-    except (FileNotFoundError, PermissionError, MemoryError, TimeoutError, Warning):
-        raise
-    except Exception as error:
-        told = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"Expected {expected}, but got: {told}") from error
-
-
 def read_metadata(path: Path) -> dict[str, str]:
     """Return the metadata of a `.safetensors` file; nothing of it is verified.
 
@@ -229,11 +212,10 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    try:
+    with reading(f"{path} to be a safetensors file"):
+        _check_header(path)
         with safe_open(path, framework="pt") as file:
             yield file
-    except SafetensorError as error:
-        raise ValueError(f"Expected {path} to be a safetensors file, but got: {error}") from error
 
 
 def _read_safetensors(path: Path) -> _Content:
@@ -245,23 +227,44 @@ def _read_safetensors(path: Path) -> _Content:
             f"Expected {path} to be written by `save_estimator`, "
             f"but its metadata has the format {notes.get('format')!r}."
         )
-    try:
-        config = json.loads(notes["config"])
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"Expected the configuration in {path} to be JSON: {error}") from error
+    with reading(f"the configuration in {path} to be JSON"):
+        if len(notes["config"]) > _LONGEST_CONFIG:
+            raise ValueError(f"{len(notes['config']):,} characters, of at most {_LONGEST_CONFIG:,}")
+        config = _parse(notes["config"])
     digest = content_digest(notes, state)
     level = notes.get(LOWEST_LEVEL)
     return _Content(config, state, notes.get(DIGEST), digest, lowest_level=level)
 
 
+def _check_header(path: Path) -> None:
+    """Refuse headers that are longer than those of weights, or name a part twice."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > _LONGEST_HEADER:
+            raise ValueError(f"a header of {length:,} bytes, of at most {_LONGEST_HEADER:,}")
+        _parse(file.read(length))
+
+
+def _parse(text: str | bytes) -> object:
+    """Parse JSON as its standard has it: no name twice in one object, no `NaN`, no `Infinity`."""
+    return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError(f"a name twice among {[name for name, _ in pairs]}")
+    return found
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name}, which is no number of JSON")
+
+
 def _read_checkpoint(path: Path) -> _Content:
-    told = f"{path} to be a checkpoint of tensors and plain values"
-    with reading(told), warnings.catch_warnings():  # one error reports what is wrong with a file
-        warnings.simplefilter("ignore")
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    checkpoint = read_checkpoint(path)
     prefix = "estimator."
-    parameters = checkpoint.get("hyper_parameters") if isinstance(checkpoint, dict) else None
-    state = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
+    parameters, state = checkpoint.get("hyper_parameters"), checkpoint.get("state_dict")
     if not isinstance(parameters, dict) or "estimator" not in parameters:
         raise ValueError(
             f"Expected {path} to be a checkpoint of a RestorerModule, "
@@ -278,9 +281,10 @@ def _read_checkpoint(path: Path) -> _Content:
     scale = 1.0
     if isinstance(log_scale, Tensor) and log_scale.ndim == 0:
         scale = float(log_scale.double().exp())
-    found, digest = checkpoint.get(DIGEST), _checkpoint_digest(checkpoint)
+    with reading(f"{path} to be a checkpoint of tensors and plain values"):
+        digest = checkpoint_digest(checkpoint)
     level = checkpoint.get(LOWEST_LEVEL)
-    return _Content(parameters["estimator"], tensors, found, digest, scale, level)
+    return _Content(parameters["estimator"], tensors, checkpoint.get(DIGEST), digest, scale, level)
 
 
 def check_level(found: Any) -> float | None:
@@ -296,33 +300,6 @@ def check_level(found: Any) -> float | None:
     if level is not None and not -1 <= level <= 1:
         raise ValueError(f"a `{LOWEST_LEVEL}` of {str(found)[:16]!r}, not from -1 to 1.")
     return level
-
-
-def check_checkpoint(checkpoint: Mapping[str, Any], name: str) -> None:
-    """Compare the digest that a checkpoint holds with its content; warn if it holds none.
-
-    Args:
-        checkpoint: What `torch.load` returned.
-        name: Of the file, for messages.
-
-    Raises:
-        ValueError: If they differ.
-    """
-    check_digest(checkpoint.get(DIGEST), _checkpoint_digest(checkpoint), name)
-    if DIGEST not in checkpoint:
-        warn_without_digest(name)
-
-
-def add_digest(checkpoint: dict[str, Any]) -> None:
-    """Write the digest of a checkpoint's hyper-parameters and tensors into it."""
-    checkpoint[DIGEST] = _checkpoint_digest(checkpoint)
-
-
-def _checkpoint_digest(checkpoint: Mapping[str, Any]) -> str:
-    parameters = dict(checkpoint.get("hyper_parameters") or {})
-    state = checkpoint.get("state_dict") or {}
-    tensors = {str(name): value for name, value in state.items() if isinstance(value, Tensor)}
-    return content_digest({"hyper_parameters": parameters}, tensors)
 
 
 def _assemble(config: object, state: Mapping[str, object]) -> Estimator:
@@ -343,8 +320,6 @@ def _assemble(config: object, state: Mapping[str, object]) -> Estimator:
         ):
             kind = "floating" if dtype == torch.float32 else str(dtype)
             raise ValueError(f"{name}, which is not a {kind} tensor.")
-        if value.untyped_storage().nbytes() < value.numel() * value.element_size():
-            raise ValueError(f"{name}, which claims more entries than the file holds.")
         if tuple(value.shape) != shape:
             raise ValueError(f"{name} of shape {tuple(value.shape)}, not {shape}.")
         if not value.isfinite().all():

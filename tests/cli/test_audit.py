@@ -29,3 +29,8 @@ def test_takes_ones_own_network(tmp_path, monkeypatch, run, fails):
     message = fails("audit", network)
     assert f"Expected {network} to take images of shape (1, 3, 224, 224), but got: " in message
     assert "to end in .ckpt or to be package.module:name" in fails("audit", "resnet")
+
+
+def test_the_picture_ends_in_png(fails, tmp_path):
+    message = fails("audit", "resnet18", f"--picture={tmp_path / 'audit'}")
+    assert f"Expected `picture` to end in .png, but got {tmp_path / 'audit'}." in message

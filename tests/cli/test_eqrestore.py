@@ -129,3 +129,31 @@ def test_errors_of_the_machine_end_with_one_line(error, status, message, monkeyp
     assert told.startswith("eqrestore: ")
     assert message in told
     assert len(told.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["restore", "a", "b", "c", "--batch_size=x"], "to be a whole number, but got 'x'; see"),
+        (["restore", "a", "b", "c", "--prior=[1]"], "`--prior` to be a number, but got '[1]'; see"),
+        (["upright", "a", "b", "--pixels=x"], "`--pixels` to be true or false, but got 'x'; see"),
+        (["restore", "a"], "required"),
+        (["restore", "a", "b", "c", "d"], "nrecognized arguments: d; see eqrestore restore --help"),
+        (["fits"], "invalid choice: 'fits'"),
+        ([], "but it was not provided; see eqrestore --help"),
+        (["--config=no.yaml", "fit"], "File does not exist"),
+    ],
+)  # fmt: skip
+def test_arguments_that_cannot_be_read_end_with_one_line(words, message, capsys):
+    with pytest.raises(SystemExit) as status:
+        cli.eqrestore(words)
+    assert status.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("eqrestore: ")
+    assert message in line
+
+
+def test_names_cannot_control_the_terminal(fails, tmp_path):
+    message = fails("inspect", tmp_path / "a\x1b[2J\nb")
+    assert "a\\x1b[2J b" in message
+    assert message.isprintable()

@@ -32,3 +32,11 @@ def test_user_errors_are_one_line(tmp_path, fails):
         "export", "mnist", tmp_path / "mnist.onnx"
     )
     assert not list(tmp_path.iterdir())
+
+
+def test_says_before_it_works_that_it_cannot_write(tmp_path, fails):
+    for output in (tmp_path / "no" / "x.onnx", tmp_path / "folder.onnx"):
+        (tmp_path / "folder.onnx").mkdir(exist_ok=True)
+        assert f"to be a file in a folder that exists, but got {output}" in fails(
+            "export", "photo", output
+        )

@@ -223,3 +223,16 @@ def test_conclusion_for_several_fields():
         "degrees for 8 (100.0 %), the shift is found exactly for 4 (50.0 %) and to within 1 pixel "
         "for 6 (75.0 %)."
     )
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--epochs=-1", "Expected `epochs` to be at least 0, but got -1."),
+        ("--minutes=0", "Expected `minutes` to be finite and above 0, but got 0.0."),
+        ("--minutes=.inf", "Expected `minutes` to be finite and above 0, but got inf."),
+        ("--crop_sizes=[]", "Expected `crop_sizes` to name at least one size, but got none."),
+    ],
+)
+def test_lengths_that_would_train_nothing_or_forever_are_refused(option, message, tmp_path, fails):
+    assert message in fails("fit", tmp_path, tmp_path / "x.safetensors", option)

@@ -1,6 +1,7 @@
 """The command `eqrestore restore`."""
 
 import csv
+import os
 
 import pytest
 import torch
@@ -161,3 +162,14 @@ def test_quarter_turns_need_square_images_and_a_prior_leaves_them(tmp_path, run,
     message = fails("restore", weights, folder, tmp_path / "out")
     assert f"Expected {folder}/wide.png to fit the weights, but got: Expected square" in message
     assert not (tmp_path / "out").exists()
+
+
+def test_names_that_are_no_text_are_kept(tmp_path, run):
+    weights, images, output = tmp_path / "x.safetensors", tmp_path / "in", tmp_path / "out"
+    save_estimator(TranslationEstimator(3, (6, 7), kernel_size=3), weights)
+    images.mkdir()
+    name = b"caf\xe9 \xc3\xbc.png"  # latin-1, then UTF-8
+    Image.new("RGB", (7, 6), "red").save(images / os.fsdecode(name))
+    run("restore", weights, images, output)
+    assert (output / os.fsdecode(name)).is_file()
+    assert name in (output / "shifts.csv").read_bytes()

@@ -91,7 +91,7 @@ def test_arrays_that_are_no_signals(tmp_path):
     for dtype in ("complex64", "U3", "datetime64[s]"):
         name = np.zeros(1, dtype).dtype
         _rejects(
-            TypeError,
+            ValueError,
             f"Expected an array of real numbers in {path}, but got dtype {name}.",
             _save(path, np.zeros((12, 3), dtype)),
         )
@@ -120,7 +120,7 @@ def test_files_that_are_no_arrays(tmp_path):
         path.write_bytes(content)
         _rejects(ValueError, message, path)
     np.save(path, np.array([{"code": "to be executed"}] * 12), allow_pickle=True)
-    _rejects(ValueError, message + "Object arrays cannot be loaded when allow_pickle=False", path)
+    _rejects(ValueError, message + "Array can't be memory-mapped: Python objects in dtype", path)
     with path.open("wb") as file:
         np.savez(file, a=np.zeros((12, 3)))
     _rejects(ValueError, f"Expected {path} to be one array, but got an archive of several.", path)

@@ -96,7 +96,7 @@ def test_the_published_3d_mnist_is_read(tmp_path):
     path = tmp_path / "full_dataset_vectors.h5"
     rows = torch.rand(30, 4096)
     with h5py.File(path, "w") as file:
-        file["X_train"], file["y_train"] = rows[:20].numpy(), range(20)
+        file["X_train"], file["y_train"] = rows[:20].numpy(), [n % 10 for n in range(20)]
         file["X_test"], file["y_test"] = rows[20:].numpy(), range(10)
     data = MNIST3DDataModule(path, padding=1)
     assert [len(data.dataset(split)) for split in ("train", "val", "test")] == [18, 2, 10]
@@ -190,7 +190,7 @@ def test_what_is_no_cifar_10_is_refused(tmp_path):
     with tarfile.open(tmp_path / "other" / "cifar10.tar", "w") as archive:
         archive.add(tmp_path / "other" / "test", "test")
     (tmp_path / "other" / "test").rename(tmp_path / "elsewhere")
-    with pytest.raises(ValueError, match="Expected images of 3 × 32 × 32 in train/CLASS and test"):
+    with pytest.raises(ValueError, match=r"but got: test/a/1\.png of 12 × 14 pixels, not 32 × 32"):
         CIFAR10DataModule(tmp_path / "other").setup()
 
 
@@ -263,9 +263,7 @@ def test_images_are_read_upright_and_not_cut_to_8_bits(tmp_path):
     PIL.Image.fromarray(torch.tensor([[0, 300]], dtype=torch.uint16).numpy()).save(
         tmp_path / "deep.png"
     )
-    with pytest.raises(
-        ValueError, match=r"Expected images of 8 bits per channel, but got mode I;16"
-    ):
+    with pytest.raises(ValueError, match=r"but got: more than 8 bits per channel \(I;16B\)"):
         read_image(tmp_path / "deep.png", grayscale=True)
 
 
@@ -292,12 +290,19 @@ def test_archives_that_point_outside_or_are_cut_are_refused(tmp_path):
         member = tarfile.TarInfo("train/cat/1.png")
         member.type, member.linkname = kind, str(secret)
         _tar(path, (member, b""))
-        with pytest.raises(ValueError, match=r"^Expected train/cat/1\.png in .* to be a file, but"):
+        with pytest.raises(ValueError, match=r"but got: train/cat/1\.png, which is no file but"):
             CIFAR10DataModule(tmp_path).setup()
     absolute = tarfile.TarInfo(f"/x/train/{secret}")
     absolute.type = tarfile.DIRTYPE
     _tar(path, (absolute, b""))
     with pytest.raises(ValueError, match=r"^Expected images of 3 × 32 × 32 in train/CLASS"):
+        CIFAR10DataModule(tmp_path).setup()
+    longer = tarfile.TarInfo("././@LongLink")
+    longer.type = tarfile.GNUTYPE_LONGNAME
+    _tar(path, (longer, bytes(10**6)))
+    with pytest.raises(
+        ValueError, match=r"an entry with 1,000,448 bytes of names, of at most 200,"
+    ):
         CIFAR10DataModule(tmp_path).setup()
     path.unlink()
     whole = secret.read_bytes()
@@ -308,3 +313,48 @@ def test_archives_that_point_outside_or_are_cut_are_refused(tmp_path):
         with pytest.raises(ValueError, match=r"^Expected .*cifar10-cut.*, but got"):
             CIFAR10DataModule(tmp_path).setup()
         path.unlink()
+
+
+def test_archives_of_more_than_cifar_10_are_refused(tmp_path, monkeypatch):
+    small = io.BytesIO()
+    TF.to_pil_image(torch.full((3, 32, 32), 9, dtype=torch.uint8)).save(small, "png")
+    members = [(tarfile.TarInfo(f"test/a/{n}.png"), small.getvalue()) for n in range(5)]
+    for name, value, told in (
+        ("_MOST", {"train": 2, "test": 4}, "more than 4 images in test"),
+        ("_MOST_ENTRIES", 4, "more than 4 entries"),
+        ("_LARGEST", 10, r"test/a/0\.png of \d+ bytes, which is no image of 32 × 32"),
+    ):
+        _tar(tmp_path / "cifar10.tar.bz2", *members, mode="w:bz2")
+        with monkeypatch.context() as patch:
+            patch.setattr(f"eqrestore_lightning.data._cifar10.{name}", value)
+            patch.setattr("eqrestore_lightning.data._cifar10._SmallReads", lambda file: file)
+            with pytest.raises(ValueError, match=told):
+                CIFAR10DataModule(tmp_path).setup()
+
+
+def test_damage_to_a_compressed_archive_is_noticed_after_its_last_image(tmp_path):
+    picture = io.BytesIO()
+    TF.to_pil_image(torch.full((3, 32, 32), 9, dtype=torch.uint8)).save(picture, "bmp")
+    members = [(tarfile.TarInfo(f"test/a/{n}.bmp"), picture.getvalue()) for n in range(5)]
+    path = tmp_path / "cifar10.tar.gz"
+    _tar(path, *members, mode="w:gz")
+    content = bytearray(path.read_bytes())
+    content[-6] ^= 1  # of the checksum
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="but got: CRC check failed"):
+        CIFAR10DataModule(tmp_path).setup()
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_pickles_of_strangers_are_not_opened(protocol, tmp_path):
+    class Payload:
+        def __reduce__(self):
+            return open, (str(tmp_path / "executed"), "w")
+
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    for name in ("batches.meta", "test_batch", *(f"data_batch_{n}" for n in range(1, 6))):
+        (folder / name).write_bytes(pickle.dumps(Payload(), protocol))
+    with pytest.raises(ValueError, match="to hold CIFAR-10 as its authors published it, but got"):
+        CIFAR10DataModule(tmp_path).setup()
+    assert not (tmp_path / "executed").exists()

@@ -1,0 +1,31 @@
+"""One clear error for whatever a bad file leads its reader to."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def reading(expected: str) -> Iterator[None]:
+    """Turn whatever a bad file leads its reader to into one clear error.
+
+    Args:
+        expected: What was expected of the file, for the message.
+
+    Raises:
+        ValueError: For errors of any type but those about the machine: no such file, no permission,
+            no memory, time-outs.
+
+    >>> with reading("x.npy to be an array"):
+    ...     raise EOFError("No data left")
+    Traceback (most recent call last):
+    ValueError: Expected x.npy to be an array, but got: No data left
+    """
+    try:
+        yield
+    except (FileNotFoundError, PermissionError, MemoryError, TimeoutError, Warning):
+        raise
+    except Exception as error:
+        if "can't allocate memory" in str(error):  # how torch says it
+            raise MemoryError(str(error)) from error
+        lines = str(error).splitlines() or [type(error).__name__]
+        raise ValueError(f"Expected {expected}, but got: {lines[0]}") from error

@@ -9,6 +9,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from eqrestore_lightning.cli._device import Device, choose_device
+
 if TYPE_CHECKING:
     import lightning as pl
 
@@ -55,6 +57,7 @@ def run(
     fill: Fill = "zeros",
     corners: Corners | None = None,
     seed: int = 0,
+    device: Device = "auto",
 ) -> None:
     """Train a restorer on your own images or signals.
 
@@ -102,19 +105,21 @@ def run(
             restored: "zeros" (the default), "border" (the color of their border) or "reflection".
             With zeros, "roto-translation" would learn to look for the corners of photographs.
         seed: Determines the initial weights, the order and split of images, shifts and angles.
+        device: Where to train; "auto" is a GPU ("cuda" or "mps") if there is one, or else the CPU.
     """
     kind = "grayscale" if grayscale else "color"
     network = network or DEFAULTS["signals" if _is_signals(data) else kind]
     if image_size is None and crop_sizes is None:
         image_size = RESIZED.get(network)
     arguments = json.dumps(locals(), default=str)
+    from eqrestore_lightning.cli._errors import as_user_errors
     from eqrestore_lightning.cli._fit_report import describe_data, keep_better, report
     from eqrestore_lightning.training import RestorerModule
     from eqrestore_lightning.weights import save_estimator
 
     _check_arguments(output, network, image_size, crop_sizes)
     source = _source(network, start, grayscale)
-    trainer = _trainer(output, epochs, minutes, source, seed)
+    trainer = _trainer(output, epochs, minutes, source, seed, device)
     images = _open_data(
         data,
         image_size=image_size,
@@ -133,18 +138,20 @@ def run(
     output.parent.mkdir(parents=True, exist_ok=True)
     if trainer.is_global_zero:
         describe_data(images)
-    with warnings.catch_warnings():
+    with as_user_errors(), warnings.catch_warnings():
         for message in _NOISE:
             warnings.filterwarnings("ignore", message)
         trainer.fit(module, datamodule=images)
     estimator.cpu()
     if source is not None:
-        keep_better(estimator, before, images, motion or estimator.motion, source, seed=seed)
+        keep_better(
+            estimator, before, images, motion or estimator.motion, source, seed=seed, device=device
+        )
     if trainer.is_global_zero:
         notes = {"arguments": arguments, "data": images.fingerprint()}
         save_estimator(estimator, output, metadata=notes)
         _print_files(output, estimator.num_spatial_dims)
-    conclusion = report(estimator, images, motion or estimator.motion, seed=seed)
+    conclusion = report(estimator, images, motion or estimator.motion, seed=seed, device=device)
     if trainer.is_global_zero:
         print(conclusion)  # noqa: T201
 
@@ -184,14 +191,19 @@ def _source(network: str, start: str | None, grayscale: bool) -> str | None:
 
 
 def _trainer(
-    output: Path, epochs: int | None, minutes: float | None, source: str | None, seed: int
+    output: Path,
+    epochs: int | None,
+    minutes: float | None,
+    source: str | None,
+    seed: int,
+    device: Device,
 ) -> "pl.Trainer":
     import lightning as pl
     from lightning.pytorch.callbacks import ModelCheckpoint
 
     from eqrestore_lightning.training import RestoredImageGrid, trainer_options
 
-    options = trainer_options()
+    options = trainer_options(device=device if device == "auto" else choose_device(device))
     if epochs is None and minutes is None:
         epochs, minutes = (_EPOCHS, None) if source is None else (None, _MINUTES)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # the report is enough

@@ -32,7 +32,7 @@ def read_image(
     path: Path,
     *,
     grayscale: bool = False,
-    image_size: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
     file: IO[bytes] | None = None,
 ) -> Tensor:
     """Decode one image, upright according to its EXIF data.
@@ -40,8 +40,9 @@ def read_image(
     Args:
         path: The file.
         grayscale: Whether to return one channel instead of three.
-        image_size: Side of the square cut out of the center, after the shorter side was resized to
-            it, pixels; `None` to leave the image unchanged.
+        image_size: Height and width cut out of the center, pixels, after the image was resized to
+            the smallest size that holds them; a number for a square, to which the shorter side is
+            resized; `None` to leave the image unchanged.
         file: What to read instead of the file on disk; `path` is then only its name.
 
     Returns:
@@ -60,8 +61,22 @@ def read_image(
         upright = PIL.ImageOps.exif_transpose(picture)
         image: Tensor = TF.pil_to_tensor(upright.convert("L" if grayscale else "RGB"))
     if image_size is not None:
-        image = TF.center_crop(TF.resize(image, [image_size], antialias=True), [image_size])
+        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+        image = TF.center_crop(_cover(image, height, width), [height, width])
     return image
+
+
+def _cover(image: Tensor, height: int, width: int) -> Tensor:
+    """Resize an image, in proportion, to the smallest size that holds a window."""
+    found_height, found_width = image.shape[-2:]
+    wide = found_height * width <= found_width * height
+    size = (
+        [height, height * found_width // found_height]
+        if wide
+        else [width * found_height // found_width, width]
+    )
+    resized: Tensor = TF.resize(image, size, antialias=True)
+    return resized
 
 
 def read_image_size(path: Path) -> tuple[int, int]:

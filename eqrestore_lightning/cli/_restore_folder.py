@@ -35,7 +35,11 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95, "subsampling": 0},
     "WEBP": {"lossless": True},
 }
-_NOISE = (".*LeafSpec", ".*does not have many workers")  # Lightning's warnings
+_NOISE = (  # Lightning's warnings
+    ".*LeafSpec",
+    ".*does not have many workers",
+    "Total length of `DataLoader`",  # is zero, where all is done
+)
 _SHOWN = 3  # files in a message
 
 

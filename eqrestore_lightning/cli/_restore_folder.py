@@ -104,8 +104,6 @@ class ImageFilesDataModule(lightning.LightningDataModule):
         skip_bad: Whether to leave out images that cannot be restored, rather than to stop.
     """
 
-    allow_zero_length_dataloader_with_multiple_devices = True
-
     def __init__(
         self,
         images: ImageFiles,
@@ -117,6 +115,7 @@ class ImageFilesDataModule(lightning.LightningDataModule):
         skip_bad: bool,
     ) -> None:
         super().__init__()
+        self.allow_zero_length_dataloader_with_multiple_devices = True
         self.images, self.run, self.root = images, run, root
         self.batch_size, self.num_workers, self.skip_bad = batch_size, num_workers, skip_bad
 

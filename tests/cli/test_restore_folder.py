@@ -17,6 +17,7 @@ from eqrestore_lightning import DigitsDataModule, cli
 
 pytestmark = pytest.mark.slow
 
+ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 EQRESTORE = str(BIN / "eqrestore")
 LIMIT = 60.0  # seconds in which a run whose process was killed has to end
@@ -29,7 +30,7 @@ def _environment(**variables):
         if not name.startswith(("LT_", "TORCHELASTIC_", "MASTER_"))
         and name not in ("LOCAL_RANK", "NODE_RANK", "RANK", "WORLD_SIZE")
     }
-    return {**kept, "OMP_NUM_THREADS": "1", **variables}
+    return {**kept, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **variables}
 
 
 def _start(*command, **variables):

@@ -13,6 +13,19 @@ from eqrestore_lightning.data import ImageTensors, InMemoryDataModule, Split
 from eqrestore_lightning.functional import mass_offset
 from eqrestore_lightning.training import step_generator
 
+CIFAR10_CLASSES = [
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+]
+
 
 class Augmented(InMemoryDataModule, ABC):
     """Change training images on their device; inherit from it before a data module."""

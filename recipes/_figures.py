@@ -6,16 +6,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import PIL.Image
+import PIL.ImageDraw
+import PIL.ImageFont
 import torch
-from matplotlib import pyplot as plt
+from matplotlib import style
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from eqrestore_lightning import RestoreTransform
+from eqrestore_lightning.files import whole_file
 from eqrestore_lightning.motions import Motion
 
-mpl.use("Agg")
+STYLE = "eqrestore_lightning.pictures"
+"""Of every picture: `with style.context(STYLE):`."""
 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -40,6 +44,7 @@ def draw_restored(
     *,
     motion: Motion | None = None,
     seed: int = 0,
+    names: Sequence[str] | None = None,
 ) -> Path:
     """Draw images as they are, moved and restored.
 
@@ -50,13 +55,14 @@ def draw_restored(
         classifier: From images of 0…1 to logits.
         motion: How to move them; by default any motion that `restore` finds.
         seed: Determines the motions.
+        names: Of the classes; by default their numbers.
     """
     motion = restore.estimator.motion if motion is None else motion
     generator = torch.Generator().manual_seed(seed)
     element = motion.draw(len(images), tuple(images.shape[2:]), generator=generator)
     moved = motion.apply(images, element)
     rows = [("original", images), ("moved", moved), ("restored", restore(moved))]
-    return draw_rows(path, rows, classifier, [images] * 3)
+    return draw_rows(path, rows, classifier, [images] * 3, names=names)
 
 
 def draw_turned(
@@ -65,6 +71,8 @@ def draw_turned(
     restore: RestoreTransform,
     classifier: nn.Module,
     motion: Motion,
+    *,
+    names: Sequence[str] | None = None,
 ) -> Path:
     """Draw images turned by four or eight angles, what they are restored to, and their classes.
 
@@ -74,6 +82,7 @@ def draw_turned(
         restore: Moves images back.
         classifier: From images of 0…1 to logits.
         motion: Turns images by quarters or any angle, and moves them in further ways at random.
+        names: Of the classes; by default their numbers.
     """
     generator = torch.Generator().manual_seed(0)
     by_quarters = any(field.name == "quarters" for field in motion.fields)
@@ -87,7 +96,7 @@ def draw_turned(
         rows += [("moved", moved), ("restored", restore(moved))]
         originals += [original, original]
     titles = [f"{angle:.0f}°" for angle in angles.tolist()]
-    return draw_rows(path, rows, classifier, originals, titles=titles)
+    return draw_rows(path, rows, classifier, originals, titles=titles, names=names)
 
 
 @torch.no_grad()
@@ -98,42 +107,66 @@ def draw_rows(
     originals: Sequence[Tensor],
     *,
     titles: Sequence[str] = (),
+    names: Sequence[str] | None = None,
 ) -> Path:
-    """Draw rows of images, with the class of each below: green if it is that of the original.
+    """Draw rows of images, with a classifier's answer below each.
 
     Args:
         path: File to write.
         rows: Name and images of each row, uint8 of shape `(num_images, channels, *spatial)`.
         classifier: From images of 0…1 to logits.
-        originals: For each row, the images whose classes are the right ones.
+        originals: For each row, the images whose answers are the right ones.
         titles: Above the columns.
+        names: Of the classes; by default their numbers.
     """
     count, flat = len(rows[0][1]), rows[0][1].ndim == 4
     side = 1.15 if flat else 2.0
-    figure, axes = plt.subplots(
-        len(rows),
-        count,
-        figsize=(side * count + 1, 1.25 * side * len(rows)),
-        subplot_kw=None if flat else {"projection": "3d"},
-        squeeze=False,
-    )
     classifier.eval()
-    for line, (name, images), original in zip(axes, rows, originals, strict=True):
-        classes, right = (classifier(x.float() / 255).argmax(1) for x in (images, original))
-        for axis, image, found, expected in zip(line, images, classes, right, strict=True):
-            (_draw_image if flat else _draw_volume)(axis, image)
-            color = "tab:green" if found == expected else "tab:red"
-            axis.set_title(f"“{int(found)}”", color=color, y=-0.25, fontsize=9)
-        if flat:
-            line[0].set_ylabel(name, fontsize=9)
-        else:
-            line[0].text2D(-0.15, 0.5, name, transform=line[0].transAxes, rotation=90, va="center")
-    for axis, title in zip(axes[0], titles, strict=False):
-        axis.text(0.5, 1.05, title, transform=axis.transAxes, ha="center", fontsize=9)
-    figure.tight_layout()
-    figure.savefig(path, dpi=120 if flat else 80)
-    plt.close(figure)
+    with style.context(STYLE):
+        figure = Figure(figsize=(side * count + 1, 1.25 * side * len(rows) + 0.5))
+        figure.set_layout_engine("constrained")
+        projection = None if flat else {"projection": "3d"}
+        axes = figure.subplots(len(rows), count, subplot_kw=projection, squeeze=False)
+        for line, (row, images), original in zip(axes, rows, originals, strict=True):
+            classes, right = (classifier(x.float() / 255).argmax(1) for x in (images, original))
+            for axis, image, found, expected in zip(line, images, classes, right, strict=True):
+                (_draw_image if flat else _draw_volume)(axis, image)
+                label_answer(axis, int(found), int(expected), names)
+            if flat:
+                line[0].set_ylabel(row)
+            else:
+                line[0].text2D(
+                    -0.15, 0.5, row, transform=line[0].transAxes, rotation=90, va="center"
+                )
+        for axis, title in zip(axes[0], titles, strict=False):
+            axis.set_title(title, loc="center", fontsize=9)
+        figure.suptitle(ANSWERS, fontsize=10)
+        with whole_file(path) as part:
+            figure.savefig(part, dpi=120 if flat else 80)
     return path
+
+
+ANSWERS = "The answer of one frozen classifier: ✓ as for the original, ✗ another"
+
+
+def label_answer(
+    axis: Any, found: int, expected: int, names: Sequence[str] | None, note: str = ""
+) -> None:
+    """Write an answer below an image, with a mark and a color that say whether it is right."""
+    right = found == expected
+    answer = str(found) if names is None else names[found]
+    y = -0.04 if axis.name == "rectilinear" else 0.0
+    write = axis.text if axis.name == "rectilinear" else axis.text2D
+    write(
+        0.5,
+        y,
+        f"{'✓' if right else '✗'} {answer}{note}",
+        transform=axis.transAxes,
+        ha="center",
+        va="top",
+        color="C1" if right else "C2",
+        fontsize=9,
+    )
 
 
 @torch.no_grad()
@@ -148,6 +181,7 @@ def animate(path: Path, images: Tensor, restore: RestoreTransform, *, num_frames
     """
     frames = []
     height, width = images.shape[2:]
+    font, margin = PIL.ImageFont.load_default(size=14), 72
     for step in range(num_frames):
         turn = 2 * math.pi * step / num_frames
         shift = [round(height / 2 * math.sin(turn)), round(width / 2 * math.sin(2 * turn))]
@@ -155,18 +189,30 @@ def animate(path: Path, images: Tensor, restore: RestoreTransform, *, num_frames
         upper, lower = (torch.cat(list(part), dim=2) for part in (moved, restore(moved)))
         picture = torch.cat([upper, torch.full_like(upper[:, :2], 128), lower], dim=1)
         picture = picture.expand(3, *picture.shape[1:]).permute(1, 2, 0)
-        frame = PIL.Image.fromarray(picture.contiguous().numpy())
-        frames.append(
-            frame.resize((3 * frame.width, 3 * frame.height), PIL.Image.Resampling.NEAREST)
-        )
-    frames[0].save(path, save_all=True, append_images=frames[1:], duration=80, loop=0)
+        rows = PIL.Image.fromarray(picture.contiguous().numpy())
+        rows = rows.resize((3 * rows.width, 3 * rows.height), PIL.Image.Resampling.NEAREST)
+        frame = PIL.Image.new("RGB", (rows.width + margin, rows.height), "white")
+        frame.paste(rows, (margin, 0))
+        draw = PIL.ImageDraw.Draw(frame)
+        for number, name in enumerate(("shifted", "restored")):
+            place = (margin - 8, (2 * number + 1) * rows.height / 4)
+            draw.text(place, name, fill="black", font=font, anchor="rm")
+        frames.append(frame)
+    with whole_file(path) as part:
+        frames[0].save(part, save_all=True, append_images=frames[1:], duration=80, loop=0)
     return path
 
 
 def _draw_image(axis: Any, image: Tensor) -> None:
     axis.imshow(image.permute(1, 2, 0).numpy(), cmap="gray", vmin=0, vmax=255)
-    axis.set_xticks([])
-    axis.set_yticks([])
+    without_ticks(axis)
+
+
+def without_ticks(axis: Any) -> None:
+    """Leave the frame of an image, without ticks and grid."""
+    axis.set(xticks=[], yticks=[])
+    axis.grid(visible=False)
+    axis.spines[:].set_visible(True)
 
 
 def _draw_volume(axis: Any, image: Tensor) -> None:

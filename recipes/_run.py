@@ -5,6 +5,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,9 @@ from eqrestore_lightning import (
 )
 from eqrestore_lightning.data import DataModule, ImageTensors
 from eqrestore_lightning.evaluation import Evaluation, Restorer, shifts_found
+from eqrestore_lightning.files import only_process, remove_parts, whole_file
 from eqrestore_lightning.motions import Motion
-from eqrestore_lightning.training import load_classifier, trainer_options
+from eqrestore_lightning.training import AtomicCheckpointIO, load_classifier, trainer_options
 
 DATA = Path(os.environ.get("EQRESTORE_DATA", "data"))
 _NO_MATTER = ("root", "download", "num_workers")  # settings that leave the images as they are
@@ -40,7 +42,8 @@ class Run:
     """One run of a recipe: stages of training, tables, pictures and weights, in one W&B run.
 
     Everything is written below `output`. A finished stage is reused and an interrupted one resumed
-    at its last epoch, so it is enough to run the same command again.
+    at its last epoch, so it is enough to run the same command again. Another process that asks for
+    the same folder meanwhile is refused.
 
     Args:
         name: Name of the recipe; groups W&B runs.
@@ -65,6 +68,10 @@ class Run:
         self.tables: dict[str, str] = {}
         self._started = time.perf_counter()
         output.mkdir(parents=True, exist_ok=True)
+        self._closing = ExitStack()
+        if is_rank_zero():
+            self._closing.enter_context(only_process(output))
+            remove_parts(output)
         self.logger = self._open([*tags, name])
 
     def fit(
@@ -132,6 +139,7 @@ class Run:
             logger=WandbLogger(experiment=run, prefix=stage, save_dir=folder),
             default_root_dir=folder,
             callbacks=[last],
+            plugins=[AtomicCheckpointIO()],
             enable_model_summary=False,
             log_every_n_steps=1,
             **options,
@@ -282,7 +290,8 @@ class Run:
         self.logger.experiment.summary.update({f"{name}/{key}": v for key, v in metrics.items()})
         if bundle:
             folder = Path(eqrestore_lightning.__file__).parent / "weights"
-            shutil.copyfile(path, folder / path.name)
+            with whole_file(folder / path.name) as part:
+                shutil.copyfile(path, part)
             with safe_open(path, framework="pt") as file:
                 entry = {**notes, "digest": file.metadata()["digest"]}
             entries = {**_read_json(folder / "index.json"), name: entry}
@@ -305,11 +314,13 @@ class Run:
         found = found if found.get("config") == self.config else {}
         tables = {**found.get("tables", {}), **self.tables}
         text = "\n\n".join(f"## {title}\n\n{table}" for title, table in tables.items())
-        (self.output / "tables.md").write_text(text + "\n", encoding="utf-8")
+        with whole_file(self.output / "tables.md") as part:
+            part.write_text(text + "\n", encoding="utf-8")
         about = {"config": self.config, "origin": origin(), "tables": tables}
         _write_json(path, {**found, **about, **self.results})
         self.say(f"Finished in {time.perf_counter() - self._started:.0f} s; see {self.output}.")
         wandb.finish()
+        self._closing.close()
 
     def _add(self, title: str, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
         self.tables[title] = table
@@ -373,6 +384,5 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _write_json(path: Path, content: Any) -> None:
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    part.replace(path)
+    with whole_file(path) as part:
+        part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

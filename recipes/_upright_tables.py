@@ -5,20 +5,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import torch
+from _figures import STYLE
 from _rotation_tables import percent
 from _rules import TurnFound, TurnRule, mass_direction
-from matplotlib import pyplot as plt
+from matplotlib import style
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from eqrestore_lightning import QuarterTurn, RestoreTransform, Turn
 from eqrestore_lightning.data import ImageTensors
 from eqrestore_lightning.evaluation import Restorer
+from eqrestore_lightning.files import whole_file
 from eqrestore_lightning.motions import Motion
 from eqrestore_lightning.nn import Estimator
-
-mpl.use("Agg")
 
 Row = dict[str, Any]
 
@@ -209,24 +209,26 @@ def told(classifier: nn.Module, images: ImageTensors, back: Turn, *, seed: int) 
 @torch.no_grad()
 def draw_prior(path: Path, rows: Sequence[Row]) -> Path:
     """Draw what priors save upright images against what they cost turned ones."""
-    figure, axis = plt.subplots(figsize=(5.5, 4))
     priors = [row for row in rows if "min_margin" not in row["gate"]]
     x, y = (
         [row[key] for row in priors]
         for key in ("upright ones turned, %", "turned ones put right, %")
     )
-    axis.plot(x, y, "o-", color="tab:blue")
-    for row, across, up in zip(priors, x, y, strict=True):
-        label = "no prior" if row["gate"] == "none" else row["gate"]
-        axis.annotate(label, (across, up), textcoords="offset points", xytext=(7, -9), fontsize=8)
-    axis.set_xscale("symlog", linthresh=0.1)
-    axis.set_xlim(-0.01, 70)
-    axis.set_xticks([0, 0.1, 1, 10], ["0", "0.1", "1", "10"])
-    axis.set_xlabel("upright images turned, %")
-    axis.set_ylabel("turned images put right, %")
-    axis.set_title("What a prior saves and costs, CIFAR-10 test images")
-    axis.grid(alpha=0.3)
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    with style.context(STYLE):
+        figure = Figure(figsize=(5.5, 4), layout="constrained")
+        axis = figure.subplots()
+        axis.plot(x, y, "o-", color="C1")
+        for row, across, up in zip(priors, x, y, strict=True):
+            label = "no prior" if row["gate"] == "none" else row["gate"]
+            axis.annotate(
+                label, (across, up), textcoords="offset points", xytext=(7, -9), fontsize=9
+            )
+        axis.set_xscale("symlog", linthresh=0.1)
+        axis.set_xlim(-0.01, 70)
+        axis.set_xticks([0, 0.1, 1, 10], ["0", "0.1", "1", "10"])
+        axis.set_xlabel("upright images turned, %")
+        axis.set_ylabel("turned images put right, %")
+        axis.set_title("What a prior saves and costs, CIFAR-10 test images")
+        with whole_file(path) as part:
+            figure.savefig(part)
     return path

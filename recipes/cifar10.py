@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 import torch
-from _data import spread
+from _data import CIFAR10_CLASSES, spread
 from _figures import animate, draw_restored
 from _rules import border_rule
 from _run import DATA, Run, is_rank_zero, median_seconds
@@ -219,7 +219,12 @@ class Sections:
         if is_rank_zero():
             images, output = spread(self.data.dataset("test"), 8).images, self.run.output
             path = draw_restored(
-                output / "figure3.png", images, restore, classifier, seed=self.run.seed
+                output / "figure3.png",
+                images,
+                restore,
+                classifier,
+                seed=self.run.seed,
+                names=CIFAR10_CLASSES,
             )
             self.run.add_picture(path)
             self.run.add_picture(animate(output / "restored.gif", images[:6], restore))

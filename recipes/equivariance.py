@@ -16,15 +16,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import torch
 import torch.nn.functional as F
 from _data import spread
+from _figures import STYLE, without_ticks
 from _run import DATA, Run, is_rank_zero
 from jsonargparse import auto_cli
-from matplotlib import pyplot as plt
+from matplotlib import style
 from matplotlib.animation import FuncAnimation, PillowWriter
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from sklearn.cluster import KMeans
 from torch import Tensor, nn
 from torchvision.transforms import v2
@@ -33,10 +35,10 @@ from eqrestore_lightning import MNISTDataModule, evaluate
 from eqrestore_lightning.classifiers import register_classifier
 from eqrestore_lightning.data import ImageTensors, InMemoryDataModule
 from eqrestore_lightning.evaluation import shift_motions
+from eqrestore_lightning.files import whole_file
 from eqrestore_lightning.nn import CircularConv2d
 from eqrestore_lightning.testing import equivariance_error
 
-mpl.use("Agg")
 CANVAS, FREE = 38, 5  # pixels; how far a digit of 28 pixels can move to either side
 NUM_COLORS = 6
 COLORS = np.array(
@@ -246,14 +248,15 @@ def animate(path: Path, canvas: Tensor, painters: Mapping[str, Painter], num_fra
     """Draw a digit on its way around the canvas, beside the colored feature maps."""
     turns = [2 * math.pi * frame / num_frames for frame in range(num_frames)]
     shifts = [(round(FREE * math.sin(turn)), round(FREE * math.cos(turn))) for turn in turns]
-    figure, axes = plt.subplots(1, 1 + len(painters), figsize=(2.2 * (1 + len(painters)), 2.5))
-    pictures = []
-    for axis, title in zip(axes, ["input", *painters], strict=True):
-        axis.set_title(title, fontsize=9)
-        axis.set_xticks([])
-        axis.set_yticks([])
-        pictures.append(axis.imshow(np.zeros((CANVAS, CANVAS, 3), dtype=np.uint8)))
-    figure.tight_layout()
+    with style.context(STYLE):
+        figure = Figure(figsize=(2.2 * (1 + len(painters)), 2.6), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(1, 1 + len(painters))
+        pictures = []
+        for axis, title in zip(axes, ["input", *painters], strict=True):
+            axis.set_title(title, loc="center", fontsize=9)
+            without_ticks(axis)
+            pictures.append(axis.imshow(np.zeros((CANVAS, CANVAS, 3), dtype=np.uint8)))
 
     def draw(shift: tuple[int, int]) -> None:
         moved = canvas.roll(shift, (2, 3))
@@ -263,8 +266,8 @@ def animate(path: Path, canvas: Tensor, painters: Mapping[str, Painter], num_fra
             border = (CANVAS - len(colored)) // 2  # at the scale of the canvas, in its place
             picture.set_data(np.pad(colored, [(border,) * 2] * 2 + [(0, 0)], constant_values=255))
 
-    FuncAnimation(figure, draw, frames=shifts).save(path, writer=PillowWriter(fps=10), dpi=72)
-    plt.close(figure)
+    with whole_file(path) as part:
+        FuncAnimation(figure, draw, frames=shifts).save(part, writer=PillowWriter(fps=10), dpi=72)
     return path
 
 

@@ -16,22 +16,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import torch
 import torchvision
+from _figures import ANSWERS, STYLE, label_answer, without_ticks
 from _photographs import build_classifier, load_photographs, random_crops
 from _run import Run, median_seconds
 from jsonargparse import auto_cli
-from matplotlib import pyplot as plt
+from matplotlib import style
+from matplotlib.figure import Figure
 from torch import Tensor, nn
+from torchvision.models import ResNet18_Weights
 from torchvision.transforms.v2 import functional as TF
 
 from eqrestore_lightning import CanonicalCrop, DigitsDataModule, RestoreTransform
 from eqrestore_lightning.evaluation import Restorer, seam_rules, shifts_found
+from eqrestore_lightning.files import whole_file
 from eqrestore_lightning.functional import circular_shift
 from eqrestore_lightning.motions import Motion, Shift
-
-mpl.use("Agg")
 
 _SHIFT = Shift()
 
@@ -140,24 +141,23 @@ def draw(
     moved = circular_shift(views, shift)
     rows = {"as it is": views, "shifted": moved, "restored": restore(moved)}
     expected = network(views).argmax(1)
-    figure, axes = plt.subplots(
-        len(rows), len(views), figsize=(2.4 * len(views), 2.7 * len(rows)), squeeze=False
-    )
-    for line, (name, images) in zip(axes, rows.items(), strict=True):
-        probability, found = network(images).softmax(1).max(1)
-        line[0].set_ylabel(name)
-        for number, axis in enumerate(line):
-            axis.imshow(images[number].permute(1, 2, 0).numpy())
-            axis.set_xticks([])
-            axis.set_yticks([])
-            same = bool(found[number] == expected[number])
-            text = f"class {int(found[number])}, {100 * float(probability[number]):.0f} %"
-            axis.set_xlabel(text, color="tab:blue" if same else "tab:red")
-    for axis, title in zip(axes[0], photographs, strict=True):
-        axis.set_title(title)
-    figure.tight_layout()
-    figure.savefig(path, dpi=80)
-    plt.close(figure)
+    names = ResNet18_Weights.DEFAULT.meta["categories"]
+    with style.context(STYLE):
+        figure = Figure(figsize=(2.4 * len(views), 2.7 * len(rows) + 0.5), layout="constrained")
+        axes = figure.subplots(len(rows), len(views), squeeze=False)
+        for line, (row, images) in zip(axes, rows.items(), strict=True):
+            probability, found = network(images).softmax(1).max(1)
+            line[0].set_ylabel(row)
+            for number, axis in enumerate(line):
+                axis.imshow(images[number].permute(1, 2, 0).numpy())
+                without_ticks(axis)
+                note = f", {100 * float(probability[number]):.0f} %"
+                label_answer(axis, int(found[number]), int(expected[number]), names, note)
+        for axis, title in zip(axes[0], photographs, strict=True):
+            axis.set_title(title, loc="center")
+        figure.suptitle(ANSWERS)
+        with whole_file(path) as part:
+            figure.savefig(part, dpi=80)
     return path
 
 
@@ -183,27 +183,29 @@ def draw_kinds(
         ("CanonicalCrop of both", [crop(first), crop(second)]),
     ]
     restored = [RestoreTransform("digits")(moved), restore(rolled), left, None]
-    figure, axes = plt.subplots(len(rows), 3, figsize=(6.6, 2.2 * len(rows)))
-    for line, (name, pictures), after in zip(axes, rows, restored, strict=True):
-        line[0].set_ylabel(name)
-        same = torch.equal(pictures[0], pictures[1] if after is None else after)
-        unmoved = after is not None and torch.equal(pictures[1], after)
-        outcome = "left as it is" if unmoved else "equal to the first" if same else "different"
-        for axis, picture in zip(line, [*pictures, after], strict=True):
-            axis.set_xticks([])
-            axis.set_yticks([])
-            if picture is None:
-                axis.axis("off")
-                axis.text(0, 0.5, f"both crops are\n{'equal' if same else 'different'}")
-            else:
-                axis.imshow(picture[0].permute(1, 2, 0).numpy(), cmap="gray", vmin=0, vmax=255)
-        if after is not None:
-            line[2].set_xlabel(outcome)
-    for axis, title in zip(axes[0], ("as it is", "moved", "restored"), strict=True):
-        axis.set_title(title)
-    figure.tight_layout()
-    figure.savefig(path, dpi=80)
-    plt.close(figure)
+    with style.context(STYLE):
+        figure = Figure(figsize=(6.8, 2.2 * len(rows) + 0.4), layout="constrained")
+        axes = figure.subplots(len(rows), 3)
+        for line, (name, pictures), after in zip(axes, rows, restored, strict=True):
+            line[0].set_ylabel(name)
+            same = torch.equal(pictures[0], pictures[1] if after is None else after)
+            unmoved = after is not None and torch.equal(pictures[1], after)
+            outcome = "left as it is" if unmoved else "equal to the first" if same else "different"
+            for axis, picture in zip(line, [*pictures, after], strict=True):
+                without_ticks(axis)
+                if picture is None:
+                    axis.spines[:].set_visible(False)
+                    text = f"both crops are\n{'equal' if same else 'different'}"
+                    axis.text(0.5, 0.5, text, ha="center", va="center")
+                else:
+                    axis.imshow(picture[0].permute(1, 2, 0).numpy(), cmap="gray", vmin=0, vmax=255)
+            if after is not None:
+                line[2].set_xlabel(outcome)
+        for axis, title in zip(axes[0], ("as it is", "moved", "restored"), strict=True):
+            axis.set_title(title, loc="center")
+        figure.suptitle("Which shifts are undone")
+        with whole_file(path) as part:
+            figure.savefig(part, dpi=100)
     return path
 
 

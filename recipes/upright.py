@@ -23,7 +23,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from _data import UnpaddedCIFAR10, spread
+from _data import CIFAR10_CLASSES, UnpaddedCIFAR10, spread
 from _figures import draw_turned
 from _minutes import train_for
 from _origin import origin
@@ -181,9 +181,9 @@ def report(
     run.add_table("invariance", list(equal_rows(estimator, every)))
     if isinstance(turn, Turn):
         run.add_table("corners", list(corner_rows(estimator, every)))
-    shown = test.images[7 :: len(test) // 5][:5]
+    shown = test.images[7 :: len(test) // 5][:3]
     path = run.output / "turned.png"
-    run.add_picture(draw_turned(path, shown, restore, classifier, turn))
+    run.add_picture(draw_turned(path, shown, restore, classifier, turn, names=CIFAR10_CLASSES))
 
 
 def add_pretrained(run: Run, estimator: Estimator, sources: Mapping[str, Tensor]) -> None:

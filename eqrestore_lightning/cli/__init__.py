@@ -40,6 +40,7 @@ def eqrestore(args: Sequence[str] | None = None) -> None:
         message = " ".join(line.strip() for line in str(error).splitlines())
         print(f"eqrestore: {message or type(error).__name__}", file=sys.stderr)  # noqa: T201
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("eqrestore: interrupted", file=sys.stderr)  # noqa: T201
+    except KeyboardInterrupt as error:
+        told = f"interrupted; {error}" if str(error) else "interrupted"
+        print(f"eqrestore: {told}", file=sys.stderr)  # noqa: T201
         sys.exit(130)

@@ -7,8 +7,11 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def as_user_errors() -> Iterator[None]:
+def as_user_errors(interrupted: str) -> Iterator[None]:
     """Raise what a run under Lightning raises as errors that end with one line.
+
+    Args:
+        interrupted: What to say of a run that was interrupted.
 
     Raises:
         KeyboardInterrupt: If it was interrupted, where Lightning would end with status 1.
@@ -32,4 +35,4 @@ def as_user_errors() -> Iterator[None]:
             raise
         for process in multiprocessing.active_children():
             process.terminate()
-        raise KeyboardInterrupt from error
+        raise KeyboardInterrupt(interrupted) from error

@@ -4,12 +4,14 @@ import copy
 import json
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from eqrestore_lightning.cli._device import Device, choose_device
+from eqrestore_lightning.files import only_process, remove_parts
 
 if TYPE_CHECKING:
     import lightning as pl
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from eqrestore_lightning.data import DataModule
     from eqrestore_lightning.motions import Motion
     from eqrestore_lightning.nn import Estimator
+    from eqrestore_lightning.training import RestorerModule
 
 Fill: TypeAlias = Literal["circular", "zeros"]
 Corners: TypeAlias = Literal["zeros", "border", "reflection"]
@@ -65,10 +68,11 @@ def run(
         data: Folder of images, with or without class folders, or with folders train, val and test;
             or a file of signals: .npy of shape (n, channels, length) or (n, length), or .csv with
             one signal per row.
-        output: File to write the weights to, ending in .safetensors. Next to it are written, under
+        output: File to write the weights to, ending in .safetensors. Next to it is written, under
             its name, a picture (-restored.png) that shows some images as they are, moved, and
-            restored; and a checkpoint (-last-epoch.ckpt), which can be used like the weights if
-            training is interrupted.
+            restored; and, while training, a checkpoint after each epoch (-unfinished.ckpt). If
+            training is interrupted, the same command goes on from there; until then the checkpoint
+            can be used like the weights.
         network: Name of a network. "photo", the default, is for photographs of any size, "seam",
             the default for grayscale and signals, for images of one size that fill the frame,
             "border" for images in a blank border, "centered" for objects placed by their center of
@@ -112,8 +116,7 @@ def run(
     if image_size is None and crop_sizes is None:
         image_size = RESIZED.get(network)
     arguments = json.dumps(locals(), default=str)
-    from eqrestore_lightning.cli._errors import as_user_errors
-    from eqrestore_lightning.cli._fit_report import describe_data, keep_better, report
+    from eqrestore_lightning.cli._fit_report import keep_better, report
     from eqrestore_lightning.training import RestorerModule
     from eqrestore_lightning.weights import save_estimator
 
@@ -135,32 +138,64 @@ def run(
     rate = 3e-3 if source is None else 1e-3
     module = RestorerModule(estimator, learning_rate=rate, motion=motion, seed=seed)
     before = copy.deepcopy(estimator.state_dict())
+    applied = motion or estimator.motion
+    options: dict[str, Any] = {"seed": seed, "device": device}
+    notes = {"arguments": arguments, "data": images.fingerprint()}
     output.parent.mkdir(parents=True, exist_ok=True)
+    with only_process(output) if trainer.is_global_zero else nullcontext():
+        _train(trainer, module, images, output, notes)
+        if source is not None:
+            keep_better(estimator, before, images, applied, source, **options)
+        if trainer.is_global_zero:
+            save_estimator(estimator, output, metadata=notes)
+            _print_files(output, estimator.num_spatial_dims)
+        conclusion = report(estimator, images, applied, **options)
+        if trainer.is_global_zero:
+            print(conclusion)  # noqa: T201
+            _checkpoint(output).unlink(missing_ok=True)
+
+
+def _train(
+    trainer: "pl.Trainer",
+    module: "RestorerModule",
+    images: "DataModule",
+    output: Path,
+    notes: Mapping[str, str],
+) -> None:
+    """Train, from where an interrupted run of the same command has stopped."""
+    from eqrestore_lightning.cli._fit_report import describe_data
+    from eqrestore_lightning.cli._fit_resume import RunNotes, interrupted_run
+
+    settings = {**json.loads(notes["arguments"]), "images": notes["data"]}
+    settings = {
+        name: settings[name] for name in settings if name not in ("data", "output", "device")
+    }
+    checkpoint = interrupted_run(_checkpoint(output), settings)
+    trainer.callbacks.append(RunNotes(settings))  # type: ignore[attr-defined]  # set by a mixin
     if trainer.is_global_zero:
+        remove_parts(output, _checkpoint(output), _picture(output))
         describe_data(images)
-    with as_user_errors(), warnings.catch_warnings():
-        for message in _NOISE:
-            warnings.filterwarnings("ignore", message)
-        trainer.fit(module, datamodule=images)
-    estimator.cpu()
-    if source is not None:
-        keep_better(
-            estimator, before, images, motion or estimator.motion, source, seed=seed, device=device
-        )
-    if trainer.is_global_zero:
-        notes = {"arguments": arguments, "data": images.fingerprint()}
-        save_estimator(estimator, output, metadata=notes)
-        _print_files(output, estimator.num_spatial_dims)
-    conclusion = report(estimator, images, motion or estimator.motion, seed=seed, device=device)
-    if trainer.is_global_zero:
-        print(conclusion)  # noqa: T201
+        if checkpoint:
+            print(f"Going on from {checkpoint}.")  # noqa: T201
+    try:
+        with warnings.catch_warnings():
+            for message in _NOISE:
+                warnings.filterwarnings("ignore", message)
+            trainer.fit(module, datamodule=images, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit:  # what Lightning makes of Ctrl-C
+        if not trainer.interrupted:
+            raise
+        raise KeyboardInterrupt(
+            f"the same command goes on from {_checkpoint(output)}"
+            if _checkpoint(output).is_file()
+            else "before the first epoch ended; the same command begins anew"
+        ) from None
+    module.estimator.cpu()
 
 
 def _print_files(output: Path, num_spatial_dims: int) -> None:
-    files = [output, output.parent / f"{_checkpoint_name(output)}.ckpt"]
-    if num_spatial_dims == 2:
-        files.append(output.parent / _picture_name(output))
-    print(f"Wrote {', '.join(map(str, files))}.")  # noqa: T201
+    files = [output, *([_picture(output)] if num_spatial_dims == 2 else [])]
+    print(f"Wrote {' and '.join(map(str, files))}.")  # noqa: T201
 
 
 def _check_arguments(
@@ -201,7 +236,11 @@ def _trainer(
     import lightning as pl
     from lightning.pytorch.callbacks import ModelCheckpoint
 
-    from eqrestore_lightning.training import RestoredImageGrid, trainer_options
+    from eqrestore_lightning.training import (
+        AtomicCheckpointIO,
+        RestoredImageGrid,
+        trainer_options,
+    )
 
     options = trainer_options(device=device if device == "auto" else choose_device(device))
     if epochs is None and minutes is None:
@@ -209,7 +248,7 @@ def _trainer(
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # the report is enough
     pl.seed_everything(seed, verbose=False)
     checkpoint = ModelCheckpoint(
-        output.parent, filename=_checkpoint_name(output), enable_version_counter=False
+        output.parent, filename=_checkpoint(output).stem, enable_version_counter=False
     )
     return pl.Trainer(
         max_epochs=-1 if epochs is None else epochs,
@@ -217,17 +256,18 @@ def _trainer(
         default_root_dir=output.parent,
         logger=False,
         enable_model_summary=False,
-        callbacks=[checkpoint, RestoredImageGrid(filename=_picture_name(output))],
+        callbacks=[checkpoint, RestoredImageGrid(filename=_picture(output).name)],
+        plugins=[AtomicCheckpointIO()],
         **options,
     )
 
 
-def _checkpoint_name(output: Path) -> str:
-    return f"{output.stem}-last-epoch"
+def _checkpoint(output: Path) -> Path:
+    return output.with_name(f"{output.stem}-unfinished.ckpt")
 
 
-def _picture_name(output: Path) -> str:
-    return f"{output.stem}-restored.png"
+def _picture(output: Path) -> Path:
+    return output.with_name(f"{output.stem}-restored.png")
 
 
 def _open_data(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Format: TypeAlias = Literal["png", "same"]
 
+_GOES_ON = "the same command goes on"
 _SKEW = timedelta(days=1)  # by which one process may be ahead of another
 
 
@@ -112,7 +113,7 @@ def run(
     writer = ImageWriter(data, same_format=format == "same")
     _check_distinct(files, writer.target)
     unfinished.is_found()  # refuses other folders before Lightning starts
-    with as_user_errors(), warnings.catch_warnings():
+    with as_user_errors(_GOES_ON), warnings.catch_warnings():
         trainer = _trainer(writer, device, devices, num_nodes)
         try:
             trainer.predict(RestoreImages(restore), datamodule=data, return_predictions=False)

@@ -22,10 +22,10 @@ from tqdm import tqdm
 
 from eqrestore_lightning.cli._unfinished import UnfinishedRun
 from eqrestore_lightning.data import read_image
+from eqrestore_lightning.files import whole_file
 from eqrestore_lightning.motions import Element, Motion
 from eqrestore_lightning.nn import Estimator
 from eqrestore_lightning.transforms import RestoreTransform
-from eqrestore_lightning.weights import whole_file
 
 Read: TypeAlias = Tensor | Exception
 Batch: TypeAlias = list[Tensor] | Exception

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from eqrestore_lightning.weights import whole_file
+from eqrestore_lightning.files import remove_parts, whole_file
 
 if sys.platform != "win32":
     import fcntl
@@ -81,6 +81,7 @@ class UnfinishedRun:
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         self._acquire(alone=True)
+        remove_parts(self.output)  # of files that a killed process was writing
         if not self.is_found():
             self.skipped = [list(row) for row in skipped]
             with whole_file(self._folder / "run.json") as part:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eqrestore_lightning.cli._device import Device, choose_device
+from eqrestore_lightning.files import whole_file
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -123,7 +124,6 @@ def _write_turned(path: Path, target: Path, quarters: int, pixels: bool) -> str:
     import PIL.Image
 
     from eqrestore_lightning.data import ORIENTATION, set_orientation, turned_orientation
-    from eqrestore_lightning.weights import whole_file
 
     with PIL.Image.open(path) as picture:
         orientation = picture.getexif().get(ORIENTATION, 1)
@@ -159,7 +159,7 @@ def _turned_pixels(picture: "Image", quarters: int) -> bytes:
 
 
 def _write_table(path: Path, rows: Sequence[_Row]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(["file", "quarters", "margin", "decision", "done"])
         for row in rows:
@@ -187,7 +187,8 @@ def _write_sheet(path: Path, images: Path, rows: Sequence[_Row]) -> None:
             sheet.paste(view, (left + place * (_THUMBNAIL + gap), top))
         label = f"{Path(row.file).name[-36:]}  margin {row.margin:.1f}"
         draw.text((left, top + _THUMBNAIL + 2), label, fill="black")
-    sheet.save(path)
+    with whole_file(path) as part:
+        sheet.save(part)
 
 
 def _summary(rows: Sequence[_Row], output: Path) -> str:

@@ -3,19 +3,24 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eqrestore_lightning.files import whole_file
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from eqrestore_lightning.evaluation._results import Evaluation
 
-# Distinguishable with any color vision (Okabe and Ito, 2008); in print, by marker and dashes.
-_COLORS = ("#000000", "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARKERS = ("s", "o", "^", "D", "v", "P", "X", "<", ">")
 _DASHES = ("--", "-", "-.", ":")
 _MAX_TICKS = 12
+_SAME = 0.02  # of the height: curves closer than this hide one another
+_LINE = 0.055  # of the height: one line of text
 
 
 def draw(evaluation: "Evaluation", path: Path, *, title: str, measure: str) -> Path:
     """Draw a measure against the x axis; see `Evaluation.draw`."""
     try:
+        from matplotlib import style
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError(
@@ -30,29 +35,81 @@ def draw(evaluation: "Evaluation", path: Path, *, title: str, measure: str) -> P
             f"Expected a motion whose label is a number, for the x axis, "
             f"but got {evaluation.motions}."
         )
-    figure = Figure(figsize=(7.5, 3.8), layout="constrained")
-    axes = figure.subplots()
-    for index, (name, (places, values)) in enumerate(curves.items()):
+    if not unit:
+        curves = {name: (at, [100 * value for value in y]) for name, (at, y) in curves.items()}
+    with style.context("eqrestore_lightning.pictures"):
+        figure = Figure(figsize=(7.5, 3.8), layout="constrained")
+        axes = figure.subplots()
+        _draw_curves(axes, curves)
+        places = sorted({place for curve, _ in curves.values() for place in curve})
+        axes.set_xticks(places[:: 1 + len(places) // (_MAX_TICKS + 1)])
+        axes.set(xlabel=evaluation.axis, ylabel=f"{measure.replace('_', ' ')}, {unit or '%'}")
+        axes.set_title(title)
+        with whole_file(path) as part:
+            figure.savefig(part)
+    return path
+
+
+def _draw_curves(
+    axes: Any, curves: "Mapping[str, tuple[Sequence[float], Sequence[float]]]"
+) -> None:
+    """Draw curves with their names at their ends; of two that coincide the lower one is wider."""
+    everything = [value for _, y in curves.values() for value in y]
+    height = max(everything) - min(everything) or 1.0
+    drawn = list(curves.values())
+    for index, (places, values) in enumerate(drawn):
+        above = [y for at, y in drawn[index + 1 :] if at == places]
+        hidden = sum(
+            max(abs(a - b) for a, b in zip(values, y, strict=True)) < _SAME * height for y in above
+        )
         axes.plot(
             places,
-            [value if unit else 100 * value for value in values],
-            color=_COLORS[index % len(_COLORS)],
+            values,
+            color=f"C{index}",
             marker=_MARKERS[index % len(_MARKERS)],
-            linestyle=_DASHES[index % len(_DASHES)],
-            markersize=max(4, 10 - 1.5 * index),  # curves that coincide stay visible
-            fillstyle="none",
-            label=name,
+            linestyle=_DASHES[index % len(_DASHES)] if not hidden else "-",
+            linewidth=1.5 + 2 * hidden,
+            markersize=4 + 2 * hidden,
         )
-    places = sorted({place for curve, _ in curves.values() for place in curve})
-    axes.set_xticks(places[:: 1 + len(places) // (_MAX_TICKS + 1)])
-    if not unit:
-        axes.set_ylim(top=min(axes.get_ylim()[1], 101))
-    axes.set(xlabel=evaluation.axis, ylabel=f"{measure.replace('_', ' ')}, {unit or '%'}")
-    axes.set_title(title)
-    axes.grid(alpha=0.3)
-    figure.legend(loc="outside right upper", fontsize=9)
-    figure.savefig(path, dpi=120)
-    return path
+    ends = [values[-1] for _, values in drawn]
+    for index, (name, y) in enumerate(zip(curves, _apart(ends, _LINE * height), strict=True)):
+        axes.annotate(
+            name,
+            (drawn[index][0][-1], ends[index]),
+            (1.02, y),
+            xycoords="data",
+            textcoords=("axes fraction", "data"),
+            color=f"C{index}",
+            va="center",
+            fontsize=9,
+            arrowprops={"arrowstyle": "-", "color": f"C{index}", "lw": 0.5, "shrinkB": 4},
+        )
+
+
+def _apart(values: "Sequence[float]", gap: float) -> list[float]:
+    """Move values apart so that neighbors differ by `gap` at least, in the same order.
+
+    >>> _apart([5.0, 5.0, 9.0], 1.0)
+    [4.5, 5.5, 9.0]
+    """
+    groups: list[list[float]] = []  # of neighbors: their values; each group is centered on its mean
+    order = sorted(range(len(values)), key=lambda index: values[index])
+    for index in order:
+        groups.append([values[index]])
+        while len(groups) > 1 and _first(groups[-1], gap) - _last(groups[-2], gap) < gap:
+            last = groups.pop()
+            groups[-1] += last
+    places = [_first(group, gap) + gap * k for group in groups for k in range(len(group))]
+    apart = dict(zip(order, places, strict=True))
+    return [apart[index] for index in range(len(values))]
+
+
+def _first(group: "Sequence[float]", gap: float) -> float:
+    return sum(group) / len(group) - gap * (len(group) - 1) / 2
+
+
+def _last(group: "Sequence[float]", gap: float) -> float:
+    return sum(group) / len(group) + gap * (len(group) - 1) / 2
 
 
 def log(evaluation: "Evaluation", logger: Any, title: str) -> None:

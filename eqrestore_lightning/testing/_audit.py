@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from eqrestore_lightning.files import whole_file
 from eqrestore_lightning.testing._equivariance import own_stride, shift_error
 
 
@@ -149,33 +150,43 @@ def draw_audit(path: Path, layers: Sequence[LayerAudit], *, title: str = "") -> 
         ImportError: If matplotlib is not installed.
     """
     try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib import style
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError("Expected matplotlib: pip install 'eqrestore-lightning[recipes]'") from (
             error
         )
-    figure = Figure(figsize=(max(6.0, 0.22 * len(layers) + 2), 5.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    axis = figure.add_subplot()
+    with style.context("eqrestore_lightning.pictures"), whole_file(path) as part:
+        figure = Figure(figsize=(max(6.0, 0.22 * len(layers) + 2), 5.2), layout="constrained")
+        _draw_layers(figure.add_subplot(), layers)
+        figure.suptitle(title or "Layers with a colored name lose equivariance", fontsize=11)
+        figure.savefig(part)
+    return path
+
+
+def _draw_layers(axis: Any, layers: Sequence[LayerAudit]) -> None:
     places = range(len(layers))
     own = [0.0 if math.isnan(layer.own_error) else layer.own_error for layer in layers]
     border = [0.0 if math.isnan(layer.border_error) else layer.border_error for layer in layers]
-    axis.bar(places, own, color="tab:orange", label="added by the layer alone")
-    axis.bar(places, border, color="tab:red", label="of that, at the border")
-    axis.plot(places, [layer.error for layer in layers], "k.-", lw=1, label="error of its output")
+    axis.bar(places, own, color="C5", label="added by the layer alone")
+    axis.bar(places, border, color="C2", label="of that, at the border")
+    axis.plot(
+        places,
+        [layer.error for layer in layers],
+        ".-",
+        color="C0",
+        lw=1,
+        label="error of its output",
+    )
     names = [f"{layer.name} ({layer.kind})" for layer in layers]
     axis.set_xticks(list(places), names, rotation=90, fontsize=7)
     for label, layer in zip(axis.get_xticklabels(), layers, strict=True):
-        label.set_color("tab:red" if layer.reason else "black")
+        label.set_color("C2" if layer.reason else "C0")
     axis.set_ylabel("equivariance error, shift by 1 pixel")
     axis.set_ylim(bottom=0)
     axis.margins(x=0.01)
-    axis.grid(axis="y", alpha=0.3)
-    axis.legend(fontsize=8)
-    axis.set_title(title or "Layers in red lose equivariance", fontsize=10)
-    figure.savefig(path, dpi=120)
-    return path
+    axis.grid(visible=False, axis="x")
+    axis.legend()
 
 
 def _record(model: nn.Module, x: Tensor) -> list[_Call]:

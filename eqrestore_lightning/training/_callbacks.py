@@ -4,11 +4,16 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import PIL.Image
+import PIL.ImageDraw
+import PIL.ImageFont
 import torch
 from lightning.pytorch.utilities.combined_loader import CombinedLoader
 from torch import Tensor
-from torchvision.utils import make_grid, save_image
+from torchvision.transforms.v2 import functional as TF
+from torchvision.utils import make_grid
 
+from eqrestore_lightning.files import whole_file
 from eqrestore_lightning.motions import Motion
 from eqrestore_lightning.nn import Estimator
 
@@ -64,7 +69,8 @@ class RestoredImageGrid(lightning.Callback):
         )
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / self.filename
-        save_image(grid, path)
+        with whole_file(path) as part:
+            _with_names(grid).save(part)
         for logger in trainer.loggers:
             if hasattr(logger, "log_image"):
                 logger.log_image("restored", [str(path)])
@@ -98,3 +104,18 @@ def restored_image_grid(
     rows = torch.cat([images, moved, restored]).float().cpu()
     grid: Tensor = make_grid(rows, nrow=len(images), pad_value=0.5)
     return grid
+
+
+def _with_names(grid: Tensor) -> PIL.Image.Image:
+    """Return the picture with names beside its rows, small images enlarged."""
+    rows = TF.to_pil_image(grid)
+    times = max(1, 288 // rows.height)
+    rows = rows.resize((times * rows.width, times * rows.height), PIL.Image.Resampling.NEAREST)
+    margin = 80
+    picture = PIL.Image.new("RGB", (rows.width + margin, rows.height), "white")
+    picture.paste(rows, (margin, 0))
+    draw, font = PIL.ImageDraw.Draw(picture), PIL.ImageFont.load_default(size=14)
+    for number, name in enumerate(("original", "moved", "restored")):
+        place = (margin - 8, (2 * number + 1) * rows.height / 6)
+        draw.text(place, name, fill="black", font=font, anchor="rm")
+    return picture

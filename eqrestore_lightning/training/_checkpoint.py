@@ -1,11 +1,15 @@
-"""Checkpoints that know what they hold."""
+"""Checkpoints that are whole and know what they hold."""
 
+import io
 import warnings
+from pathlib import Path
 from typing import Any, Self
 
 import lightning
 import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from eqrestore_lightning.files import whole_file
 from eqrestore_lightning.weights import add_digest, check_checkpoint, reading
 
 
@@ -53,3 +57,23 @@ class DigestedModule(lightning.LightningModule):
             held = tuple(state[name].shape) if name in state else "none"
             if held != tuple(value.shape):
                 raise ValueError(f"{name} of shape {held}, not {tuple(value.shape)}")
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Write checkpoints whole or not at all: `Trainer(plugins=[AtomicCheckpointIO()])`.
+
+    Lightning's own writes to the folder for temporary files first and moves the file then; from
+    another disk that is copying, of which a process that is killed leaves the first part.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        """Write a checkpoint to a local file."""
+        del storage_options
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = io.BytesIO()  # a full disk is an OSError only where plain bytes are written
+        torch.save(checkpoint, content)
+        with whole_file(path) as part:
+            part.write_bytes(content.getbuffer())

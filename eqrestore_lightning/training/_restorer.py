@@ -103,6 +103,7 @@ class RestorerModule(DigestedModule):
                 "seed": seed,
             }
         )
+        self._epoch: list[tuple[Tensor, Tensor, int]] = []  # of each step: loss, constant, images
         self._elapsed = 0.0  # share of the trainer's `max_time`
         self.log_scale = nn.Parameter(torch.zeros(()))
         self.val_metrics = _metrics(self.motion, "val/")
@@ -120,17 +121,21 @@ class RestorerModule(DigestedModule):
         scores = self(x)
         loss = self.estimator.loss(scores, element)
         if attached:
-            constant = self.estimator.constant(scores.detach()).sum().float()
-            self.log("train/loss", loss, on_step=False, on_epoch=True, sync_dist=True)
-            self.log(
-                "train/constant_scores",
-                constant,
-                on_step=False,
-                on_epoch=True,
-                reduce_fx="sum",
-                sync_dist=True,
-            )
+            constant = self.estimator.constant(scores.detach()).sum()
+            self._epoch.append((len(x) * loss.detach(), constant, len(x)))
         return loss
+
+    def on_train_epoch_start(self) -> None:
+        """Begin to collect what is logged."""
+        self._epoch.clear()
+
+    def on_train_epoch_end(self) -> None:
+        """Log once an epoch: `log` in each step takes as long as a small network."""
+        if self._epoch:
+            losses, constant, sizes = zip(*self._epoch, strict=True)
+            self.log("train/loss", torch.stack(losses).sum() / sum(sizes), sync_dist=True)
+            total = torch.stack(constant).sum().float()
+            self.log("train/constant_scores", total, reduce_fx="sum", sync_dist=True)
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Measure one validation batch."""
@@ -207,10 +212,13 @@ class RestorerModule(DigestedModule):
             return []
         return [RestoredImageGrid()]
 
-    def on_train_end(self) -> None:
-        """Move the factor of the loss into the estimator, and warn if the network is dead."""
+    def on_fit_end(self) -> None:
+        """Move the factor of the loss into the estimator, also where nothing was left to train."""
         self.estimator.scale_scores(float(self.log_scale.detach().exp()))
         self.log_scale.detach().zero_()
+
+    def on_train_end(self) -> None:
+        """Warn if the network is dead."""
         dead = self.trainer.callback_metrics.get("train/constant_scores", torch.zeros(()))
         if dead > 0 and self.trainer.is_global_zero:
             warnings.warn(

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from eqrestore_lightning.files import whole_file
 from eqrestore_lightning.nn import Estimator, SeparableShiftEstimator
 from eqrestore_lightning.transforms._restore import RestoreTransform
 
@@ -81,10 +81,8 @@ def export_onnx(
         )
     assert program is not None  # with `dynamo`  # noqa: S101
     path = Path(path)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        part = Path(folder) / path.name
+    with whole_file(path) as part:
         program.save(part)
-        part.replace(path)
 
 
 def _check(estimators: Sequence[Estimator]) -> None:

@@ -10,7 +10,6 @@ from eqrestore_lightning.weights._files import (
     reading,
     save_estimator,
 )
-from eqrestore_lightning.weights._whole import whole_file
 
 __all__ = [
     "add_digest",
@@ -22,5 +21,4 @@ __all__ = [
     "load_estimator",
     "reading",
     "save_estimator",
-    "whole_file",
 ]

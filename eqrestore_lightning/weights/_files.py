@@ -2,7 +2,6 @@
 
 import json
 import os
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from eqrestore_lightning import theory  # noqa: F401  # registers its estimators
+from eqrestore_lightning.files import whole_file
 from eqrestore_lightning.nn import ESTIMATORS, Estimator
 from eqrestore_lightning.weights._digest import (
     DIGEST,
@@ -108,6 +108,7 @@ def save_estimator(
         TypeError: If the kind of `estimator` is not registered.
         ValueError: If `path` does not end in `.safetensors`.
 
+    >>> import tempfile
     >>> from eqrestore_lightning import TranslationEstimator
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     save_estimator(TranslationEstimator(1, (9, 12), axes=(-1,)), f"{folder}/e.safetensors")
@@ -132,15 +133,8 @@ def save_estimator(
     }
     notes[DIGEST] = content_digest(notes, tensors)
     content = to_safetensors({name: value.contiguous() for name, value in tensors.items()}, notes)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as part:
-        try:
-            part.write(content)
-            part.close()
-            Path(part.name).replace(path)
-        except BaseException:
-            Path(part.name).unlink(missing_ok=True)
-            raise
-    path.chmod(0o644)
+    with whole_file(path) as part:
+        part.write_bytes(content)
 
 
 def read_estimator(path: str | os.PathLike[str], *, require_digest: bool = False) -> Estimator:

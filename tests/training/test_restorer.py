@@ -73,7 +73,8 @@ def test_five_lines_on_ones_own_loader_restore(tmp_path):
     moved = images.roll((5, -3), (2, 3))
     assert torch.equal(restore(moved), images)
     with Image.open(tmp_path / "restored.png") as grid:
-        assert grid.size == (8 * (SIZE[1] + 2) + 2, 3 * (SIZE[0] + 2) + 2)
+        width, height = 8 * (SIZE[1] + 2) + 2, 3 * (SIZE[0] + 2) + 2
+        assert grid.size == (6 * width + 80, 6 * height)  # enlarged, with names beside the rows
 
 
 def test_metrics_are_logged_for_every_stage(tmp_path):
@@ -337,7 +338,7 @@ def test_ones_own_picture_takes_the_place_of_the_default(tmp_path):
     trainer = _trainer(tmp_path, max_epochs=1, callbacks=[own])
     trainer.fit(module, DataLoader(_blobs(), batch_size=32))
     with Image.open(tmp_path / "restored.png") as grid:
-        assert grid.width == 2 * (SIZE[1] + 2) + 2
+        assert grid.width == 6 * (2 * (SIZE[1] + 2) + 2) + 80
     assert sum(isinstance(callback, RestoredImageGrid) for callback in trainer.callbacks) == 1
 
 

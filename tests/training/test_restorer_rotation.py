@@ -80,7 +80,7 @@ def test_rotations_are_learnt_and_restored(tmp_path, precision):
         found = restore.find(rotate(x, torch.full((20,), angle))).motion["angle"]
         assert circular_error(found, torch.full((20,), angle), (360,)).median() < 4
     with Image.open(tmp_path / "restored.png") as grid:
-        assert grid.size == (8 * (16 + 2) + 2, 3 * (16 + 2) + 2)
+        assert grid.size == (5 * (8 * 18 + 2) + 80, 5 * (3 * 18 + 2))
 
 
 def test_every_image_is_turned_by_its_own_angle():

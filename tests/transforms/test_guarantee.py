@@ -53,7 +53,15 @@ TURNED = {
     "polar, mass": (lambda: RotationEstimator(2, (15, 15), center="mass", **POLAR), (15, 15)),
     "upright": (lambda: UprightEstimator(2, scorer_options={"channels": [4]}), (21, 21)),
 }
-CONTEXTS = ("none", "autocast", "one thread", "four threads", "deterministic", "without oneDNN")
+CONTEXTS = (
+    "none",
+    "autocast",
+    "one thread",
+    "four threads",
+    "deterministic",
+    "without oneDNN",
+    "denormals flushed",
+)
 LAYOUTS = ("contiguous", "expanded", "strided", "channels last")
 DTYPES = (torch.uint8, torch.int32, torch.float16, torch.bfloat16, torch.float32, torch.float64)
 KINDS = ("noise", "few levels", "sparse", "periodic", "constant", "ramp", "denormal", "huge")
@@ -66,6 +74,7 @@ def _context(name):
         if name in ("one thread", "four threads"):
             torch.set_num_threads(1 if name == "one thread" else 4)
         torch.use_deterministic_algorithms(name == "deterministic")
+        torch.set_flush_denormal(name == "denormals flushed")
         with (
             torch.autocast("cpu", dtype=torch.bfloat16, enabled=name == "autocast"),
             torch.backends.mkldnn.flags(enabled=name != "without oneDNN"),
@@ -74,6 +83,7 @@ def _context(name):
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(False)
+        torch.set_flush_denormal(False)
 
 
 def _images(kind, dtype, size, generator):

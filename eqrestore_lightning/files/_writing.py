@@ -1,0 +1,87 @@
+"""Write files whole or not at all, and in one process at a time."""
+
+import glob
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a path to write to, which takes the place of `path` once all is written.
+
+    A process that is killed, or a full disk, never leaves a file that is cut in the middle, and an
+    older file stays until the new one is complete.
+
+    Args:
+        path: Where to write. The path that is yielded has the same folder and suffix; its name
+            begins with a dot.
+
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with whole_file(Path(folder, "table.md")) as part:
+    ...         _ = part.write_text("| a |")
+    ...     [file.name for file in Path(folder).iterdir()]
+    ['table.md']
+    """
+    with tempfile.NamedTemporaryFile(
+        dir=path.parent, prefix=f".{path.stem}.", suffix=f".part{path.suffix}", delete=False
+    ) as file:
+        part = Path(file.name)
+    try:
+        part.chmod(0o644)  # temporary files are private
+        yield part
+        part.replace(path)
+    except BaseException as error:
+        part.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename is None:
+            raise OSError(error.errno, error.strerror, str(path)) from error  # say which file
+        raise
+
+
+@contextmanager
+def only_process(path: Path) -> Iterator[None]:
+    """Keep other processes that ask from writing to `path` meanwhile.
+
+    The place is held by a hidden file beside `path`, or in it if it is a folder. The system frees
+    it even if this process is killed.
+
+    Args:
+        path: File or folder that this process is about to write.
+
+    Raises:
+        FileExistsError: If another process is writing to `path`.
+    """
+    from filelock import FileLock, Timeout
+
+    name = path / ".lock" if path.is_dir() else path.with_name(f".{path.name}.lock")
+    lock = FileLock(name, blocking=False, is_singleton=True)  # may be taken again in this process
+    try:
+        lock.acquire()
+    except Timeout:
+        raise FileExistsError(
+            f"Expected no other process to write to {path}, but one does; wait until it has ended, "
+            f"or choose another output."
+        ) from None
+    try:
+        yield
+    finally:
+        if lock.lock_counter == 1:
+            name.unlink(missing_ok=True)
+        lock.release()
+
+
+def remove_parts(*paths: Path) -> None:
+    """Remove what processes that were killed while they wrote these files have left.
+
+    Args:
+        paths: As given to `whole_file`, or folders, for all files below them. No other process may
+            be writing them.
+    """
+    for path in paths:
+        if path.is_dir():
+            parts = path.rglob(".*.????????.part*")
+        else:
+            parts = path.parent.glob(f".{glob.escape(path.stem)}.????????.part{path.suffix}")
+        for part in list(parts):
+            part.unlink()

@@ -1,0 +1,124 @@
+"""Commands that are killed at random moments, and begun again, end as if nothing had happened."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import PIL.Image
+import pytest
+import torch
+from safetensors.torch import load_file
+from torchvision.transforms.v2 import functional as TF
+
+from eqrestore_lightning import DigitsDataModule
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parent.parent
+BIN = Path(sys.executable).parent
+KILLS = 10  # of each command
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    for number, image in enumerate(DigitsDataModule().dataset("test").images[:120]):
+        TF.to_pil_image(image).save(folder / f"{number:03}.png")
+    return folder
+
+
+def _fit(images, output):
+    options = ["--grayscale=true", "--epochs=12", "--sources=file", "--network=border"]
+    return [BIN / "eqrestore", "fit", images, output / "mine.safetensors", *options]
+
+
+def _digits(images, output):
+    options = ["--classifier_epochs=3", "--restorer_epochs=8", f"--output={output}"]
+    return [sys.executable, ROOT / "recipes" / "digits.py", *options]
+
+
+@pytest.mark.parametrize("command", [_fit, _digits])
+def test_every_kill_is_survived_bit_for_bit(command, images, tmp_path, capsys):
+    chance = random.Random(0)
+    start = time.perf_counter()
+    assert _run(command(images, tmp_path / "whole")) is not None
+    seconds = time.perf_counter() - start
+    expected = _content(tmp_path / "whole")
+    kills, runs = 0, 0
+    while kills < KILLS:
+        output = tmp_path / f"run{runs}"
+        kill_after = [chance.uniform(1.0, seconds) for _ in range(min(3, KILLS - kills))]
+        for limit in kill_after:
+            ended = _run(command(images, output), limit)
+            kills += ended is None
+            _content(output)  # every file can be read
+            if ended is not None:
+                break
+        else:
+            assert _run(command(images, output)) is not None
+        assert _content(output) == expected
+        runs += 1
+    with capsys.disabled():
+        print(f"\n{command.__name__[1:]}: {kills} kills, {runs} runs ended as the unbroken one")
+
+
+def _run(command, limit=None):
+    """Run a command; return what it printed, or `None` if it was killed after `limit` seconds."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
+    process = subprocess.Popen(
+        [str(part) for part in command],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        printed, _ = process.communicate(timeout=limit)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        return None
+    assert process.returncode == 0, printed[-3000:]
+    return printed
+
+
+def _content(folder):
+    """Return what every finished file below a folder holds, without times and paths."""
+    found = {}
+    for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
+        name = str(path.relative_to(folder))
+        if path.is_dir() or path.name.startswith(".") or name.startswith("wandb"):
+            continue
+        if path.suffix == ".safetensors":
+            found[name] = {key: _bytes(value) for key, value in load_file(path).items()}
+        elif path.suffix == ".ckpt":
+            state = torch.load(path, weights_only=True)["state_dict"]
+            found[name] = {key: _bytes(value) for key, value in state.items()}
+        elif path.suffix in (".png", ".gif"):
+            with PIL.Image.open(path) as picture:
+                picture.load()
+            found[name] = path.read_bytes()
+        elif path.suffix == ".json":
+            found[name] = _lasting(json.loads(path.read_text("utf-8")))
+        else:
+            found[name] = path.read_bytes()
+    return found
+
+
+def _bytes(value):
+    return value.numpy().tobytes()
+
+
+def _lasting(content):
+    """Leave out what differs between any two runs."""
+    if not isinstance(content, dict):
+        return content
+    changing = ("seconds", "training_seconds", "command", "origin")
+    return {key: _lasting(value) for key, value in content.items() if key not in changing}

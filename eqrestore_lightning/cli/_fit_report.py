@@ -34,7 +34,7 @@ def report(
 ) -> str:
     """Return how well moved test images are restored, also by rules that need no training.
 
-    Every process of a launch must call it: metrics are reduced over all of them.
+    Every process of a launch may call it, and measures all images by itself.
 
     Args:
         estimator: The trained estimator.
@@ -75,7 +75,7 @@ def keep_better(
 ) -> None:
     """Go back to the weights from before training if they find more on validation images.
 
-    Every process of a launch must call it: metrics are reduced over all of them.
+    Every process of a launch may call it, and measures all images by itself.
 
     Args:
         estimator: The trained estimator, changed in place.

@@ -30,7 +30,7 @@ def run(
     resize: str | None = None,
     format: Format = "png",  # noqa: A002  # the name of the option
     skip_bad: bool = False,
-    batch_size: int = 256,
+    batch_size: int = 64,
     num_workers: int | None = None,
     device: Device = "auto",
     devices: int | None = None,

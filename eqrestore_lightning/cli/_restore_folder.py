@@ -130,6 +130,7 @@ class ImageFilesDataModule(lightning.LightningDataModule):
         for message in _NOISE:
             warnings.filterwarnings("ignore", message)
         _end_with_parent()
+        tqdm.set_lock(threading.RLock())  # one for all processes would be missed if they are killed
         trainer = self._trainer
         skipped: list[tuple[str, str]] = []
         if not trainer.strategy.broadcast(self.run.is_found()):

@@ -61,6 +61,9 @@ def motion_found(
     metrics: Mapping[str, dict[str, Metric]] = {
         field.name: motion_metrics(field) for field in motion.fields
     }
+    for of_field in metrics.values():
+        for metric in of_field.values():
+            metric.sync_on_compute = False  # one process may measure while others have ended
     total = 0
     for batch in _batches(batches, batch_size):
         images = _images(batch)

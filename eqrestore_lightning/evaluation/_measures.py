@@ -105,6 +105,7 @@ class Measure:
     """
 
     def __init__(self, metric: Metric, arguments: Arguments, *, unit: str = "") -> None:
+        metric.sync_on_compute = False  # one process may evaluate while others wait, or have ended
         self.metric = metric
         self.arguments = arguments
         self.unit = unit

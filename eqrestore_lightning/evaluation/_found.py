@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from eqrestore_lightning.evaluation._measures import compute_alone
 from eqrestore_lightning.evaluation._restorers import Finder, Rule, draw_on, is_comparable
 from eqrestore_lightning.metrics import motion_metrics
 from eqrestore_lightning.motions import Motion, Shift
@@ -61,9 +62,6 @@ def motion_found(
     metrics: Mapping[str, dict[str, Metric]] = {
         field.name: motion_metrics(field) for field in motion.fields
     }
-    for of_field in metrics.values():
-        for metric in of_field.values():
-            metric.sync_on_compute = False  # one process may measure while others have ended
     total = 0
     for batch in _batches(batches, batch_size):
         images = _images(batch)
@@ -80,7 +78,7 @@ def motion_found(
     if total == 0:
         raise ValueError("Expected `batches` to hold images, but got none.")
     return {
-        name: round(float(metric.compute()), 7)
+        name: round(float(compute_alone(metric).compute()), 7)
         for of_field in metrics.values()
         for name, metric in of_field.items()
     }

@@ -124,8 +124,8 @@ def test_digits_reaches_the_same_with_one_process_and_two(
     (first,), (second,) = (_wandb_files(folder) for folder in (digits[0], tmp_path))
     first, second = read_history(first), read_history(second)
     assert set(first) == set(second)
-    for key in first:  # 297 validation images: one process has one more than the other
-        if "-val/" in key or key == "restorer-train/loss":
+    for key in first:  # the classifier normalizes the batch of each process by itself
+        if key.startswith(("restorer-val/", "restorer-train/")):
             values = [[float(value) for value in history[key]] for history in (first, second)]
             assert values[1] == pytest.approx(values[0], rel=0.03, abs=0.01)
     stages = [tmp_path / stage for stage in ("classifier", "restorer")]

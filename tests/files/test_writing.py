@@ -72,8 +72,7 @@ def test_only_parts_of_the_file_itself_are_removed(tmp_path):
 
 
 def test_what_the_system_refuses_names_the_file(tmp_path):
-    with pytest.raises(OSError, match=r"No space left on device: '.*/table\.csv'") as told:
-        with whole_file(tmp_path / "table.csv"):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as `write` raises it
-    assert told.value.errno == errno.ENOSPC
+    message = r"No space left on device: '.*/table\.csv'"
+    with pytest.raises(OSError, match=message), whole_file(tmp_path / "table.csv"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as `write` raises it
     assert list(tmp_path.iterdir()) == []

@@ -76,8 +76,8 @@ def run(
             MASTER_ADDR, MASTER_PORT and NODE_RANK (0, 1, …).
     """
     from eqrestore_lightning.cli._errors import as_user_errors
+    from eqrestore_lightning.cli._restore_files import ImageFiles
     from eqrestore_lightning.cli._restore_folder import (
-        ImageFiles,
         ImageFilesDataModule,
         ImageWriter,
         RestoreImages,

@@ -1,13 +1,11 @@
 """Lightning's part of `eqrestore restore`: read, restore and write the images of a folder."""
 
-import io
 import multiprocessing
 import os
 import signal
 import threading
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,77 +14,28 @@ import torch
 import torch.distributed
 from lightning.pytorch.callbacks import BasePredictionWriter
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms.v2 import functional as TF
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from eqrestore_lightning.cli._restore_files import (
+    ImageFiles,
+    Problems,
+    Read,
+    summary,
+    write_image,
+)
 from eqrestore_lightning.cli._unfinished import UnfinishedRun
-from eqrestore_lightning.data import read_image
-from eqrestore_lightning.files import whole_file
 from eqrestore_lightning.motions import Element, Motion
-from eqrestore_lightning.nn import Estimator
 from eqrestore_lightning.transforms import RestoreTransform
 
-Read: TypeAlias = Tensor | Exception
 Batch: TypeAlias = list[Tensor] | Exception
 Restored: TypeAlias = tuple[list[Tensor], list[list[str]]]
 
-_OPTIONS: dict[str, dict[str, Any]] = {
-    "JPEG": {"quality": 95, "subsampling": 0},
-    "WEBP": {"lossless": True},
-}
 _NOISE = (  # Lightning's warnings
     ".*LeafSpec",
     ".*does not have many workers",
     "Total length of `DataLoader`",  # is zero, where all is done
 )
-_SHOWN = 3  # files in a message
-
-
-@dataclass(frozen=True)
-class ImageFiles(Dataset[Read]):
-    """Images read from their files, or the reasons why they cannot be restored.
-
-    Args:
-        files: Their paths.
-        estimator: What they have to fit.
-        size: Height and width to resize them to, pixels; `None` to leave them as they are.
-    """
-
-    files: Sequence[Path]
-    estimator: Estimator
-    size: tuple[int, int] | None
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, position: int) -> Read:
-        try:
-            return self._read(self.files[position])
-        except (OSError, ValueError) as error:  # raised in another process, it would lose its line
-            return error
-
-    def problem(self, position: int) -> str | None:
-        """Return why an image cannot be restored, if it cannot."""
-        found = self[position]
-        return " ".join(str(found).split()) if isinstance(found, Exception) else None
-
-    def _read(self, path: Path) -> Tensor:
-        estimator = self.estimator
-        image = read_image(path, grayscale=estimator.in_channels == 1, image_size=self.size)
-        expected, size = estimator.spatial_size, tuple(image.shape[1:])
-        if expected is not None and size != expected:
-            raise ValueError(
-                f"Expected images of {_product(expected)} pixels (height × width), for which the "
-                f"weights were made, but got {_product(size)} in {path}; "
-                f'`--resize "{expected[0]} {expected[1]}"` resizes them.'
-            )
-        try:
-            estimator.check_input(image.unsqueeze(0))
-            estimator.motion.check(size)
-        except ValueError as error:
-            raise ValueError(f"Expected {path} to fit the weights, but got: {error}") from error
-        return image
 
 
 class ImageFilesDataModule(lightning.LightningDataModule):
@@ -183,7 +132,7 @@ class ImageFilesDataModule(lightning.LightningDataModule):
         rank, count = self._trainer.global_rank, self._trainer.world_size
         share = range(rank, len(self.images), count)
         reasons = DataLoader(
-            _Problems(self.images, share),
+            Problems(self.images, share),
             batch_size=None,
             num_workers=self.num_workers,
         )
@@ -196,7 +145,7 @@ class ImageFilesDataModule(lightning.LightningDataModule):
             torch.distributed.all_gather_object(parts, problems)
             problems = sorted(problem for part in parts for problem in part)
         if problems and not self.skip_bad:
-            raise ValueError(_summary([reason for _, reason in problems]))
+            raise ValueError(summary([reason for _, reason in problems]))
         if problems and len(problems) == len(self.images):
             raise ValueError(f"Expected at least one image to be good. {problems[0][1]}")
         files = self.images.files
@@ -280,7 +229,7 @@ class ImageWriter(BasePredictionWriter):
         data, (restored, rows) = self.data, prediction
         names = [self.target(data.images.files[position]) for position in positions]
         for name, image in zip(names, restored, strict=True):
-            _write_image(data.run.output / name, image)
+            write_image(data.run.output / name, image)
         named = [[str(name), *row] for name, row in zip(names, rows, strict=True)]
         data.run.record(trainer.global_rank, positions[0] // data.batch_size, named)
         assert self._bar is not None  # since the start  # noqa: S101
@@ -321,22 +270,6 @@ class ImageWriter(BasePredictionWriter):
             self._bar.close()
 
 
-@dataclass(frozen=True)
-class _Problems(Dataset[str | None]):
-    """Why images at some positions cannot be restored."""
-
-    images: ImageFiles
-    positions: Sequence[int]
-
-    def __len__(self) -> int:
-        return len(self.positions)
-
-    def __getitem__(self, place: int) -> str | None:
-        if place >= len(self):
-            raise IndexError(place)
-        return self.images.problem(self.positions[place])
-
-
 def _end_with_parent() -> None:
     """End this process when the one that started it has ended, or it would go on without the rest.
 
@@ -365,18 +298,6 @@ def _stack_equal_sizes(images: list[Read]) -> Batch:
     return [torch.stack(group) for group in groups]
 
 
-def _write_image(path: Path, image: Tensor) -> None:
-    """Write an image in the format that the name of its file tells."""
-    import PIL.Image
-
-    name = PIL.Image.registered_extensions()[path.suffix.lower()]
-    buffer = io.BytesIO()  # PIL would not tell why it failed to write
-    TF.to_pil_image(image).save(buffer, name, **_OPTIONS.get(name, {}))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as part:
-        part.write_bytes(buffer.getbuffer())
-
-
 def _values(element: Element, motion: Motion) -> list[list[str]]:
     """Return the entries of an element for each image, in the order of the columns."""
     rows = zip(
@@ -384,16 +305,6 @@ def _values(element: Element, motion: Motion) -> list[list[str]]:
         strict=True,
     )
     return [[f"{value:.15g}" for entry in row for value in entry.tolist()] for row in rows]
-
-
-def _product(size: Sequence[int]) -> str:
-    return " × ".join(map(str, size))
-
-
-def _summary(reasons: Sequence[str]) -> str:
-    more = f"{len(reasons)} files cannot be restored. " if len(reasons) > 1 else ""
-    rest = f" (and {len(reasons) - _SHOWN} more)" if len(reasons) > _SHOWN else ""
-    return f"{more}{' '.join(reasons[:_SHOWN])}{rest} `--skip_bad true` leaves such files out."
 
 
 def _conclusion(data: ImageFilesDataModule, writer: ImageWriter) -> str:

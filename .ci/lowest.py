@@ -1,7 +1,7 @@
 """Print the lowest version that pyproject.toml allows of each runtime dependency, for `pip -c`.
 
-Runtime dependencies are those of the package and of its recipes; development tools stay as new as
-pip finds them.
+Runtime dependencies are those of the package, its recipes and the extra `hub`; development tools
+stay as new as pip finds them.
 """
 
 import tomllib
@@ -29,5 +29,5 @@ def lowest(requirements: Iterable[str]) -> list[str]:
 
 if __name__ == "__main__":
     project = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]
-    recipes = project["optional-dependencies"]["recipes"]
-    print(*lowest([*project["dependencies"], *recipes]), sep="\n")
+    extras = project["optional-dependencies"]
+    print(*lowest([*project["dependencies"], *extras["recipes"], *extras["hub"]]), sep="\n")

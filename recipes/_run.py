@@ -293,8 +293,9 @@ class Run:
             with whole_file(folder / path.name) as part:
                 shutil.copyfile(path, part)
             with safe_open(path, framework="pt") as file:
-                entry = {**notes, "digest": file.metadata()["digest"]}
-            entries = {**_read_json(folder / "index.json"), name: entry}
+                measured = {**notes, "digest": file.metadata()["digest"]}
+            entries = _read_json(folder / "index.json")
+            entries[name] = {**entries.get(name, {}), **measured}  # purpose, data … are kept
             _write_json(folder / "index.json", dict(sorted(entries.items())))
         return path
 
@@ -385,4 +386,4 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _write_json(path: Path, content: Any) -> None:
     with whole_file(path) as part:
-        part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from eqrestore_lightning import __version__
+
 ROOT = Path(__file__).parent.parent
 CHECKS = {
     "ruff": ["ruff", "check", "."],
@@ -89,7 +91,7 @@ def test_ci_installs_the_lowest_version_of_every_runtime_dependency():
     lowest = subprocess.run(
         [sys.executable, ROOT / ".ci" / "lowest.py"], capture_output=True, text=True, check=True
     ).stdout.split()
-    declared = [*project["dependencies"], *extras["recipes"]]
+    declared = [*project["dependencies"], *extras["recipes"], *extras["hub"]]
     assert len(lowest) == len(declared)
     for text, constraint in zip(declared, lowest, strict=True):
         name, version = constraint.split("==")
@@ -110,6 +112,19 @@ def test_lowest_version_must_be_declared(text):
         ValueError, match=re.escape(f"one lower bound that it allows, but got {text!r}.")
     ):
         lowest(["numpy>=2.1", text])
+
+
+def test_the_citation_is_of_this_version():
+    yaml = pytest.importorskip("yaml")
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
+    assert citation["title"] == project["name"]
+    assert citation["abstract"] == project["description"]
+    assert citation["license"] == project["license"]
+    assert str(citation["version"]) == __version__
+    (paper,) = citation["references"]
+    assert "2306.16938" in paper["url"]
 
 
 @pytest.mark.parametrize("page", ["README.md", "recipes/README.md"])

@@ -8,7 +8,7 @@ from eqrestore_lightning import __version__
 
 __all__ = ["COMMANDS", "eqrestore"]
 
-COMMANDS = ("fit", "restore", "evaluate", "inspect", "audit", "export", "upright")
+COMMANDS = ("fit", "restore", "evaluate", "inspect", "audit", "export", "upright", "weights")
 """The function `run` in the file of each name; the help is its docstring's first line and `Args`.
 
 These files import late, so that `eqrestore --help` is fast. For the same reason the functions are
@@ -28,10 +28,13 @@ def eqrestore(args: Sequence[str] | None = None) -> None:
     from jsonargparse import auto_cli
 
     commands = {name: import_module(f"{__name__}._{name}").run for name in COMMANDS}
+    given = list(sys.argv[1:] if args is None else args)
+    if given == ["weights"]:  # jsonargparse has no positional arguments that may be left out
+        given.append("all")
     try:
         auto_cli(
             commands,
-            args=list(sys.argv[1:] if args is None else args),
+            args=given,
             prog="eqrestore",
             description="Undo shifts and rotations of images, in front of any classifier.",
             version=__version__,

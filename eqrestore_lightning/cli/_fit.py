@@ -4,7 +4,7 @@ import copy
 import json
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
@@ -116,6 +116,7 @@ def run(
     if image_size is None and crop_sizes is None:
         image_size = RESIZED.get(network)
     arguments = json.dumps(locals(), default=str)
+    from eqrestore_lightning.cli._fit_network import open_estimator
     from eqrestore_lightning.cli._fit_report import keep_better, report
     from eqrestore_lightning.training import RestorerModule
     from eqrestore_lightning.weights import save_estimator
@@ -133,7 +134,7 @@ def run(
         seed=seed,
     )
     _limit_batch_size(images, trainer.world_size)
-    estimator = _estimator(network, source, images, axes, corners)
+    estimator = open_estimator(network, source, images, axes, corners)
     motion = _motion(estimator, max_shift, fill)
     rate = 3e-3 if source is None else 1e-3
     module = RestorerModule(estimator, learning_rate=rate, motion=motion, seed=seed)
@@ -330,74 +331,6 @@ def _limit_batch_size(data: "DataModule", num_processes: int) -> None:
     if isinstance(data, InMemoryDataModule):
         largest = len(data.dataset("train")) // num_processes * num_processes
         data.batch_size = min(data.batch_size, largest)
-
-
-def _estimator(
-    network: str,
-    source: str | None,
-    data: "DataModule",
-    axes: list[int] | None,
-    corners: Corners | None,
-) -> "Estimator":
-    """Load the estimator to continue from, or build one with random weights."""
-    from eqrestore_lightning.data import PhotoCropDataModule
-    from eqrestore_lightning.weights import load_estimator
-
-    sizes = data.crop_sizes if isinstance(data, PhotoCropDataModule) else (data.spatial_size or (),)
-    given = {"axes": axes, "corners": corners}
-    given = {name: value for name, value in given.items() if value is not None}
-    if source is None:
-        estimator = _build(network, data.in_channels, sizes[0], given)
-    else:
-        estimator = _with_options(load_estimator(source), given)
-    _check_fits(estimator, data.in_channels, sizes)
-    return estimator
-
-
-def _with_options(estimator: "Estimator", given: dict[str, Any]) -> "Estimator":
-    """Return an estimator with the same weights for other axes, if its weights allow that."""
-    from eqrestore_lightning.weights import build_estimator, estimator_config
-
-    if not given:
-        return estimator
-    try:
-        changed = build_estimator({**estimator_config(estimator), **given})
-        changed.load_state_dict(estimator.state_dict())
-    except (RuntimeError, ValueError) as error:
-        raise ValueError(
-            f"Expected no {_names(given)} with `start`, whose network has its own, but got {given}."
-        ) from error
-    return changed
-
-
-def _build(
-    network: str, in_channels: int, size: tuple[int, ...], given: dict[str, Any]
-) -> "Estimator":
-    from eqrestore_lightning.nn import build_preset
-
-    options = {"fill" if name == "corners" else name: value for name, value in given.items()}
-    try:
-        return build_preset(network, in_channels, size, **options)
-    except TypeError as error:
-        raise ValueError(
-            f"Expected {_names(given)} only for networks that take it, but got {given} for "
-            f"{network!r}."
-        ) from error
-
-
-def _names(given: dict[str, Any]) -> str:
-    return " and ".join(f"`{name}`" for name in given)
-
-
-def _check_fits(estimator: "Estimator", in_channels: int, sizes: Sequence[tuple[int, ...]]) -> None:
-    expected = (estimator.in_channels, *(estimator.spatial_size or sizes[0]))
-    for size in sizes:
-        wanted = expected if estimator.spatial_size else (estimator.in_channels, *size)
-        if wanted != (in_channels, *size):
-            raise ValueError(
-                f"Expected images of shape {wanted} (channels, then size), for which the network "
-                f"was made, but got {(in_channels, *size)}."
-            )
 
 
 def _motion(estimator: "Estimator", max_shift: int, fill: Fill) -> "Motion | None":

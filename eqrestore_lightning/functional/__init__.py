@@ -23,6 +23,13 @@ from eqrestore_lightning.functional._exact import (
     hash_weights,
     is_traced,
 )
+from eqrestore_lightning.functional._level import lowest_level
+from eqrestore_lightning.functional._points import (
+    mirror_points,
+    quarter_turn_points,
+    rotate_points,
+    shift_points,
+)
 from eqrestore_lightning.functional._registration import (
     Normalization,
     Registration,
@@ -72,15 +79,20 @@ __all__ = [
     "index_to_shift",
     "is_traced",
     "leading_bits",
+    "lowest_level",
     "mass_offset",
     "mirror",
+    "mirror_points",
     "motion_accuracy",
     "motion_distance",
     "quarter_turn",
+    "quarter_turn_points",
     "random_shift",
     "rotate",
+    "rotate_points",
     "scores_to_margin",
     "scores_to_shift",
+    "shift_points",
     "shift_to_index",
     "to_polar",
     "zero_fill_shift",

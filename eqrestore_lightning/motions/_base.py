@@ -135,6 +135,32 @@ class Motion(ABC):
     def undo(self, x: Tensor, element: Element) -> Tensor:
         """Move images back; arguments and result as for `apply`."""
 
+    def apply_points(self, points: Tensor, element: Element, spatial_size: Sequence[int]) -> Tensor:
+        """Move points to where `apply` moves what lies at them; for boxes and key points.
+
+        Args:
+            points: Pixels along the spatial axes, such as (down, right), from the corner of the
+                image: the middle of its first pixel lies at ½ along each axis. Floating of shape
+                `(batch, things, points, axes)`; the points of one thing stay together.
+            element: How to move each image.
+            spatial_size: Size of each spatial axis of the images, pixels.
+
+        Returns:
+            Shape and dtype of `points`.
+
+        Raises:
+            TypeError: If this kind of motion does not say where points go.
+        """
+        del points, element, spatial_size
+        raise TypeError(
+            f"Expected a motion that moves boxes and key points, but got a {type(self).__name__}, "
+            f"which does not define `apply_points` and `undo_points`."
+        )
+
+    def undo_points(self, points: Tensor, element: Element, spatial_size: Sequence[int]) -> Tensor:
+        """Move points to where `undo` moves what lies at them; see `apply_points`."""
+        return Motion.apply_points(self, points, element, spatial_size)
+
     @property
     def config(self) -> dict[str, Any]:
         """What `build_motion` needs to build this motion, in plain JSON types."""

@@ -100,6 +100,18 @@ class Product(Motion):
             x = motion.undo(x, element)
         return x
 
+    def apply_points(self, points: Tensor, element: Element, spatial_size: Sequence[int]) -> Tensor:
+        """Move points by the first motion, then by the next ones."""
+        for motion in self.motions:
+            points = motion.apply_points(points, element, spatial_size)
+        return points
+
+    def undo_points(self, points: Tensor, element: Element, spatial_size: Sequence[int]) -> Tensor:
+        """Move points back by the last motion, then by those before it."""
+        for motion in reversed(self.motions):
+            points = motion.undo_points(points, element, spatial_size)
+        return points
+
 
 def replace_shift(motion: Motion, **changes: Any) -> Motion:
     """Return a motion whose shifts are drawn or filled differently.

@@ -6,7 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from eqrestore_lightning.functional import mirror, quarter_turn
+from eqrestore_lightning.functional import (
+    mirror,
+    mirror_points,
+    quarter_turn,
+    quarter_turn_points,
+)
 from eqrestore_lightning.motions._base import Element, Field, Motion
 
 
@@ -85,3 +90,14 @@ class QuarterTurn(Motion):
         """Turn and mirror images back: exact, for any dtype."""
         turned = quarter_turn(x, -element["quarters"])
         return mirror(turned, element["mirrored"]) if self.mirrors else turned
+
+    def apply_points(self, points: Tensor, element: Element, spatial_size: Sequence[int]) -> Tensor:
+        """Mirror and turn points along: exact."""
+        if self.mirrors:
+            points = mirror_points(points, element["mirrored"], spatial_size)
+        return quarter_turn_points(points, element["quarters"], spatial_size)
+
+    def undo_points(self, points: Tensor, element: Element, spatial_size: Sequence[int]) -> Tensor:
+        """Turn and mirror points back: exact."""
+        turned = quarter_turn_points(points, -element["quarters"], spatial_size)
+        return mirror_points(turned, element["mirrored"], spatial_size) if self.mirrors else turned

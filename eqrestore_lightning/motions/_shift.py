@@ -7,7 +7,13 @@ from typing import Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
-from eqrestore_lightning.functional import check_axes, circular_shift, random_shift, zero_fill_shift
+from eqrestore_lightning.functional import (
+    check_axes,
+    circular_shift,
+    random_shift,
+    shift_points,
+    zero_fill_shift,
+)
 from eqrestore_lightning.motions._base import Element, Field, Motion
 
 ShiftFill: TypeAlias = Literal["circular", "zeros"]
@@ -109,3 +115,14 @@ class Shift(Motion):
     def undo(self, x: Tensor, element: Element) -> Tensor:
         """Shift images back, circularly: exact, for any dtype."""
         return circular_shift(x, -element["shift"], axes=self.axes)
+
+    def apply_points(self, points: Tensor, element: Element, spatial_size: Sequence[int]) -> Tensor:
+        """Shift points along; what wraps around stays whole, see `shift_points`."""
+        circular = self.fill == "circular"
+        return shift_points(
+            points, element["shift"], spatial_size, axes=self.axes, circular=circular
+        )
+
+    def undo_points(self, points: Tensor, element: Element, spatial_size: Sequence[int]) -> Tensor:
+        """Shift points back, circularly."""
+        return shift_points(points, -element["shift"], spatial_size, axes=self.axes)

@@ -8,7 +8,7 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from eqrestore_lightning.functional import Fill, Interpolation, rotate
+from eqrestore_lightning.functional import Fill, Interpolation, rotate, rotate_points
 from eqrestore_lightning.motions._base import Element, Field, Motion
 
 
@@ -98,3 +98,11 @@ class Turn(Motion):
     def undo(self, x: Tensor, element: Element) -> Tensor:
         """Turn images back."""
         return rotate(x, -element["angle"], fill=self.fill, interpolation=self.interpolation)
+
+    def apply_points(self, points: Tensor, element: Element, spatial_size: Sequence[int]) -> Tensor:
+        """Turn points along, also out of the image."""
+        return rotate_points(points, element["angle"], spatial_size)
+
+    def undo_points(self, points: Tensor, element: Element, spatial_size: Sequence[int]) -> Tensor:
+        """Turn points back."""
+        return rotate_points(points, -element["angle"], spatial_size)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
+from eqrestore_lightning.functional import lowest_level
 from eqrestore_lightning.metrics import motion_metrics
 from eqrestore_lightning.motions import Element, Motion
 from eqrestore_lightning.nn import Estimator
@@ -17,9 +18,15 @@ from eqrestore_lightning.training._callbacks import RestoredImageGrid
 from eqrestore_lightning.training._checkpoint import DigestedModule
 from eqrestore_lightning.training._draw import draw_for_batch, motion_argument
 from eqrestore_lightning.training._elapsed import elapsed_share, has_end
-from eqrestore_lightning.weights import build_estimator, estimator_config
+from eqrestore_lightning.weights import (
+    LOWEST_LEVEL,
+    build_estimator,
+    check_level,
+    estimator_config,
+)
 
 _WARMUP_STEPS = 500
+_NUM_LOOKED_AT = 10  # batches of each epoch
 
 
 class RestorerModule(DigestedModule):
@@ -187,9 +194,21 @@ class RestorerModule(DigestedModule):
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Record how much of the trainer's `max_time` has passed."""
-        del batch, batch_idx
+        """Record how much of the trainer's `max_time` has passed, and what images look like."""
         self._elapsed = elapsed_share(self.trainer)
+        if batch_idx < _NUM_LOOKED_AT:  # looking at all of them would make a GPU wait
+            level = float(lowest_level(_images(batch)))  # NaN for blank images
+            self.estimator.lowest_level = min(self.estimator.lowest_level or 0.0, level)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the digest, and the `lowest_level` of the images."""
+        checkpoint[LOWEST_LEVEL] = self.estimator.lowest_level
+        super().on_save_checkpoint(checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Compare the digest, and read the `lowest_level` of the images."""
+        super().on_load_checkpoint(checkpoint)
+        self.estimator.lowest_level = check_level(checkpoint.get(LOWEST_LEVEL))
 
     def configure_gradient_clipping(
         self,

@@ -11,7 +11,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
-from eqrestore_lightning.transforms._samples import check_sample
+from eqrestore_lightning.transforms._samples import ALONG, check_sample, only_image
 
 # The landmark is where this filter responds most strongly: blocks of 4 × 4 pixels with these
 # weights. Each factor has mean zero, so brightness has no effect; blocks reduce that of noise and
@@ -118,16 +118,12 @@ class CanonicalCrop(v2.Transform):  # type: ignore[misc]  # torchvision is untyp
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Find the windows of the one image, or batch of images, of the sample."""
-        along = tv_tensors.Mask | tv_tensors.BoundingBoxes | tv_tensors.KeyPoints
-        images = [leaf for leaf in flat_inputs if not isinstance(leaf, along)]
-        if len(images) != 1:
-            raise ValueError(f"Expected one image in a sample, but got {len(images)}.")
-        (image,) = images
+        image = only_image(flat_inputs)
         if isinstance(image, PIL.Image.Image):
             image = TF.pil_to_tensor(image)
         corners = self.find(image).reshape(-1, 2).tolist()
         for leaf in flat_inputs:
-            if isinstance(leaf, along):
+            if isinstance(leaf, ALONG):
                 _check_along(leaf, tuple(image.shape[-2:]), len(corners))
         return {"corners": corners}
 

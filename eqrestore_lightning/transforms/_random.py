@@ -7,14 +7,8 @@ import torch
 from torchvision.transforms import v2
 
 from eqrestore_lightning.motions import Motion
-from eqrestore_lightning.transforms._samples import (
-    check_sample,
-    flatten_maps,
-    holds_labels,
-    only_image,
-    plain,
-    wrap_like,
-)
+from eqrestore_lightning.transforms._kernels import Move, move
+from eqrestore_lightning.transforms._samples import check_sample, image_tensor, only_image
 
 
 class RandomMotion(v2.Transform):  # type: ignore[misc]  # torchvision is untyped
@@ -26,16 +20,23 @@ class RandomMotion(v2.Transform):  # type: ignore[misc]  # torchvision is untype
         generator: Source of randomness; the global generator of torch by default.
 
     Shapes:
-        `(..., C, *spatial)`, any real dtype; shape, dtype and type are kept. In a sample such as
-        `(image, label)` the label passes through; a `tv_tensors.Mask` of shape
-        `(..., *maps, *spatial)` moves along; its labels, and those of bool and int64, are not
-        mixed.
+        `(..., C, *spatial)`, any real dtype; shape, dtype and type are kept. Labels of bool and
+        int64 are not mixed.
+
+    Samples:
+        As for `RestoreTransform`: one image or batch of images, of which each, and each frame of a
+        video, moves by a motion of its own; masks, boxes and key points along with it; labels pass.
+        A box that a circular shift moves across the border extends beyond it: its content enters on
+        the other side. Points that leave the image, when it is turned or filled with zeros, lie
+        outside; `v2.ClampBoundingBoxes()` and `v2.ClampKeyPoints()` move them to the border.
 
     Raises:
-        TypeError: In `forward`, for PIL images (use `v2.ToImage()` first), bounding boxes or key
-            points.
+        TypeError: In `forward`, for NumPy arrays (use `v2.ToImage()` first), PIL images of other
+            modes than `L` and `RGB`, a plain tensor of the image's size beside it, or boxes and key
+            points if `motion` is of your own and does not move points.
         ValueError: If `num_spatial_dims` is out of range; in `forward`, if there is not exactly one
-            image, the motion cannot move images of its size, or a mask has another shape.
+            image, the motion cannot move images of its size, or what belongs to it has another
+            shape.
 
     >>> from eqrestore_lightning.motions import Shift
     >>> image = torch.arange(12).reshape(1, 3, 4)
@@ -65,7 +66,7 @@ class RandomMotion(v2.Transform):  # type: ignore[misc]  # torchvision is untype
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Draw a motion for each image."""
-        image = only_image(flat_inputs)
+        image = image_tensor(only_image(flat_inputs))
         if image.ndim <= self.num_spatial_dims:
             raise ValueError(
                 f"Expected images of shape (..., channels, *spatial) with "
@@ -75,15 +76,9 @@ class RandomMotion(v2.Transform):  # type: ignore[misc]  # torchvision is untype
         self.motion.check(spatial)
         batch = tuple(image.shape[: -1 - self.num_spatial_dims])
         element = self.motion.draw(math.prod(batch), spatial, generator=self.generator)
-        return {
-            "element": {name: value.to(image.device) for name, value in element.items()},
-            "batch": batch,
-            "spatial": spatial,
-        }
+        element = {name: value.to(image.device) for name, value in element.items()}
+        return {"move": Move(self.motion, element, batch, self.num_spatial_dims, spatial)}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Move one image, or the mask that belongs to it."""
-        motion = self.motion.for_labels() if holds_labels(inpt) else self.motion
-        flat = flatten_maps(plain(inpt), params["batch"], params["spatial"])
-        moved = motion.apply(flat, params["element"])
-        return wrap_like(moved.reshape(inpt.shape), like=inpt)
+        """Move one image, or what belongs to it."""
+        return move(inpt, params["move"])

@@ -4,25 +4,22 @@ import copy
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import PIL.Image
 import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
 from eqrestore_lightning.functional import Interpolation
-from eqrestore_lightning.motions import Element, Field, Motion
+from eqrestore_lightning.motions import Element, Field
 from eqrestore_lightning.nn import Estimator
-from eqrestore_lightning.transforms._samples import (
-    check_sample,
-    flatten_maps,
-    holds_labels,
-    only_image,
-    plain,
-    wrap_like,
-)
-from eqrestore_lightning.weights import load_estimator
+from eqrestore_lightning.transforms._kernels import Item, Move, move
+from eqrestore_lightning.transforms._placement import PlacementCheck
+from eqrestore_lightning.transforms._samples import check_sample, image_tensor, only_image
+from eqrestore_lightning.transforms._sharing import Shareable
+from eqrestore_lightning.weights import load_estimator, read_notes
 
 
 @dataclass(frozen=True)
@@ -49,7 +46,7 @@ class Found:
     rivals: "tuple[Found, ...]" = ()
 
 
-class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is untyped
+class RestoreTransform(Shareable, v2.Transform):  # type: ignore[misc]  # torchvision is untyped
     """Estimate how each image was shifted or turned, and move it back.
 
     Stands in front of any trained classifier: `nn.Sequential(RestoreTransform("mnist"),
@@ -60,10 +57,12 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
     for bit**. The scores are computed in float64 arithmetic whose result does not depend on where
     things lie, also under autocast, and ties are broken by content. This holds for finite images
     whose entries are multiples of 2^-40 of their largest magnitude: all images of up to 32 bits,
-    and those of 8 or 16 bits scaled to 0…1. Images that are not finite are left as they are.
+    and those of 8 or 16 bits scaled to 0…1. Images that are not finite are left as they are. `-0.0`
+    counts as `0.0`: images that differ in that sign alone are restored to equal values.
 
     Its place is **before** `Normalize`: the estimator was trained on images whose empty border is
-    zero, and after `Normalize` it is not.
+    zero, and after `Normalize` it is not. A warning says so, once, if one of the first batches goes
+    far below zero, and the images that were trained on did not.
 
     Move it to the images' device with `.to(device)`, as any module. The weights are buffers: always
     in eval mode, in no optimizer, unchanged by training. Gradients flow through to the image.
@@ -85,18 +84,32 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
 
     Shapes:
         `(C, *spatial)` or `(..., C, *spatial)` with the channels and size of the estimator, of any
-        real dtype; uint8 is read as 0…255. Shape, dtype, device and type (`tv_tensors.Image`) are
-        kept: the original is moved, never a copy in another dtype. In a sample such as
-        `(image, label)` the label passes through; a `tv_tensors.Mask` moves along with the one
-        image. The frames of a `tv_tensors.Video` are restored one by one.
+        real dtype; uint8 is read as 0…255. Shape, dtype, device and type are kept: the original is
+        moved, never a copy in another dtype.
+
+    Samples:
+        One image, or batch of images, with whatever belongs to it, in any nesting of lists, tuples
+        and dictionaries; labels and everything else pass through. Images are plain tensors,
+        `tv_tensors.Image`, PIL images of mode `L` or `RGB`, or the frames of a `tv_tensors.Video`,
+        which are restored one by one (`undo(clip, find(clip[0]))` moves all of them alike). With
+        the image move, in a batch each entry with its own image, `(*batch, ...)`:
+
+        - `tv_tensors.Mask`, whose labels are not mixed;
+        - `tv_tensors.BoundingBoxes` of all formats. Boxes stay whole: one that wraps around the
+          border, and so extends beyond it, lies with its center in the image once it is moved back.
+          One that is turned by other angles than quarters becomes the upright box around it, which
+          is larger; those in rotated formats stay as they are. None is cut at the border, whatever
+          its `clamping_mode`; `v2.ClampBoundingBoxes()` does that;
+        - `tv_tensors.KeyPoints`, each of which stays on its pixel: (3, 7) lies on `[7, 3]`.
 
     Raises:
         FileNotFoundError: If `source` is a path at which there is no file.
-        TypeError: If `source` is of another type; in `forward` for PIL images (use
-            `v2.ToImage()` first), NumPy arrays, bounding boxes, key points, complex input, or a
-            plain tensor of the image's size beside it, which torchvision would not move along.
+        TypeError: If `source` is of another type; in `forward` for NumPy arrays (use
+            `v2.ToImage()` first), PIL images of other modes, complex input, or a plain tensor of
+            the image's size beside it, which torchvision would not move along.
         ValueError: If `source` is malformed, `min_margin` is below 0 or `prior` is not between 0
-            and 1; in `forward` for another size or number of channels.
+            and 1; in `forward` for another size or number of channels, more or less than one image
+            (or batch), or boxes and key points of another size or for another number of images.
 
     Source: Section 4.1 of the paper.
 
@@ -120,9 +133,9 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
     ) -> None:
         super().__init__()
         if isinstance(source, Estimator):
-            estimator = copy.deepcopy(source)
+            estimator, notes = copy.deepcopy(source), {}
         elif isinstance(source, str | os.PathLike):
-            estimator = load_estimator(source)
+            estimator, notes = load_estimator(source), read_notes(source)
         else:
             raise TypeError(
                 f"Expected `source` to be a name, a path or an estimator, "
@@ -134,7 +147,9 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
             raise ValueError(f"Expected `prior` to be between 0 and 1, but got {prior}.")
         self.min_margin = min_margin
         self.prior = prior
+        self.notes = notes
         self.estimator = _freeze(estimator)
+        self._check_placement = PlacementCheck()
         self.train(False)
 
     def train(self, mode: bool = True) -> "RestoreTransform":
@@ -143,11 +158,13 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
         super().train(False)
         return self
 
-    def find(self, x: Tensor, *, candidates: int = 1, scores: bool = False) -> Found:
+    def find(
+        self, x: Tensor | PIL.Image.Image, *, candidates: int = 1, scores: bool = False
+    ) -> Found:
         """Estimate how every image was moved: what `forward` undoes.
 
         Args:
-            x: Images of shape `(..., C, *spatial)`, any real dtype.
+            x: Images of shape `(..., C, *spatial)`, any real dtype, or a PIL image.
             candidates: How many motions to return: the best one and its best rivals, which belong
                 to other peaks of the scores. A classifier may vote over them.
             scores: Whether to return the scores of all elements as well.
@@ -218,36 +235,36 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
             rivals=tuple(self._rivals(every, flat, batch, values["trusted"], candidates - 1)),
         )
 
-    def undo(
-        self, y: Tensor, found: Found, *, interpolation: Interpolation | None = None
-    ) -> Tensor:
-        """Move back images, or maps that belong to them, by what was found.
+    def undo(self, y: Item, found: Found, *, interpolation: Interpolation | None = None) -> Item:
+        """Move back images, or what belongs to them, by what was found.
 
         `undo(x, find(x))` is `forward(x)`.
 
         Args:
             y: Shape `(..., *maps, *spatial)`: the batch axes and the spatial size of the images in
-                which the motion was found, with any number of axes in between.
+                which the motion was found, with any number of axes in between. Or a PIL image,
+                `tv_tensors.BoundingBoxes` or `tv_tensors.KeyPoints` that belong to one image, or
+                begin with the batch axes.
             found: What `find` returned.
             interpolation: `"bilinear"`, or `"nearest"` for maps whose labels must not be mixed. By
                 default `"nearest"` for `tv_tensors.Mask`, bool and int64, which hold labels, in
                 `forward` too. Shifts and quarter turns are exact with either.
 
         Returns:
-            A new tensor with the shape, dtype and type of `y`.
+            A new one with the shape, dtype and type of `y`.
 
         Raises:
+            TypeError: If `y` is of another type.
             ValueError: If the shape of `y` does not match that of the images.
         """
-        return self._move(y, found.motion, interpolation, back=True)
+        how = self._moves(found.motion, self.estimator.spatial_size, interpolation)
+        return move(y, how)
 
-    def redo(
-        self, y: Tensor, found: Found, *, interpolation: Interpolation | None = None
-    ) -> Tensor:
+    def redo(self, y: Item, found: Found, *, interpolation: Interpolation | None = None) -> Item:
         """Move what belongs to the restored images to where the images were: the inverse of `undo`.
 
-        For dense prediction: restore, segment, and put the prediction where the image was. Exact,
-        bit for bit, for shifts and quarter turns; other motions interpolate once.
+        For dense prediction and detection: restore, predict, and put the prediction where the image
+        was. Exact, bit for bit, for shifts and quarter turns; other motions interpolate once.
 
         Args:
             y: As for `undo`.
@@ -255,9 +272,10 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
             interpolation: As for `undo`.
 
         Returns:
-            A new tensor with the shape, dtype and type of `y`.
+            A new one with the shape, dtype and type of `y`.
 
         Raises:
+            TypeError: If `y` is of another type.
             ValueError: If the shape of `y` does not match that of the images.
 
         >>> restore = RestoreTransform("digits")
@@ -267,7 +285,8 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
         >>> torch.equal(restore.redo(bright, found), images[:, 0] > 0.5)
         True
         """
-        return self._move(y, found.motion, interpolation, back=False)
+        how = self._moves(found.motion, self.estimator.spatial_size, interpolation)
+        return move(y, replace(how, back=False))
 
     def check_inputs(self, flat_inputs: list[Any]) -> None:
         """Refuse samples of which only a part would be moved."""
@@ -275,16 +294,17 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Estimate how the one image of the sample was moved."""
-        x = only_image(flat_inputs)
+        x = image_tensor(only_image(flat_inputs))
+        size = tuple(x.shape[-self.estimator.num_spatial_dims :])
         if self.min_margin > 0 or self.prior is not None:
-            return {"motion": self.find(x).motion}
+            return {"motion": self.find(x).motion, "size": size}
         batch, flat = self._flatten(x)
         element = self.estimator.estimate(flat)
-        return {"motion": _unflatten(element, batch)}
+        return {"motion": _unflatten(element, batch), "size": size}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Move one image, or the mask that belongs to it, back."""
-        return self._move(inpt, params["motion"], None, back=True)
+        """Move one image, or what belongs to it, back."""
+        return move(inpt, self._moves(params["motion"], params["size"]))
 
     def _rivals(
         self, scores: Tensor, x: Tensor, batch: tuple[int, ...], trusted: Tensor, count: int
@@ -307,23 +327,20 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
         still = torch.where(best, margin, 0) - ahead
         return torch.where(ahead > 0, torch.minimum(margin, ahead), still), ~(ahead > 0)
 
-    def _move(
-        self, y: Tensor, element: Element, interpolation: Interpolation | None, *, back: bool
-    ) -> Tensor:
-        if interpolation is None:
-            interpolation = "nearest" if holds_labels(y) else "bilinear"
-        motion: Motion = self.estimator.motion
-        if interpolation == "nearest":
-            motion = motion.for_labels()
-        dims = self.estimator.num_spatial_dims
-        spatial = self.estimator.spatial_size or tuple(y.shape[-dims:])
-        flat = flatten_maps(plain(y), self._batch_shape(element), spatial)
-        flat_element = {
-            field.name: element[field.name].reshape(_shape(field, flat.shape[0]))
+    def _moves(
+        self,
+        element: Element,
+        spatial_size: tuple[int, ...] | None,
+        interpolation: Interpolation | None = None,
+    ) -> Move:
+        """Return how to move back what an element belongs to."""
+        motion, batch = self.estimator.motion, self._batch_shape(element)
+        flat = {
+            field.name: element[field.name].reshape(_shape(field, math.prod(batch)))
             for field in motion.fields
         }
-        moved = (motion.undo if back else motion.apply)(flat, flat_element)
-        return wrap_like(moved.reshape(y.shape), like=y)
+        dims = self.estimator.num_spatial_dims
+        return Move(motion, flat, batch, dims, spatial_size, back=True, interpolation=interpolation)
 
     def _batch_shape(self, element: Element) -> tuple[int, ...]:
         """Return the shape of the batch for which an element was found."""
@@ -331,8 +348,9 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
         shape = tuple(element[field.name].shape)
         return shape[:-1] if field.columns else shape
 
-    def _flatten(self, x: Tensor) -> tuple[tuple[int, ...], Tensor]:
+    def _flatten(self, x: Tensor | PIL.Image.Image) -> tuple[tuple[int, ...], Tensor]:
         """Return the batch shape, and the images as `(batch, C, *spatial)` without gradient."""
+        x = image_tensor(x).detach()
         dims = self.estimator.num_spatial_dims
         size = self.estimator.spatial_size
         expected = (self.estimator.in_channels, *(size or x.shape[-dims:]))
@@ -344,7 +362,8 @@ class RestoreTransform(v2.Transform):  # type: ignore[misc]  # torchvision is un
             )
         if x.is_complex():
             raise TypeError(f"Expected images of a real dtype, but got {x.dtype}.")
-        return tuple(x.shape[: -dims - 1]), plain(x.detach()).reshape(-1, *expected)
+        self._check_placement(x, self.estimator.lowest_level)
+        return tuple(x.shape[: -dims - 1]), x.reshape(-1, *expected)
 
 
 def _unflatten(values: dict[str, Tensor], batch: tuple[int, ...]) -> dict[str, Tensor]:

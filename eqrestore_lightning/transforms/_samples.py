@@ -1,47 +1,67 @@
-"""Helpers of the transforms: the one image of a sample, and maps that move along with images."""
+"""What a sample may consist of: one image, what belongs to it, and labels, which pass."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import PIL.Image
-import torch
 from torch import Tensor
 from torchvision import tv_tensors
+from torchvision.transforms.v2 import functional as TF
+
+ALONG = (tv_tensors.Mask, tv_tensors.BoundingBoxes, tv_tensors.KeyPoints)
+"""Types that belong to an image, and are moved along with it."""
+
+_IMAGES = (tv_tensors.Image, tv_tensors.Video, PIL.Image.Image)
+_MODES = ("L", "RGB")
 
 
-def only_image(flat_inputs: Sequence[Any]) -> Tensor:
-    """Return the one image of a sample, among masks.
+def only_image(flat_inputs: Sequence[Any]) -> Any:
+    """Return the one image of a sample, among what belongs to it.
 
     Args:
         flat_inputs: What torchvision finds to transform in the sample.
 
     Raises:
-        TypeError: If there are PIL images, bounding boxes or key points.
-        ValueError: If there is not exactly one image.
+        TypeError: If there is a `tv_tensors` type of another kind.
+        ValueError: If there is not exactly one image, batch of images, or video.
 
+    >>> import torch
     >>> only_image([tv_tensors.Mask(torch.zeros(3, 4)), torch.ones(1, 3, 4)]).shape
     torch.Size([1, 3, 4])
     """
     for leaf in flat_inputs:
-        if isinstance(leaf, PIL.Image.Image):
+        if isinstance(leaf, tv_tensors.TVTensor) and not isinstance(leaf, (*_IMAGES, *ALONG)):
             raise TypeError(
-                f"Expected tensor images, but got a PIL image ({type(leaf).__name__}); "
-                f"put `v2.ToImage()` before it."
+                f"Expected images, videos, masks, bounding boxes and key points, "
+                f"but got {type(leaf).__name__}."
             )
-        if isinstance(leaf, tv_tensors.TVTensor) and not isinstance(
-            leaf, tv_tensors.Image | tv_tensors.Video | tv_tensors.Mask
-        ):
-            raise TypeError(
-                f"Expected images and masks, but got {type(leaf).__name__}, "
-                f"which cannot wrap around the border."
-            )
-    images = [leaf for leaf in flat_inputs if not isinstance(leaf, tv_tensors.Mask)]
+    images = [leaf for leaf in flat_inputs if not isinstance(leaf, ALONG)]
     if len(images) != 1:
         raise ValueError(f"Expected one image in a sample, but got {len(images)}.")
-    image: Tensor = images[0]
-    return image
+    return images[0]
+
+
+def image_tensor(image: Any) -> Tensor:
+    """Return an image as a plain tensor: a PIL image as uint8 of shape `(C, H, W)`.
+
+    Raises:
+        TypeError: If it is neither a tensor, nor a PIL image of mode `L` or `RGB`.
+
+    >>> image_tensor(PIL.Image.new("RGB", (4, 3))).shape
+    torch.Size([3, 3, 4])
+    """
+    if isinstance(image, PIL.Image.Image):
+        if image.mode not in _MODES:
+            raise TypeError(
+                f"Expected a PIL image of mode {' or '.join(_MODES)}, but got {image.mode!r}; "
+                f"`image.convert('RGB')` gives one."
+            )
+        pixels: Tensor = TF.pil_to_tensor(image)
+        return pixels
+    if not isinstance(image, Tensor):
+        raise TypeError(f"Expected a tensor or a PIL image, but got {type(image).__name__}.")
+    return image.as_subclass(Tensor) if isinstance(image, tv_tensors.TVTensor) else image
 
 
 def check_sample(flat_inputs: Sequence[Any], num_spatial_dims: int) -> None:
@@ -58,6 +78,7 @@ def check_sample(flat_inputs: Sequence[Any], num_spatial_dims: int) -> None:
         TypeError: If there are NumPy arrays of the rank of images, or a plain tensor of the size of
             the image beside it.
 
+    >>> import torch
     >>> check_sample([torch.zeros(1, 3, 4), torch.tensor(7)], 2)  # an image and its label
     """
     arrays = [x for x in flat_inputs if isinstance(x, np.ndarray) and x.ndim >= num_spatial_dims]
@@ -66,67 +87,26 @@ def check_sample(flat_inputs: Sequence[Any], num_spatial_dims: int) -> None:
             f"Expected tensors, but got a NumPy array of shape {arrays[0].shape}; put "
             f"`v2.ToImage()` before it, or use torch.from_numpy."
         )
-    images = [x for x in flat_inputs if isinstance(x, (tv_tensors.Image, tv_tensors.Video))]
+    images = [_shape(x) for x in flat_inputs if isinstance(x, _IMAGES)]
     others = [
-        x for x in flat_inputs if isinstance(x, Tensor) and not isinstance(x, tv_tensors.TVTensor)
+        tuple(x.shape)
+        for x in flat_inputs
+        if isinstance(x, Tensor) and not isinstance(x, tv_tensors.TVTensor)
     ]
-    first, rest = (images[0], others) if images else (others[0] if others else None, others[1:])
-    if first is None or first.ndim <= num_spatial_dims:
+    first, rest = (images[0], others) if images else (others[0] if others else (), others[1:])
+    if len(first) <= num_spatial_dims:
         return
-    size = tuple(first.shape[-num_spatial_dims:])
+    size = first[-num_spatial_dims:]
     for other in rest:
-        if other.ndim >= num_spatial_dims and tuple(other.shape[-num_spatial_dims:]) == size:
+        if len(other) >= num_spatial_dims and other[-num_spatial_dims:] == size:
             raise TypeError(
                 f"Expected one image, and masks as `tv_tensors.Mask`, but got a plain tensor of "
-                f"shape {tuple(other.shape)} beside an image of shape {tuple(first.shape)}, which "
-                f"would not be moved along; stack images to a batch."
+                f"shape {other} beside an image of shape {first}, which would not be moved along; "
+                f"stack images to a batch."
             )
 
 
-def holds_labels(y: Tensor) -> bool:
-    """Check whether values must not be mixed: those of a `tv_tensors.Mask`, of bool and int64.
-
-    >>> holds_labels(torch.zeros(3, 4, dtype=torch.int64)), holds_labels(torch.zeros(3, 4))
-    (True, False)
-    """
-    return isinstance(y, tv_tensors.Mask) or y.dtype in (torch.bool, torch.int64)
-
-
-def plain(x: Tensor) -> Tensor:
-    """Return `x` without its torchvision type."""
-    return x.as_subclass(Tensor) if isinstance(x, tv_tensors.TVTensor) else x
-
-
-def wrap_like(y: Tensor, like: Tensor) -> Tensor:
-    """Return `y` with the torchvision type of `like`, if that has one."""
-    if not isinstance(like, tv_tensors.TVTensor):
-        return y
-    wrapped: Tensor = tv_tensors.wrap(y, like=like)
-    return wrapped
-
-
-def flatten_maps(y: Tensor, batch: Sequence[int], spatial: Sequence[int]) -> Tensor:
-    """Return images, or maps that belong to them, as `(images, maps, *spatial)`.
-
-    Args:
-        y: Shape `(*batch, *maps, *spatial)`, with any number of axes in between.
-        batch: Shape of the batch of images; empty for one image.
-        spatial: Size of each spatial axis, pixels.
-
-    Raises:
-        ValueError: If `y` has another shape.
-
-    >>> flatten_maps(torch.zeros(7, 2, 5, 3, 4), (7, 2), (3, 4)).shape
-    torch.Size([14, 5, 3, 4])
-    """
-    between = y.ndim - len(spatial)
-    if (
-        between < len(batch)
-        or tuple(y.shape[: len(batch)]) != tuple(batch)
-        or tuple(y.shape[between:]) != tuple(spatial)
-    ):
-        expected = ", ".join(map(str, [*batch, "...", *spatial]))
-        raise ValueError(
-            f"Expected images or maps of shape ({expected}), but got {tuple(y.shape)}."
-        )
-    return y.reshape(math.prod(batch), math.prod(y.shape[len(batch) : between]), *spatial)
+def _shape(image: Any) -> tuple[int, ...]:
+    if isinstance(image, PIL.Image.Image):
+        return (len(image.getbands()), image.height, image.width)
+    return tuple(image.shape)

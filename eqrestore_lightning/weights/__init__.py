@@ -1,24 +1,32 @@
 """Save and load estimators, and those that are bundled with the package."""
 
-from eqrestore_lightning.weights._bundled import bundled_weights, load_estimator
+from eqrestore_lightning.weights._bundled import bundled_weights, load_estimator, read_notes
+from eqrestore_lightning.weights._card import model_card, weights_table
 from eqrestore_lightning.weights._digest import content_digest
 from eqrestore_lightning.weights._files import (
+    LOWEST_LEVEL,
     add_digest,
     build_estimator,
     check_checkpoint,
+    check_level,
     estimator_config,
     reading,
     save_estimator,
 )
 
 __all__ = [
+    "LOWEST_LEVEL",
     "add_digest",
     "build_estimator",
     "bundled_weights",
     "check_checkpoint",
+    "check_level",
     "content_digest",
     "estimator_config",
     "load_estimator",
+    "model_card",
+    "read_notes",
     "reading",
     "save_estimator",
+    "weights_table",
 ]

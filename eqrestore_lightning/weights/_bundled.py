@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from eqrestore_lightning.nn import Estimator
-from eqrestore_lightning.weights._files import read_estimator
+from eqrestore_lightning.weights._files import OWN_KEYS, read_estimator, read_metadata
 
 _FOLDER = Path(str(resources.files("eqrestore_lightning.weights")))
 
@@ -16,8 +16,9 @@ def bundled_weights() -> dict[str, dict[str, Any]]:
     """Return the names of the bundled weights, each with a record of how it was made.
 
     Returns:
-        Name to `recipe`, `command`, `seed`, number of `weights`, `training_seconds`, `hardware`,
-        `versions` and `metrics`.
+        Name to `purpose`, `license`, `recipe`, `command`, `seed`, number of `weights`,
+        `training_seconds`, `hardware`, `versions`, `data` and its license, `metrics`, `results`
+        beside those of rules that need no training, `not_for` and `digest`.
 
     >>> bundled_weights()["digits"]["recipe"]
     'recipes/digits.py'
@@ -45,13 +46,55 @@ def load_estimator(source: str | os.PathLike[str], *, require_digest: bool = Fal
     >>> load_estimator("digits").spatial_size
     (32, 32)
     """
+    bundled = not Path(source).suffix
+    estimator = read_estimator(weights_file(source), require_digest=require_digest or bundled)
+    if bundled and estimator.lowest_level is None:  # not yet written down when these were trained
+        estimator.lowest_level = 0.0  # all of them on images in 0…1
+    return estimator
+
+
+def weights_file(source: str | os.PathLike[str]) -> Path:
+    """Return the path of a file of weights, which bundled ones have too.
+
+    Raises:
+        ValueError: If `source` is neither a known name nor a path with an ending.
+    """
     path = Path(source)
     if path.suffix:
-        return read_estimator(path, require_digest=require_digest)
+        return path
     names = sorted(bundled_weights())
     if str(source) not in names:
         raise ValueError(
             f"Expected `source` to be one of {names} or a path that ends in .safetensors or .ckpt, "
             f"but got {str(source)!r}."
         )
-    return read_estimator(_FOLDER / f"{source}.safetensors", require_digest=True)
+    return _FOLDER / f"{source}.safetensors"
+
+
+def read_notes(source: str | os.PathLike[str]) -> dict[str, str]:
+    """Return the notes on where weights come from, as `save_estimator(metadata=…)` takes them.
+
+    Only the head of a file is read, and not verified: `load_estimator` does that.
+
+    Args:
+        source: As for `load_estimator`.
+
+    Returns:
+        What was given to `save_estimator`; for bundled weights their record of `bundled_weights`,
+        as JSON under `"notes"`; nothing for checkpoints.
+
+    Raises:
+        ValueError: If a `.safetensors` file is none.
+
+    >>> json.loads(read_notes("digits")["notes"])["purpose"]
+    "circular shifts of scikit-learn's digits, padded with zeros"
+    """
+    if str(source) in (records := bundled_weights()):
+        record = records[str(source)]
+        del record["digest"]  # that of the bundled file
+        return {"notes": json.dumps(record, ensure_ascii=False)}
+    if Path(source).suffix != ".safetensors":
+        return {}
+    return {
+        name: value for name, value in read_metadata(Path(source)).items() if name not in OWN_KEYS
+    }

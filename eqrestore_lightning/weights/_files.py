@@ -1,6 +1,7 @@
 """Save and load estimators; safe for untrusted files."""
 
 import json
+import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping
@@ -25,6 +26,10 @@ from eqrestore_lightning.weights._digest import (
 )
 
 _FORMAT = "eqrestore-estimator"
+LOWEST_LEVEL = "lowest_level"
+"""The key under which files hold the `lowest_level` of an estimator."""
+OWN_KEYS = ("format", "config", LOWEST_LEVEL, DIGEST)
+"""What `save_estimator` itself writes into a file's metadata; all else is notes."""
 _LONGEST_CONFIG = 100_000  # characters of JSON
 
 
@@ -131,6 +136,8 @@ def save_estimator(
         "format": _FORMAT,
         "config": json.dumps(estimator_config(estimator)),
     }
+    if estimator.lowest_level is not None:
+        notes[LOWEST_LEVEL] = str(estimator.lowest_level)
     notes[DIGEST] = content_digest(notes, tensors)
     content = to_safetensors({name: value.contiguous() for name, value in tensors.items()}, notes)
     with whole_file(path) as part:
@@ -170,6 +177,7 @@ def read_estimator(path: str | os.PathLike[str], *, require_digest: bool = False
     try:
         estimator = _assemble(content.config, content.state)
         estimator.scale_scores(content.scale)
+        estimator.lowest_level = check_level(content.lowest_level)
     except ValueError as error:
         raise ValueError(f"Expected {path} to hold an estimator, but got: {error}") from error
     if content.found is None:
@@ -186,6 +194,7 @@ class _Content:
     found: object
     digest: str
     scale: float = 1.0
+    lowest_level: object = None
 
 
 @contextmanager
@@ -208,13 +217,29 @@ def reading(expected: str) -> Iterator[None]:
         raise ValueError(f"Expected {expected}, but got: {told}") from error
 
 
-def _read_safetensors(path: Path) -> _Content:
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return the metadata of a `.safetensors` file; nothing of it is verified.
+
+    Raises:
+        ValueError: If it is not a safetensors file.
+    """
+    with _opened(path) as file:
+        return dict(file.metadata() or {})
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="pt") as file:
-            notes = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            yield file
     except SafetensorError as error:
         raise ValueError(f"Expected {path} to be a safetensors file, but got: {error}") from error
+
+
+def _read_safetensors(path: Path) -> _Content:
+    with _opened(path) as file:
+        notes = file.metadata() or {}
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     if notes.get("format") != _FORMAT or "config" not in notes:
         raise ValueError(
             f"Expected {path} to be written by `save_estimator`, "
@@ -224,7 +249,9 @@ def _read_safetensors(path: Path) -> _Content:
         config = json.loads(notes["config"])
     except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"Expected the configuration in {path} to be JSON: {error}") from error
-    return _Content(config, state, notes.get(DIGEST), content_digest(notes, state))
+    digest = content_digest(notes, state)
+    level = notes.get(LOWEST_LEVEL)
+    return _Content(config, state, notes.get(DIGEST), digest, lowest_level=level)
 
 
 def _read_checkpoint(path: Path) -> _Content:
@@ -252,7 +279,23 @@ def _read_checkpoint(path: Path) -> _Content:
     if isinstance(log_scale, Tensor) and log_scale.ndim == 0:
         scale = float(log_scale.double().exp())
     found, digest = checkpoint.get(DIGEST), _checkpoint_digest(checkpoint)
-    return _Content(parameters["estimator"], tensors, found, digest, scale)
+    level = checkpoint.get(LOWEST_LEVEL)
+    return _Content(parameters["estimator"], tensors, found, digest, scale, level)
+
+
+def check_level(found: Any) -> float | None:
+    """Return the `lowest_level` that a file holds, if it holds one.
+
+    Raises:
+        ValueError: If it is not a number from −1 to 1.
+    """
+    try:
+        level = None if found is None else float(found)
+    except (TypeError, ValueError):
+        level = math.nan
+    if level is not None and not -1 <= level <= 1:
+        raise ValueError(f"a `{LOWEST_LEVEL}` of {str(found)[:16]!r}, not from -1 to 1.")
+    return level
 
 
 def check_checkpoint(checkpoint: Mapping[str, Any], name: str) -> None:

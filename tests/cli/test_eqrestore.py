@@ -2,8 +2,10 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
+from packaging.version import Version
 
 from eqrestore_lightning import __version__, cli
 
@@ -59,6 +61,30 @@ def test_version(capsys):
         cli.eqrestore(["--version"])
     assert status.value.code == 0
     assert capsys.readouterr().out == f"eqrestore {__version__}\n"
+
+
+_COMPLETE = """
+source "$1"
+COMP_WORDS=("${@:2}"); COMP_CWORD=$(($# - 2))
+_shtab_eqrestore
+echo "${COMPREPLY[@]}"
+"""
+
+
+@pytest.mark.skipif(
+    Version(version("jsonargparse")) < Version("4.53"), reason="it had another option for it"
+)
+def test_completion_of_commands_and_options(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("shtab")
+    monkeypatch.setenv("JSONARGPARSE_ADD_PRINT_COMPLETION_ARGUMENT", "true")
+    with pytest.raises(SystemExit):
+        cli.eqrestore(["--print_completion", "shtab-bash"])
+    script = tmp_path / "completion.bash"
+    script.write_text(capsys.readouterr().out)
+    for words, completed in (("we", "weights"), ("fit --netw", "--network"), ("x", "")):
+        command = ["bash", "-c", _COMPLETE, "bash", script, "eqrestore", *words.split()]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stdout == f"{completed}\n"
 
 
 def test_errors_of_several_lines_become_one(monkeypatch, capsys):

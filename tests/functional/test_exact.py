@@ -8,8 +8,10 @@ import torch
 from eqrestore_lightning.functional import (
     as_float64,
     best_index,
+    best_index_by_content,
     circular_shift,
     content_keys,
+    hash_weights,
     random_shift,
 )
 
@@ -100,3 +102,33 @@ def test_keys_do_not_depend_on_a_power_of_two(exponent):
     x = torch.randint(-500, 500, (3, 2, 6, 7)).double()
     for key, other in zip(content_keys(x), content_keys(x * 2.0**exponent), strict=True):
         assert torch.equal(key, other)
+
+
+def test_pseudo_random_numbers_are_the_same_on_every_machine_and_release():
+    assert hash_weights((2, 2)).tolist() == [[3965467805, 7215395407], [1643220641, 1291325077]]
+    keys = list(content_keys(torch.tensor([[[5.0, 1.0, 4.0]]], dtype=torch.float64)))
+    assert keys[0].tolist() == [[1821.0, 1655.375, 1573.625]]
+    assert keys[2].tolist() == [[658.125, 1453.875, 1129.25]]
+
+
+def test_ties_among_copies_are_broken_where_copies_have_fewer_scores_than_places():
+    image = torch.randint(0, 256, (3 * 4, 1, 5, 5)).double()  # four copies of each of three images
+    scores = torch.zeros(3, 4)
+    expected = next(content_keys(image)).reshape(3, 4, 25)[..., 0].argmax(1)
+    assert torch.equal(best_index_by_content(scores, lambda: image), expected)
+
+
+@pytest.mark.parametrize("dims", [(0, 0), (1, 0), (0, 2), (None, 0)])
+def test_vmap_gives_the_indices_of_a_loop(dims):
+    scores = torch.rand(5, 2, 6).sub(0.5).clamp(min=0)  # with ties among the zeros
+    image = torch.randint(0, 256, (5, 2, 1, 6)).double()
+    scores[1:3] = 0
+    loop = [
+        best_index_by_content(scores[0 if dims[0] is None else i], lambda i=i: image[i])
+        for i in range(5)
+    ]
+    given = scores[0] if dims[0] is None else scores.movedim(0, dims[0])
+    found = torch.func.vmap(lambda s, x: best_index_by_content(s, lambda: x), in_dims=dims)(
+        given, image.movedim(0, dims[1])
+    )
+    assert torch.equal(found, torch.stack(loop))

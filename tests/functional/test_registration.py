@@ -200,3 +200,14 @@ def test_what_does_not_belong_together_is_refused():
         find_between(x.to(torch.complex64), x)
     with pytest.raises(TypeError, match=r"Expected `b` to be real, but got torch\.complex64\."):
         find_between(x, x.to(torch.complex64))
+
+
+def test_places_beside_the_best_one_are_no_rivals():
+    a = torch.zeros(1, 1, 1, 32)
+    a[..., 3] = 1.0
+    margins = [
+        float(find_between(a, a + 0.9 * a.roll(offset, 3), axes=(-1,)).margin)
+        for offset in (1, 2, 3)  # where the correlation has a second peak
+    ]
+    assert margins[0] > 0.7
+    assert max(margins[1:]) < 0.1

@@ -227,6 +227,75 @@ def test_a_sample_of_image_mask_and_label_moves_together():
     assert label == 7
 
 
+MOVE_POINTS = [name for name in MOTIONS if "flip" not in name and name != "product of three"]
+
+
+def _middles(size):
+    """Return the middles of all pixels, as things of one point each."""
+    middles = torch.cartesian_prod(*(torch.arange(side) + 0.5 for side in size))
+    return middles.reshape(1, -1, 1, len(size)).double()
+
+
+def _at(x, points):
+    """Return what images hold at points: `(batch, things)`."""
+    places = points.floor().long().squeeze(2)
+    return torch.stack([one[tuple(place.T)] for one, place in zip(x, places, strict=True)])
+
+
+@pytest.mark.parametrize("name", [name for name in EXACT if name in MOVE_POINTS])
+def test_points_go_where_pixels_go(name):
+    motion, size = EXACT[name]
+    x = torch.arange(20 * torch.Size(size).numel()).reshape(20, *size)
+    points = _middles(size).expand(20, -1, -1, -1)
+    element = motion.draw(20, size, generator=_seeded())
+    expected = _at(x, points)
+    moved = motion.apply(x.unsqueeze(1), element).squeeze(1)
+    restored = motion.undo(x.unsqueeze(1), element).squeeze(1)
+    assert torch.equal(_at(moved, motion.apply_points(points, element, size)), expected)
+    assert torch.equal(_at(restored, motion.undo_points(points, element, size)), expected)
+    wrong = _at(moved, motion.undo_points(points, element, size))
+    assert not torch.equal(wrong, expected)  # the negative control
+
+
+@pytest.mark.parametrize("name", MOVE_POINTS)
+def test_undoing_is_the_inverse_for_points_too(name):
+    motion, size = MOTIONS[name]
+    middle = torch.tensor(size) / 2
+    points = (middle + torch.rand(20, 7, 1, len(size)) - 0.5).double()  # they stay inside
+    element = motion.draw(20, size)
+    moved = motion.apply_points(points, element, size)
+    assert moved.dtype == points.dtype
+    assert not torch.allclose(moved, points)
+    assert_close(motion.undo_points(moved, element, size), points)
+    still = motion.still(20)
+    assert torch.equal(motion.apply_points(points, still, size), points)
+
+
+def test_bright_spots_go_where_their_points_go():
+    motion, size = Product(Turn(), Shift()), (41, 51)
+    element = {"angle": torch.tensor([33.0]), "shift": torch.tensor([[17, -21]])}
+    x = torch.zeros(1, 1, *size)
+    x[0, 0, 12:15, 30:33] = 1
+    point = torch.tensor([[[[13.5, 31.5]]]], dtype=torch.float64)
+    moved = motion.apply(x, element)[0, 0]
+    down, right = motion.apply_points(point, element, size).flatten() - 0.5
+    rows, columns = torch.meshgrid(torch.arange(41), torch.arange(51), indexing="ij")
+    assert_close((moved * rows).sum() / moved.sum(), down.float(), rtol=0, atol=0.2)
+    assert_close((moved * columns).sum() / moved.sum(), right.float(), rtol=0, atol=0.2)
+
+
+@pytest.mark.parametrize("motion", [FlipAlongAxis(), Product(Shift(), FlipAlongAxis())])
+def test_motions_that_do_not_say_where_points_go_refuse_them(motion):
+    message = (
+        "Expected a motion that moves boxes and key points, but got a FlipAlongAxis, which does "
+        "not define `apply_points` and `undo_points`."
+    )
+    points = torch.zeros(1, 1, 1, 2)
+    for moved in (motion.apply_points, motion.undo_points):
+        with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+            moved(points, motion.still(1), (5, 8))
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [

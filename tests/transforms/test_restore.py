@@ -2,7 +2,6 @@ import copy
 import pickle
 import re
 
-import PIL.Image
 import pytest
 import torch
 from torch import nn
@@ -146,11 +145,6 @@ def test_a_mask_moves_along(restore):
 
 def test_what_cannot_be_moved_is_refused(restore):
     image = tv_tensors.Image(_images())
-    boxes = tv_tensors.BoundingBoxes([[0, 0, 3, 4]], format="XYXY", canvas_size=SIZE)
-    with pytest.raises(TypeError, match="Expected images and masks, but got BoundingBoxes"):
-        restore(image, boxes)
-    with pytest.raises(TypeError, match=r"put `v2\.ToImage"):
-        restore(PIL.Image.new("RGB", SIZE[::-1]))
     with pytest.raises(ValueError, match=r"Expected one image in a sample, but got 2\."):
         restore(image, image)
     with pytest.raises(TypeError, match="Expected images of a real dtype, but got"):
@@ -162,6 +156,19 @@ def test_what_cannot_be_moved_is_refused(restore):
         )
         with pytest.raises(ValueError, match=re.escape(message)):
             restore(torch.zeros(shape))
+
+
+def test_negative_zeros_are_restored_to_equal_values_not_to_equal_bits(restore):
+    x = torch.zeros(1, 3, *SIZE)
+    x[0, 0, 3, 4] = -0.0
+    assert not x.any()
+    moved = x.roll((2, 5), (2, 3))
+    restored, expected = restore(moved), restore(x)
+    assert torch.equal(restored, expected)
+    assert not torch.equal(restored.signbit(), expected.signbit())
+    x[0, 0, 7, 8] = 1.0  # anything else that shows where the image lies
+    moved = x.roll((2, 5), (2, 3))
+    assert torch.equal(restore(moved).signbit(), restore(x).signbit())
 
 
 def test_input_is_untouched(restore):

@@ -32,7 +32,7 @@ def _checkpoint(module, path):
         enable_checkpointing=False,
         enable_model_summary=False,
         enable_progress_bar=False,
-        callbacks=[],
+        default_root_dir=path.parent,
     )
     batch = torch.rand(4, 1, 8, 8)
     data = [(x, 0) for x in batch]

@@ -68,6 +68,21 @@ def test_round_trip(kind, estimator, request):
     assert torch.equal(loaded(x), estimator(x))
 
 
+@pytest.mark.parametrize("level", [None, 0.0, -0.4375])
+@pytest.mark.parametrize("kind", ["saved", "checkpoint"])
+def test_what_is_known_of_the_images_is_kept(kind, level, estimator, request):
+    estimator.lowest_level = level
+    assert load_estimator(request.getfixturevalue(kind)).lowest_level == level
+
+
+@pytest.mark.parametrize("level", ["1.5", "-1.1", "nan", "low", "[0]"])
+def test_a_level_that_is_none_is_refused(level, estimator, tmp_path):
+    save_estimator(estimator, tmp_path / "e.safetensors", metadata={"lowest_level": level})
+    message = f"to hold an estimator, but got: a `lowest_level` of '{level}', not from -1 to 1."
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load_estimator(tmp_path / "e.safetensors")
+
+
 @pytest.mark.parametrize("kind", OTHERS)
 def test_round_trip_of_other_kinds(kind, tmp_path):
     estimator = OTHERS[kind]()

@@ -1,0 +1,219 @@
+"""How each type of thing in a sample is moved: a table of kernels, in torchvision's manner."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import PIL.Image
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms.v2 import functional as TF
+
+from eqrestore_lightning.functional import Interpolation
+from eqrestore_lightning.motions import Element, Motion
+from eqrestore_lightning.transforms._samples import image_tensor
+
+_FORMATS = tv_tensors.BoundingBoxFormat
+
+Item = TypeVar("Item")
+Kernel = TypeVar("Kernel", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Move:
+    """How to move some images, and whatever belongs to them.
+
+    Attributes:
+        motion: What moves them.
+        element: By how much, for all images in one batch axis.
+        batch: Shape of the batch of images; empty for one image.
+        num_spatial_dims: Number of spatial axes of the images.
+        spatial_size: Size of each of them, pixels; `None` for any.
+        back: Whether to undo the motion.
+        interpolation: `"nearest"` for maps whose labels must not be mixed; `None` to decide by
+            type and dtype.
+    """
+
+    motion: Motion
+    element: Element
+    batch: tuple[int, ...]
+    num_spatial_dims: int
+    spatial_size: tuple[int, ...] | None = None
+    back: bool = False
+    interpolation: Interpolation | None = None
+
+    def pixels(self, y: Tensor, *, labels: bool) -> Tensor:
+        """Move images or maps of shape `(*batch, ..., *spatial)`; `labels` are not mixed."""
+        if self.interpolation is not None:
+            labels = self.interpolation == "nearest"
+        motion = self.motion.for_labels() if labels else self.motion
+        size = self.spatial_size or tuple(y.shape[-self.num_spatial_dims :])
+        flat = flatten_maps(y, self.batch, size)
+        moved = (motion.undo if self.back else motion.apply)(flat, self.element)
+        return moved.reshape(y.shape)
+
+    def points(self, xy: Tensor, canvas_size: Sequence[int]) -> Tensor:
+        """Move points (right, down) of shape `(*batch, ..., points of one thing, 2)`, float64.
+
+        All of them belong to the image if there is but one, whatever the batch axes.
+        """
+        shape, count = tuple(xy.shape), math.prod(self.batch)
+        first = 0 if count == 1 else len(self.batch)
+        if shape[:first] != self.batch[:first]:
+            raise ValueError(
+                f"Expected boxes or key points for each image of a batch of shape {self.batch}, "
+                f"but got {shape[:-2]} of them."
+            )
+        flat = xy.reshape(count, math.prod(shape[first:-2]), *shape[-2:]).flip(-1)
+        element = {name: value.to(xy.device) for name, value in self.element.items()}
+        size = tuple(canvas_size)
+        motion = self.motion
+        moved = (motion.undo_points if self.back else motion.apply_points)(flat, element, size)
+        return moved.flip(-1).reshape(shape)
+
+
+_KERNELS: dict[type, Callable[[Any, Move], Any]] = {}
+
+
+def _moves(*types: type) -> Callable[[Kernel], Kernel]:
+    """Register a kernel for some types, and for those derived from them."""
+
+    def register(kernel: Kernel) -> Kernel:
+        _KERNELS.update(dict.fromkeys(types, kernel))
+        return kernel
+
+    return register
+
+
+def move(inpt: Item, how: Move) -> Item:
+    """Move an image, or what belongs to it, by the kernel of its type.
+
+    Args:
+        inpt: A tensor, a `tv_tensors` type or a PIL image.
+        how: Where to.
+
+    Returns:
+        A new one of the same type.
+
+    Raises:
+        TypeError: If there is no kernel for its type.
+        ValueError: If its shape does not match that of the images.
+    """
+    for cls in type(inpt).__mro__:
+        if cls in _KERNELS:
+            moved: Item = _KERNELS[cls](inpt, how)
+            return moved
+        if cls is tv_tensors.TVTensor:  # one that a user defined is not just pixels
+            break
+    raise TypeError(
+        f"Expected images, videos, masks, bounding boxes and key points, "
+        f"but got {type(inpt).__name__}."
+    )
+
+
+@_moves(Tensor)
+def _move_tensor(x: Tensor, how: Move) -> Tensor:
+    return how.pixels(x, labels=x.dtype in (torch.bool, torch.int64))
+
+
+@_moves(tv_tensors.Image, tv_tensors.Video)
+def _move_image(x: Tensor, how: Move) -> Tensor:
+    return _wrap(_move_tensor(x.as_subclass(Tensor), how), like=x)
+
+
+@_moves(tv_tensors.Mask)
+def _move_mask(x: Tensor, how: Move) -> Tensor:
+    return _wrap(how.pixels(x.as_subclass(Tensor), labels=True), like=x)
+
+
+@_moves(PIL.Image.Image)
+def _move_pil(x: PIL.Image.Image, how: Move) -> PIL.Image.Image:
+    moved: PIL.Image.Image = TF.to_pil_image(_move_tensor(image_tensor(x), how), mode=x.mode)
+    return moved
+
+
+@_moves(tv_tensors.BoundingBoxes)
+def _move_boxes(x: Any, how: Move) -> Tensor:
+    _check_canvas(x, how)
+    boxes = _precise(x.as_subclass(Tensor))
+    rotated = tv_tensors.is_rotated_bounding_format(x.format)
+    outline = _FORMATS.XYXYXYXY if rotated else _FORMATS.XYXY
+    corners = TF.convert_bounding_box_format(boxes, x.format, outline)
+    if rotated:
+        corners = corners.unflatten(-1, (4, 2))
+        moved = how.points(corners, x.canvas_size)
+        mirrored = (_orientation(corners) != _orientation(moved))[..., None, None]
+        moved = torch.where(mirrored, moved[..., [1, 0, 3, 2], :], moved).flatten(-2)
+    else:
+        corners = corners[..., [0, 1, 2, 1, 2, 3, 0, 3]].unflatten(-1, (4, 2))
+        moved = how.points(corners, x.canvas_size)
+        moved = torch.cat([moved.amin(-2), moved.amax(-2)], -1)
+    return _like(TF.convert_bounding_box_format(moved, outline, x.format), x)
+
+
+@_moves(tv_tensors.KeyPoints)
+def _move_key_points(x: Any, how: Move) -> Tensor:
+    _check_canvas(x, how)
+    middle = _precise(x.as_subclass(Tensor)).unsqueeze(-2) + 0.5  # (0, 0) is the first pixel
+    return _like((how.points(middle, x.canvas_size) - 0.5).squeeze(-2), x)
+
+
+def _check_canvas(x: Any, how: Move) -> None:
+    size = how.spatial_size or tuple(x.canvas_size)
+    if tuple(x.canvas_size) != size:
+        raise ValueError(
+            f"Expected {type(x).__name__} of the image's size {size}, "
+            f"but got {tuple(x.canvas_size)}."
+        )
+
+
+def _orientation(corners: Tensor) -> Tensor:
+    """Check which boxes have their corners clockwise as displayed: `(..., 4, 2)` to `(...)`."""
+    (right, down), (right_next, down_next) = (
+        (corners[..., i, :] - corners[..., 0, :]).unbind(-1) for i in (1, 3)
+    )
+    return right * down_next > down * right_next
+
+
+def _precise(x: Tensor) -> Tensor:
+    """Return coordinates in float64, except on Apple's MPS, which has none."""
+    return x.to(torch.float32 if x.device.type == "mps" else torch.float64)
+
+
+def _like(y: Tensor, x: Tensor) -> Tensor:
+    """Return coordinates with the dtype and type of `x`."""
+    return _wrap((y if x.is_floating_point() else y.round()).to(x.dtype), like=x)
+
+
+def _wrap(y: Tensor, like: Tensor) -> Tensor:
+    wrapped: Tensor = tv_tensors.wrap(y, like=like)
+    return wrapped
+
+
+def flatten_maps(y: Tensor, batch: Sequence[int], spatial: Sequence[int]) -> Tensor:
+    """Return images, or maps that belong to them, as `(images, maps, *spatial)`.
+
+    Args:
+        y: Shape `(*batch, *maps, *spatial)`, with any number of axes in between.
+        batch: Shape of the batch of images; empty for one image.
+        spatial: Size of each spatial axis, pixels.
+
+    Raises:
+        ValueError: If `y` has another shape.
+
+    >>> flatten_maps(torch.zeros(7, 2, 5, 3, 4), (7, 2), (3, 4)).shape
+    torch.Size([14, 5, 3, 4])
+    """
+    between = y.ndim - len(spatial)
+    if (
+        between < len(batch)
+        or tuple(y.shape[: len(batch)]) != tuple(batch)
+        or tuple(y.shape[between:]) != tuple(spatial)
+    ):
+        expected = ", ".join(map(str, [*batch, "...", *spatial]))
+        raise ValueError(
+            f"Expected images or maps of shape ({expected}), but got {tuple(y.shape)}."
+        )
+    return y.reshape(math.prod(batch), math.prod(y.shape[len(batch) : between]), *spatial)

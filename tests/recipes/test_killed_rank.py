@@ -1,6 +1,7 @@
 """A process of a training run that dies: the others end, and say why, instead of waiting."""
 
 import os
+import re
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -49,5 +50,5 @@ def test_the_others_end_within_a_minute_and_say_why(
     assert all(run.returncode for run in runs)
     assert f"Signal 9 (SIGKILL) received by PID {killed}" in printed[-1][1]
     if num_nodes > 1:  # the other machine learns it from a connection that is closed
-        assert "Connection closed by peer" in printed[0][1]
+        assert re.search("Connection (closed|reset) by peer", printed[0][1])
     assert seconds < LIMIT

@@ -1,4 +1,5 @@
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -27,3 +28,51 @@ def cifar10_root() -> Path:
     if not (list(root.glob("cifar*")) or (root / "train").is_dir()):
         pytest.skip("needs CIFAR-10: set EQRESTORE_DATA to the folder that holds it")
     return root
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium, driven by playwright; tests that ask for it are skipped without one."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
+    found = next(filter(None, map(shutil.which, names)), None)
+    if found is None:
+        pytest.skip(f"needs one of the browsers {', '.join(names)} on the PATH")
+    sandbox = [] if os.geteuid() else ["--no-sandbox"]  # root has none
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=found, args=sandbox)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def open_page(browser):
+    """Open pages in the light or dark scheme, and note what goes wrong in them, by page."""
+    contexts = []
+
+    def opened(problems, scheme="light"):
+        contexts.append(browser.new_context(color_scheme=scheme))
+        page = contexts[-1].new_page()
+
+        def note(problem):
+            problems.append(f"{page.url} ({scheme}): {problem}")
+
+        def watch(request):
+            if not request.url.startswith(("http://127.0.0.1:", "data:", "blob:")):
+                note(f"asks for {request.url}")
+
+        page.on("console", lambda message: message.type in ("error", "warning") and note(message))
+        page.on("pageerror", note)
+        page.on("request", watch)
+
+        def missed(request):
+            if request.failure != "net::ERR_ABORTED":  # as when the page is left
+                note(f"did not get {request.url}")
+
+        page.on("requestfailed", missed)
+        page.on("response", lambda got: got.status >= 400 and note(f"{got.status} for {got.url}"))
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()

@@ -8,7 +8,17 @@ from eqrestore_lightning import __version__
 
 __all__ = ["COMMANDS", "eqrestore"]
 
-COMMANDS = ("fit", "restore", "evaluate", "inspect", "audit", "export", "upright", "weights")
+COMMANDS = (
+    "fit",
+    "restore",
+    "evaluate",
+    "inspect",
+    "audit",
+    "export",
+    "upright",
+    "demo",
+    "weights",
+)
 """The function `run` in the file of each name; the help is its docstring's first line and `Args`.
 
 These files import late, so that `eqrestore --help` is fast. For the same reason the functions are

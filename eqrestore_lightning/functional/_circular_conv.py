@@ -38,7 +38,7 @@ def circular_conv(
         Cross-correlation, as in `torch.nn.functional.conv2d`. Equal to
         `Conv2d(padding="same", padding_mode="circular")`, even kernels included.
 
-    Methods:
+    Ways to evaluate:
         - `"direct"`: pad by wrapping, then torch's convolution.
         - `"fft"`: multiply spectra. Its cost does not grow with the kernel; float32 rounding
           (about 1e-6 relative) differs between shifts of an image.

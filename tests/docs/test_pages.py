@@ -1,0 +1,163 @@
+"""What the pages of the documentation say is true: figures, commands, names and messages."""
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy
+import PIL.Image
+import pytest
+import torch
+from torch import nn
+
+import eqrestore_lightning
+from eqrestore_lightning import cli
+from eqrestore_lightning.theory import ConstructedEstimator
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = {page.relative_to(DOCS).as_posix(): page.read_text("utf-8") for page in DOCS.rglob("*.md")}
+MEASURED = "".join((ROOT / page).read_text("utf-8") for page in ("README.md", "recipes/README.md"))
+NAMES = {
+    **{name: getattr(eqrestore_lightning, name) for name in eqrestore_lightning.__all__},
+    "ConstructedEstimator": ConstructedEstimator,
+    "PIL": PIL,
+    "numpy": numpy,
+    "nn": nn,
+    "torch": torch,
+}
+
+
+def _rows(page, columns):
+    """Return the rows of all tables of so many columns, but their heads."""
+    cells = [
+        line.strip("|").split("|") for line in PAGES[page].splitlines() if line.startswith("|")
+    ]
+    rows = [[cell.strip() for cell in row] for row in cells if len(row) == columns]
+    return [row for row in rows if row[0] and not row[0].startswith("--")]
+
+
+def _assert_says(message, told):
+    pattern = ".*".join(re.escape(part) for part in told.split("…"))
+    assert re.fullmatch(pattern, message), f"{message}\nis not\n{told}"
+
+
+REFUSED = _rows("bad_input.md", 3)
+REFUSED_COMMANDS = _rows("bad_input.md", 2)
+
+
+def test_tables_of_bad_input_are_found():
+    assert len(REFUSED) > 20
+    assert len(REFUSED_COMMANDS) > 5
+    with pytest.raises(AssertionError):
+        _assert_says("Expected 3, but got 4.", "Expected …, but got 5.")
+
+
+@pytest.mark.parametrize(("code", "error", "told"), REFUSED, ids=[row[0] for row in REFUSED])
+def test_bad_input_is_refused_as_the_page_says(code, error, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Exception, match="Expected") as raised:
+        eval(code.strip("`"), dict(NAMES))
+    assert type(raised.value).__name__ == error.strip("`")
+    _assert_says(str(raised.value), told)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("command", "told"), REFUSED_COMMANDS)
+def test_bad_commands_are_refused_as_the_page_says(command, told, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    Path("full").mkdir()
+    Path("full", "notes.txt").touch()
+    with pytest.raises(SystemExit) as status:
+        cli.eqrestore(command.strip("`").split()[1:])
+    assert status.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    _assert_says(line, f"eqrestore: {told}")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["empty", "full", "notes.txt"]
+
+
+def test_figures_are_those_of_the_tables():
+    figures = {figure for page in PAGES.values() for figure in re.findall(r"[\d.,]*\d(?= %)", page)}
+    assert len(figures) > 5
+    assert {
+        figure for figure in figures if not re.search(rf"(?<![\d.]){figure}\b", MEASURED)
+    } == set()
+
+
+def test_commands_are_those_of_the_recipes():
+    docstrings = "".join(path.read_text("utf-8") for path in (ROOT / "recipes").glob("*.py"))
+    commands = {
+        command
+        for page in PAGES.values()
+        for command in re.findall(r"^`?((?:lightning run|python) .*?)`?$", page, flags=re.MULTILINE)
+        + re.findall(r"`((?:lightning run|python) [^`]*)`", page)
+    }
+    assert len(commands) > 10
+    assert {command for command in commands if command not in MEASURED + docstrings} == set()
+
+
+def test_the_gallery_shows_every_picture():
+    pictures = {
+        path.name for path in (ROOT / "recipes").iterdir() if path.suffix in (".png", ".gif")
+    }
+    assert len(pictures) > 5
+    assert set(re.findall(r"\]\(recipes/(.*?)\)", PAGES["gallery.md"])) == pictures
+
+
+def test_the_interface_lists_every_room_and_every_name():
+    listed = set(re.findall(r"`(\w+)`", PAGES["api/index.md"]))
+    package = Path(eqrestore_lightning.__file__).parent
+    rooms = {path.parent.name for path in package.glob("*/__init__.py")} - {"cli"}
+    assert rooms | set(eqrestore_lightning.__all__) <= listed
+    assert {f"api/{room}.md" for room in rooms} <= set(PAGES)
+
+
+def test_the_notebook_has_no_outputs():
+    notebook = json.loads((DOCS / "try_it.ipynb").read_text("utf-8"))
+    assert len(notebook["cells"]) == 10
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert [cell for cell in code if cell["outputs"] or cell["execution_count"]] == []
+
+
+@pytest.fixture
+def hooks():
+    pytest.importorskip("mkdocs", reason="needs mkdocs: pip install -e '.[docs]'")
+    spec = importlib.util.spec_from_file_location("hooks", DOCS / "_hooks.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_sections_of_the_readme_stand_on_pages(hooks):
+    text = "# A\n\nfirst\n\n## B\n\n```\n# code\n```\n\n### C\n\nlast\n"
+    assert hooks.section(text, "A") == "first"
+    assert hooks.section(text, "B") == "```\n# code\n```"
+    assert hooks.section(text, "C") == "last"
+    with pytest.raises(ValueError, match=r"Expected README.md to have the heading 'D', but"):
+        hooks.section(text, "D")
+    shown = hooks.on_page_markdown("<!-- README: Which shifts can be undone -->")
+    assert "](classifier.md)" in shown
+    assert "](#" not in shown
+
+
+def test_doctests_are_shown_as_code():
+    pytest.importorskip("griffe", reason="needs mkdocstrings: pip install -e '.[docs]'")
+    spec = importlib.util.spec_from_file_location("doctests", DOCS / "_doctests.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    text = "Add.\n\n>>> 1 + 1\n2\n>>> [\n...     3\n... ]\n[3]\n\nMore.\n"
+    shown = module.fenced(text)
+    assert shown == text.replace(">>> 1", "```pycon\n>>> 1").replace("[3]\n", "[3]\n```\n")
+    assert module.fenced("No > > > here.") == "No > > > here."
+
+
+def test_the_site_is_built_without_a_warning(tmp_path):
+    pytest.importorskip("mkdocs", reason="needs mkdocs: pip install -e '.[docs]'")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "api" / "transforms.html").read_text("utf-8").count("doc-class") > 3

@@ -82,13 +82,14 @@ def run(
         ImageWriter,
         RestoreImages,
     )
-    from eqrestore_lightning.cli._unfinished import UnfinishedRun
+    from eqrestore_lightning.cli._unfinished import UnfinishedRun, check_output
     from eqrestore_lightning.transforms import RestoreTransform
 
     device = choose_device(device)  # type: ignore[assignment]  # one of its own values
     restore = RestoreTransform(weights, min_margin=min_margin, prior=prior)
     size = _size(resize, restore.estimator.spatial_size)
     _check_arguments(restore, batch_size)
+    check_output(output)
     files = _find(images)
     settings = {
         **_weights_settings(restore),
@@ -112,7 +113,7 @@ def run(
     )
     writer = ImageWriter(data, same_format=format == "same")
     _check_distinct(files, writer.target)
-    unfinished.is_found()  # refuses other folders before Lightning starts
+    unfinished.is_found()  # refuses other runs before Lightning starts
     with as_user_errors(_GOES_ON), warnings.catch_warnings():
         trainer = _trainer(writer, device, devices, num_nodes)
         try:

@@ -60,14 +60,7 @@ class UnfinishedRun:
             _check_same(self.settings, found["settings"], self.output)
             self.skipped = found["skipped"]
             return True
-        others = self.output.exists() and (
-            not self.output.is_dir() or any(path != self._folder for path in self.output.iterdir())
-        )
-        if others:
-            raise FileExistsError(
-                f"Expected `output` to be a new or empty folder, or one that the same command left "
-                f"unfinished, but got {self.output}."
-            )
+        check_output(self.output)
         return False
 
     def begin(self, skipped: Sequence[Sequence[str]]) -> None:
@@ -81,8 +74,9 @@ class UnfinishedRun:
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         self._acquire(alone=True)
+        found = self.is_found()
         remove_parts(self.output)  # of files that a killed process was writing
-        if not self.is_found():
+        if not found:
             self.skipped = [list(row) for row in skipped]
             with whole_file(self._folder / "run.json") as part:
                 content = {"settings": self.settings, "skipped": self.skipped}
@@ -186,6 +180,22 @@ class UnfinishedRun:
         who = self._lock.read() or "another process"
         return FileExistsError(
             f"Expected no other run to be at work in {self.output}, but {who} is."
+        )
+
+
+def check_output(output: Path) -> None:
+    """Check that a folder is new or empty, or holds a run that is unfinished.
+
+    Raises:
+        FileExistsError: If it holds anything else.
+    """
+    state = output / STATE
+    if not output.exists() or (state / "run.json").is_file():
+        return
+    if not output.is_dir() or any(path != state for path in output.iterdir()):
+        raise FileExistsError(
+            f"Expected `output` to be a new or empty folder, or one that the same command left "
+            f"unfinished, but got {output}."
         )
 
 

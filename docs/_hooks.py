@@ -25,8 +25,8 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
         if path.suffix in (".md", ".png", ".gif", ".py"):
             uri = path.relative_to(ROOT).as_posix()
             files.append(File.generated(config, uri, abs_src_path=str(path)))
-    changelog = str(ROOT / "CHANGELOG.md")
-    files.append(File.generated(config, "changelog.md", abs_src_path=changelog))
+    for name in ("CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff"):
+        files.append(File.generated(config, name, abs_src_path=str(ROOT / name)))
     weights = f"const MNIST_WEIGHTS = {json.dumps(weights_of_the_figure())};\n"
     files.append(File.generated(config, "assets/weights.js", content=weights))
     notebook = json.loads((ROOT / "docs" / "try_it.ipynb").read_text(encoding="utf-8"))

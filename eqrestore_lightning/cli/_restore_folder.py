@@ -34,6 +34,7 @@ Restored: TypeAlias = tuple[list[Tensor], list[list[str]]]
 _NOISE = (  # Lightning's warnings
     ".*LeafSpec",
     ".*does not have many workers",
+    "Consider setting `persistent_workers=True`",
     "Total length of `DataLoader`",  # is zero, where all is done
 )
 

@@ -1,8 +1,27 @@
 """Where the commands compute."""
 
+from typing import Literal, TypeAlias
 
-def default_device() -> str:
-    """Return `"cuda"` if there is a GPU, otherwise `"cpu"`."""
+Device: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
+
+
+def choose_device(device: Device = "auto") -> str:
+    """Return the device that a command was asked to compute on.
+
+    Args:
+        device: `"auto"` for `"cuda"` if there is a GPU, otherwise `"cpu"`; or the device.
+
+    Raises:
+        ValueError: If this machine does not have it.
+    """
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    found = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.mps.is_available()}
+    if device == "auto":
+        return "cuda" if found["cuda"] else "cpu"
+    if not found[device]:
+        names = ", ".join(name for name, is_there in found.items() if is_there)
+        raise ValueError(
+            f"Expected `device` to be one that this machine has, auto, {names}, but got {device}."
+        )
+    return device

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from eqrestore_lightning.cli._device import Device, choose_device
+
 if TYPE_CHECKING:
     from eqrestore_lightning.motions import Motion
 
@@ -22,6 +24,7 @@ def run(
     grayscale: bool = False,
     batch_size: int = 256,
     seed: int = 0,
+    device: Device = "auto",
 ) -> None:
     """Measure a classifier on shifted or rotated images, with and without a restorer.
 
@@ -47,8 +50,8 @@ def run(
         grayscale: Read one channel instead of three.
         batch_size: Number of images classified at a time.
         seed: Determines the shifts and angles.
+        device: Where to compute; "auto" is a GPU ("cuda") if there is one, or else the CPU.
     """
-    from eqrestore_lightning.cli._device import default_device
     from eqrestore_lightning.data import ImageFolderDataModule
     from eqrestore_lightning.evaluation import evaluate
     from eqrestore_lightning.training import load_classifier
@@ -62,10 +65,12 @@ def run(
     dataset = data.read(images / "test" if (images / "test").is_dir() else images)
     if not data.classes:
         raise ValueError(f"Expected a folder for each class in {images}, but found only images.")
-    restore = RestoreTransform(restorer, min_margin=min_margin, prior=prior).to(default_device())
+    restore = RestoreTransform(restorer, min_margin=min_margin, prior=prior).to(
+        choose_device(device)
+    )
     motions, axis = _motions(kind, max_shift, restore.estimator.motion)
     evaluation = evaluate(
-        load_classifier(classifier).to(default_device()),
+        load_classifier(classifier).to(choose_device(device)),
         dataset.loader(batch_size),
         restorers={"restored": restore},
         motions=motions,

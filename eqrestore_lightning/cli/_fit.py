@@ -5,12 +5,13 @@ import json
 import logging
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from eqrestore_lightning.cli._device import Device, choose_device
 from eqrestore_lightning.files import only_process, remove_parts
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def run(
     fill: Fill = "zeros",
     corners: Corners | None = None,
     seed: int = 0,
+    device: Device = "auto",
 ) -> None:
     """Train a restorer on your own images or signals.
 
@@ -108,12 +110,14 @@ def run(
             restored: "zeros" (the default), "border" (the color of their border) or "reflection".
             With zeros, "roto-translation" would learn to look for the corners of photographs.
         seed: Determines the initial weights, the order and split of images, shifts and angles.
+        device: Where to train; "auto" is a GPU ("cuda" or "mps") if there is one, or else the CPU.
     """
     kind = "grayscale" if grayscale else "color"
     network = network or DEFAULTS["signals" if _is_signals(data) else kind]
     if image_size is None and crop_sizes is None:
         image_size = RESIZED.get(network)
     arguments = json.dumps(locals(), default=str)
+    from eqrestore_lightning.cli._fit_network import open_estimator
     from eqrestore_lightning.cli._fit_report import keep_better, report
     from eqrestore_lightning.training import RestorerModule
     from eqrestore_lightning.weights import save_estimator
@@ -121,7 +125,7 @@ def run(
     _check_arguments(output, network, image_size, crop_sizes)
     _check_length(epochs, minutes)
     source = _source(network, start, grayscale)
-    trainer = _trainer(output, epochs, minutes, source, seed)
+    trainer = _trainer(output, epochs, minutes, source, seed, device)
     images = _open_data(
         data,
         image_size=image_size,
@@ -132,22 +136,23 @@ def run(
         seed=seed,
     )
     _limit_batch_size(images, trainer.world_size)
-    estimator = _estimator(network, source, images, axes, corners)
+    estimator = open_estimator(network, source, images, axes, corners)
     motion = _motion(estimator, max_shift, fill)
     rate = 3e-3 if source is None else 1e-3
     module = RestorerModule(estimator, learning_rate=rate, motion=motion, seed=seed)
     before = copy.deepcopy(estimator.state_dict())
     applied = motion or estimator.motion
+    options: dict[str, Any] = {"seed": seed, "device": device}
     notes = {"arguments": arguments, "data": images.fingerprint()}
     output.parent.mkdir(parents=True, exist_ok=True)
     with only_process(output) if trainer.is_global_zero else nullcontext():
         _train(trainer, module, images, output, notes)
         if source is not None:
-            keep_better(estimator, before, images, applied, source, seed=seed)
+            keep_better(estimator, before, images, applied, source, **options)
         if trainer.is_global_zero:
             save_estimator(estimator, output, metadata=notes)
             _print_files(output, estimator.num_spatial_dims)
-        conclusion = report(estimator, images, applied, seed=seed)
+        conclusion = report(estimator, images, applied, **options)
         if trainer.is_global_zero:
             print(conclusion)  # noqa: T201
             _checkpoint(output).unlink(missing_ok=True)
@@ -165,7 +170,9 @@ def _train(
     from eqrestore_lightning.cli._fit_resume import RunNotes, interrupted_run
 
     settings = {**json.loads(notes["arguments"]), "images": notes["data"]}
-    settings = {name: settings[name] for name in settings if name not in ("data", "output")}
+    settings = {
+        name: settings[name] for name in settings if name not in ("data", "output", "device")
+    }
     checkpoint = interrupted_run(_checkpoint(output), settings)
     trainer.callbacks.append(RunNotes(settings))  # type: ignore[attr-defined]  # set by a mixin
     if trainer.is_global_zero:
@@ -231,7 +238,12 @@ def _source(network: str, start: str | None, grayscale: bool) -> str | None:
 
 
 def _trainer(
-    output: Path, epochs: int | None, minutes: float | None, source: str | None, seed: int
+    output: Path,
+    epochs: int | None,
+    minutes: float | None,
+    source: str | None,
+    seed: int,
+    device: Device,
 ) -> "pl.Trainer":
     import lightning as pl
     from lightning.pytorch.callbacks import ModelCheckpoint
@@ -242,7 +254,7 @@ def _trainer(
         trainer_options,
     )
 
-    options = trainer_options()
+    options = trainer_options(device=device if device == "auto" else choose_device(device))
     if epochs is None and minutes is None:
         epochs, minutes = (_EPOCHS, None) if source is None else (None, _MINUTES)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # the report is enough
@@ -325,74 +337,6 @@ def _limit_batch_size(data: "DataModule", num_processes: int) -> None:
     if isinstance(data, InMemoryDataModule):
         largest = len(data.dataset("train")) // num_processes * num_processes
         data.batch_size = min(data.batch_size, largest)
-
-
-def _estimator(
-    network: str,
-    source: str | None,
-    data: "DataModule",
-    axes: list[int] | None,
-    corners: Corners | None,
-) -> "Estimator":
-    """Load the estimator to continue from, or build one with random weights."""
-    from eqrestore_lightning.data import PhotoCropDataModule
-    from eqrestore_lightning.weights import load_estimator
-
-    sizes = data.crop_sizes if isinstance(data, PhotoCropDataModule) else (data.spatial_size or (),)
-    given = {"axes": axes, "corners": corners}
-    given = {name: value for name, value in given.items() if value is not None}
-    if source is None:
-        estimator = _build(network, data.in_channels, sizes[0], given)
-    else:
-        estimator = _with_options(load_estimator(source), given)
-    _check_fits(estimator, data.in_channels, sizes)
-    return estimator
-
-
-def _with_options(estimator: "Estimator", given: dict[str, Any]) -> "Estimator":
-    """Return an estimator with the same weights for other axes, if its weights allow that."""
-    from eqrestore_lightning.weights import build_estimator, estimator_config
-
-    if not given:
-        return estimator
-    try:
-        changed = build_estimator({**estimator_config(estimator), **given})
-        changed.load_state_dict(estimator.state_dict())
-    except (RuntimeError, ValueError) as error:
-        raise ValueError(
-            f"Expected no {_names(given)} with `start`, whose network has its own, but got {given}."
-        ) from error
-    return changed
-
-
-def _build(
-    network: str, in_channels: int, size: tuple[int, ...], given: dict[str, Any]
-) -> "Estimator":
-    from eqrestore_lightning.nn import build_preset
-
-    options = {"fill" if name == "corners" else name: value for name, value in given.items()}
-    try:
-        return build_preset(network, in_channels, size, **options)
-    except TypeError as error:
-        raise ValueError(
-            f"Expected {_names(given)} only for networks that take it, but got {given} for "
-            f"{network!r}."
-        ) from error
-
-
-def _names(given: dict[str, Any]) -> str:
-    return " and ".join(f"`{name}`" for name in given)
-
-
-def _check_fits(estimator: "Estimator", in_channels: int, sizes: Sequence[tuple[int, ...]]) -> None:
-    expected = (estimator.in_channels, *(estimator.spatial_size or sizes[0]))
-    for size in sizes:
-        wanted = expected if estimator.spatial_size else (estimator.in_channels, *size)
-        if wanted != (in_channels, *size):
-            raise ValueError(
-                f"Expected images of shape {wanted} (channels, then size), for which the network "
-                f"was made, but got {(in_channels, *size)}."
-            )
 
 
 def _motion(estimator: "Estimator", max_shift: int, fill: Fill) -> "Motion | None":

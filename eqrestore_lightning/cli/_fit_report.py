@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from eqrestore_lightning.cli._device import default_device
+from eqrestore_lightning.cli._device import Device, choose_device
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,16 +24,24 @@ def describe_data(data: "DataModule") -> None:
         print(f"Note: {problem.message}")  # noqa: T201
 
 
-def report(estimator: "Estimator", data: "DataModule", motion: "Motion", *, seed: int) -> str:
+def report(
+    estimator: "Estimator",
+    data: "DataModule",
+    motion: "Motion",
+    *,
+    seed: int,
+    device: Device = "auto",
+) -> str:
     """Return how well moved test images are restored, also by rules that need no training.
 
-    Every process of a launch must call it: metrics are reduced over all of them.
+    Every process of a launch may call it, and measures all images by itself.
 
     Args:
         estimator: The trained estimator.
         data: Where test images come from.
         motion: How they are moved.
         seed: Determines by how much.
+        device: Where to compute.
 
     Returns:
         See `conclusion`.
@@ -42,14 +50,14 @@ def report(estimator: "Estimator", data: "DataModule", motion: "Motion", *, seed
     from eqrestore_lightning.motions import Shift
     from eqrestore_lightning.transforms import RestoreTransform
 
-    restorers: dict[str, Any] = {"": RestoreTransform(estimator).to(default_device())}
+    restorers: dict[str, Any] = {"": RestoreTransform(estimator).to(choose_device(device))}
     if isinstance(motion, Shift):
         restorers |= seam_rules(
             estimator.in_channels, axes=motion.axes, num_spatial_dims=estimator.num_spatial_dims
         )
         restorers |= harmonic_rule(axes=motion.axes)
     found = {
-        name: motion_found(_batches(data, "test"), restorer, motion=motion, seed=seed)
+        name: motion_found(_batches(data, "test", device), restorer, motion=motion, seed=seed)
         for name, restorer in restorers.items()
     }
     return conclusion(found.pop(""), found, motion, _size(data), _noun(data))
@@ -63,10 +71,11 @@ def keep_better(
     source: str,
     *,
     seed: int,
+    device: Device = "auto",
 ) -> None:
     """Go back to the weights from before training if they find more on validation images.
 
-    Every process of a launch must call it: metrics are reduced over all of them.
+    Every process of a launch may call it, and measures all images by itself.
 
     Args:
         estimator: The trained estimator, changed in place.
@@ -75,6 +84,7 @@ def keep_better(
         motion: How they are moved.
         source: Name of the weights before training.
         seed: Determines by how much.
+        device: Where to compute.
     """
     from eqrestore_lightning.evaluation import motion_found
     from eqrestore_lightning.transforms import RestoreTransform
@@ -82,8 +92,8 @@ def keep_better(
     measure = _measure(motion.fields[0], next(iter(motion.fields[0].tolerances)))
 
     def share() -> float:
-        restore = RestoreTransform(estimator).to(default_device())
-        found = motion_found(_batches(data, "val"), restore, motion=motion, seed=seed)
+        restore = RestoreTransform(estimator).to(choose_device(device))
+        found = motion_found(_batches(data, "val", device), restore, motion=motion, seed=seed)
         return found[measure]
 
     trained = {name: value.clone() for name, value in estimator.state_dict().items()}
@@ -169,13 +179,15 @@ def _count(share: float, total: int) -> str:
     return f"{round(share * total):,} ({100 * share:.1f} %)"
 
 
-def _batches(data: "DataModule", split: "Split") -> "Iterable[tuple[Tensor, Tensor]]":
+def _batches(
+    data: "DataModule", split: "Split", device: Device
+) -> "Iterable[tuple[Tensor, Tensor]]":
     """Yield all images of a split; `data.test_dataloader()` would return this process's share."""
     from eqrestore_lightning.data import ImageTensors
 
     dataset: Any = data.dataset(split)
     batches = dataset.loader(data.batch_size) if isinstance(dataset, ImageTensors) else dataset
-    return ((images.to(default_device()), labels) for images, labels in batches)
+    return ((images.to(choose_device(device)), labels) for images, labels in batches)
 
 
 def _size(data: "DataModule") -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from eqrestore_lightning.cli._device import Device, choose_device
 from eqrestore_lightning.files import whole_file
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def run(
     min_margin: float = 2.0,
     pixels: bool = False,
     skip_bad: bool = False,
+    device: Device = "auto",
 ) -> None:
     """Copy a folder of photographs, and turn upright those that lie on their side or head.
 
@@ -57,15 +59,17 @@ def run(
             they are, are turned without loss in any case.
         skip_bad: Whether to go on when a file cannot be read, and list it, instead of stopping
             before anything is written.
+        device: Where to compute; "auto" is a GPU ("cuda") if there is one, or else the CPU.
     """
     from tqdm import tqdm
 
-    from eqrestore_lightning.cli._device import default_device
     from eqrestore_lightning.data import check_folder, find_images_or_fail
     from eqrestore_lightning.motions import QuarterTurn
     from eqrestore_lightning.transforms import RestoreTransform
 
-    restore = RestoreTransform(weights, prior=prior, min_margin=min_margin).to(default_device())
+    restore = RestoreTransform(weights, prior=prior, min_margin=min_margin).to(
+        choose_device(device)
+    )
     if restore.estimator.motion != QuarterTurn() or restore.estimator.spatial_size is not None:
         raise ValueError(
             f"Expected weights that find quarter turns of images of any size, such as "

@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -57,7 +57,7 @@ def read_image(
     path: Path,
     *,
     grayscale: bool = False,
-    image_size: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
     file: IO[bytes] | None = None,
 ) -> Tensor:
     """Decode one photograph or drawing, upright according to its EXIF data.
@@ -74,8 +74,9 @@ def read_image(
     Args:
         path: The file: BMP, JPEG, PNG, PPM, TIFF or WebP, whatever its name ends in.
         grayscale: Whether to return one channel instead of three.
-        image_size: Side of the square cut out of the center, after the shorter side was resized to
-            it, pixels; `None` to leave the image unchanged.
+        image_size: Height and width cut out of the center, pixels, after the image was resized to
+            the smallest size that holds them; a number for a square, to which the shorter side is
+            resized; `None` to leave the image unchanged.
         file: What to read instead of the file on disk; `path` is then only its name.
 
     Returns:
@@ -91,14 +92,35 @@ def read_image(
     ...     read_image(Path(folder, "cat.png"), grayscale=True).shape
     torch.Size([1, 20, 30])
     """
+    size = [image_size, image_size] if isinstance(image_size, int) else image_size
     with _opened(path, file) as picture:
         PIL.ImageOps.exif_transpose(picture, in_place=True)
-        if image_size is not None:
-            _check_resized(picture.size, image_size)
+        covering = None if size is None else _covering((picture.height, picture.width), size)
         image = _pixels(picture, "L" if grayscale else "RGB")
-    if image_size is not None:
-        image = TF.center_crop(TF.resize(image, [image_size], antialias=True), [image_size])
+    if size is not None:
+        image = TF.center_crop(TF.resize(image, covering, antialias=True), list(size))
     return image
+
+
+def _covering(found: Sequence[int], window: Sequence[int]) -> list[int]:
+    """Return the smallest size, in proportion, that holds a window: height and width.
+
+    Raises:
+        ValueError: If an image is so thin that it would become enormous.
+
+    >>> _covering((20, 30), (10, 10))
+    [10, 15]
+    """
+    (height, width), (high, wide) = found, window
+    by_height = height * wide <= width * high
+    size = [high, high * width // height] if by_height else [wide * height // width, wide]
+    pixels = size[0] * size[1]
+    if pixels > (PIL.Image.MAX_IMAGE_PIXELS or pixels):
+        raise ValueError(
+            f"{height:,} × {width:,} pixels (height × width), which would become {pixels:,} when "
+            f"the image is resized to cover {high:,} × {wide:,}"
+        )
+    return size
 
 
 def read_image_size(path: Path) -> tuple[int, int]:
@@ -148,17 +170,6 @@ def _raw_mode(tile: Any) -> str:
     if codec.startswith("ppm") and arguments[1] > 255:
         return f"{mode}, {arguments[1]}"
     return mode if ";16" in mode and not mode.startswith("BGR") else ""  # BGR;16 is 5, 6, 5 bits
-
-
-def _check_resized(size: tuple[int, int], image_size: int) -> None:
-    """Refuse images so thin that resizing their shorter side makes them enormous."""
-    width, height = size
-    pixels = image_size**2 * max(size) // min(size)
-    if pixels > (PIL.Image.MAX_IMAGE_PIXELS or pixels):
-        raise ValueError(
-            f"{width:,} × {height:,} pixels, which would become {pixels:,} when the shorter side "
-            f"is resized to {image_size:,}"
-        )
 
 
 def _pixels(picture: PIL.Image.Image, mode: str) -> Tensor:

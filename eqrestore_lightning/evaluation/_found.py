@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from eqrestore_lightning.evaluation._measures import compute_alone
 from eqrestore_lightning.evaluation._restorers import Finder, Rule, draw_on, is_comparable
 from eqrestore_lightning.metrics import motion_metrics
 from eqrestore_lightning.motions import Motion, Shift
@@ -77,7 +78,7 @@ def motion_found(
     if total == 0:
         raise ValueError("Expected `batches` to hold images, but got none.")
     return {
-        name: round(float(metric.compute()), 7)
+        name: round(float(compute_alone(metric).compute()), 7)
         for of_field in metrics.values()
         for name, metric in of_field.items()
     }

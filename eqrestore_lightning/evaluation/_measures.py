@@ -105,7 +105,7 @@ class Measure:
     """
 
     def __init__(self, metric: Metric, arguments: Arguments, *, unit: str = "") -> None:
-        self.metric = metric
+        self.metric = compute_alone(metric)
         self.arguments = arguments
         self.unit = unit
         self.updated = False
@@ -120,6 +120,25 @@ class Measure:
     def compute(self) -> float:
         """Return the value over all batches, rounded to the 7 digits of float32."""
         return round(float(self.metric.compute()), 7)
+
+
+def compute_alone(metric: Metric) -> Metric:
+    """Let a metric compute what this process has seen: others may wait meanwhile, or have ended.
+
+    Args:
+        metric: Any torchmetrics metric, changed in place.
+
+    Returns:
+        The metric.
+    """
+    for part in metric.modules():  # of a sum of metrics, say
+        if isinstance(part, Metric):
+            part.distributed_available_fn = _not_available
+    return metric
+
+
+def _not_available() -> bool:
+    return False
 
 
 def build_measures(motion: Motion) -> dict[str, Measure]:

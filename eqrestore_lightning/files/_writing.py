@@ -32,8 +32,10 @@ def whole_file(path: Path) -> Iterator[Path]:
         part.chmod(0o644)  # temporary files are private
         yield part
         part.replace(path)
-    except BaseException:
+    except BaseException as error:
         part.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename is None:
+            raise OSError(error.errno, error.strerror, str(path)) from error  # say which file
         raise
 
 

@@ -3,6 +3,7 @@
 from eqrestore_lightning.weights._bundled import bundled_weights, load_estimator, read_notes
 from eqrestore_lightning.weights._card import model_card, weights_table
 from eqrestore_lightning.weights._checkpoints import add_digest, check_checkpoint, read_checkpoint
+from eqrestore_lightning.weights._digest import content_digest
 from eqrestore_lightning.weights._files import (
     LOWEST_LEVEL,
     build_estimator,
@@ -19,6 +20,7 @@ __all__ = [
     "bundled_weights",
     "check_checkpoint",
     "check_level",
+    "content_digest",
     "estimator_config",
     "load_estimator",
     "model_card",

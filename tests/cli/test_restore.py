@@ -1,7 +1,16 @@
 """The command `eqrestore restore`."""
 
+import contextlib
 import csv
+import io
+import multiprocessing
 import os
+import random
+import re
+import resource
+import signal
+import subprocess
+import time
 
 import pytest
 import torch
@@ -9,12 +18,14 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as TF
 
 from eqrestore_lightning import (
+    DigitsDataModule,
     QuarterTurnEstimator,
     RestoreTransform,
     RotationEstimator,
     RotoTranslationEstimator,
     TranslationEstimator,
     UprightEstimator,
+    cli,
     save_estimator,
 )
 from eqrestore_lightning.data import read_image
@@ -173,3 +184,239 @@ def test_names_that_are_no_text_are_kept(tmp_path, run):
     run("restore", weights, images, output)
     assert (output / os.fsdecode(name)).is_file()
     assert name in (output / "shifts.csv").read_bytes()
+
+
+def _tree(folder):
+    """Return every file below a folder, by name."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+@contextlib.contextmanager
+def _full_disk(size):
+    """Let no file grow beyond a size, as if the disk were full then."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_run_that_a_full_disk_stopped_goes_on_to_the_same_bits(digits, tmp_path, run, fails):
+    whole, output = tmp_path / "whole", tmp_path / "restored"
+    command = ["restore", "digits", digits, output, "--batch_size=8"]
+    run("restore", "digits", digits, whole, "--batch_size=8")
+    with _full_disk(1_000):  # images are smaller, the rows of all of them are not
+        message = fails(*command)
+    assert "File too large" in message
+    assert f"{output}/.eqrestore-restore/rows-0.jsonl" in message
+    assert 0 < len(_tree(output)) < len(_tree(whole))
+    assert not (output / "shifts.csv").exists()
+    told = run(*command)
+    assert re.search(r"Going on: [1-7] of 8 batches are done\.", told)
+    assert _tree(output) == _tree(whole)
+    assert {path.name for path in output.iterdir()} == {path.name for path in whole.iterdir()}
+
+
+def test_only_the_same_command_goes_on(digits, tmp_path, fails):
+    output = tmp_path / "restored"
+    command = ["restore", "digits", digits, output, "--batch_size=8"]
+    with _full_disk(1_000):
+        fails(*command)
+    before = _tree(output)
+    assert "holds unfinished, but it was started with min_margin 0.0." in fails(
+        *command, "--min_margin=1"
+    )
+    assert "it was started with batch_size 8." in fails("restore", "digits", digits, output)
+    assert "it was started with other weights." in fails(
+        "restore", "mnist", digits, output, "--batch_size=8"
+    )
+    next(digits.rglob("*.png")).touch()
+    assert "it was started with other images." in fails(*command)
+    assert _tree(output) == before
+
+
+def _restore_until_killed(arguments):
+    with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+        cli.eqrestore(arguments)
+
+
+@pytest.mark.parametrize(
+    ("most", "num_kills"), [(15, 3), pytest.param(4, 10, marks=pytest.mark.slow)]
+)
+def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(
+    most, num_kills, digits, tmp_path, run
+):
+    whole, output = tmp_path / "whole", tmp_path / "restored"
+    run("restore", "digits", digits, whole, "--batch_size=2")
+    command = ["restore", "digits", str(digits), str(output), "--batch_size=2"]
+    context, moments = multiprocessing.get_context("fork"), random.Random(0)
+    kills = 0
+    while not (output / "shifts.csv").exists():
+        process = context.Process(target=_restore_until_killed, args=(command,))
+        process.start()
+        wanted = len(list(output.rglob("*.png"))) + moments.randint(1, most)
+        while process.is_alive() and len(list(output.rglob("*.png"))) < wanted:
+            time.sleep(moments.random() / 1_000)
+        process.kill()
+        process.join()
+        assert process.exitcode in (0, -signal.SIGKILL)
+        kills += process.exitcode == -signal.SIGKILL
+    assert kills >= num_kills
+    if (output / ".eqrestore-restore").exists():  # it was killed when only that was left
+        run(*command)
+    assert _tree(output) == _tree(whole)
+
+
+def test_processes_that_read_ahead_change_nothing(digits, tmp_path, run):
+    run("restore", "digits", digits, tmp_path / "none")
+    run("restore", "digits", digits, tmp_path / "two", "--num_workers=2")
+    assert _tree(tmp_path / "two") == _tree(tmp_path / "none")
+
+
+def test_bad_files_are_named_and_left_out_on_request(digits, tmp_path, run, fails):
+    run("restore", "digits", digits, tmp_path / "good")
+    (digits / "3" / "broken.png").write_bytes(next(digits.rglob("*.png")).read_bytes()[:90])
+    Image.new("L", (40, 32)).save(digits / "wide.png")
+    Image.new("I;16", (32, 32)).save(digits / "deep.png")
+    output = tmp_path / "restored"
+    message = fails("restore", "digits", digits, output)
+    assert "3 files cannot be restored. Expected" in message
+    assert "`--skip_bad true` leaves such files out." in message
+    assert not output.exists()
+    told = run("restore", "digits", digits, output, "--skip_bad=true")
+    assert "Restored 60 images into" in told
+    assert "3 files were skipped, see skipped.csv." in told
+    with (output / "skipped.csv").open(newline="", encoding="utf-8") as file:
+        skipped = {row["file"]: row["reason"] for row in csv.DictReader(file)}
+    assert set(skipped) == {"3/broken.png", "wide.png", "deep.png"}
+    assert "pixels (height × width), for which" in skipped["wide.png"]
+    assert "more than 8 bits per channel (I;16" in skipped["deep.png"]
+    assert "to be a readable image" in skipped["3/broken.png"]
+    (output / "skipped.csv").unlink()
+    assert _tree(output) == _tree(tmp_path / "good")
+
+
+def test_nothing_is_left_if_all_files_are_bad(tmp_path, fails):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.png").write_bytes(b"no image")
+    message = fails("restore", "digits", tmp_path / "images", tmp_path / "out", "--skip_bad=true")
+    assert "Expected at least one image to be good. Expected" in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_images_are_resized_on_request_alone(tmp_path, run, fails):
+    folder, weights = tmp_path / "images", tmp_path / "mine.safetensors"
+    folder.mkdir()
+    save_estimator(TranslationEstimator(3, (24, 40), kernel_size=3), weights)
+    pixels = torch.randint(0, 256, (3, 60, 81), dtype=torch.uint8)
+    TF.to_pil_image(pixels).save(folder / "a.png")
+    message = fails("restore", weights, folder, tmp_path / "out")
+    assert "Expected images of 24 × 40 pixels (height × width)" in message
+    assert "but got 60 × 81 in" in message
+    assert '`--resize "24 40"` resizes them.' in message
+    run("restore", weights, folder, tmp_path / "out", "--resize", "24 40")
+    image = read_image(folder / "a.png", image_size=(24, 40))
+    restored = RestoreTransform(weights)(image)
+    assert torch.equal(read_image(tmp_path / "out" / "a.png"), restored)
+    for resize in ("40 24", "24"):
+        message = fails("restore", weights, folder, tmp_path / "no", "--resize", resize)
+        assert "Expected `resize` to be 24 40 (height and width)" in message
+    for resize in ("large", "1 2 3", "-3"):
+        message = fails("restore", weights, folder, tmp_path / "no", f"--resize={resize}")
+        assert "Expected `resize` to be a number of pixels, or height and width" in message
+
+
+def test_files_keep_their_format_on_request(tmp_path, run):
+    folder, output = tmp_path / "images", tmp_path / "out"
+    folder.mkdir()
+    digit = DigitsDataModule().dataset("test").images[0].roll((5, -3), (1, 2))
+    for suffix in ("png", "JPG", "jpeg", "bmp", "tiff", "webp", "pgm"):
+        TF.to_pil_image(digit).save(folder / f"{suffix}.{suffix}", lossless=True)
+    told = run("restore", "digits", folder, output, "--format=same")
+    assert "JPEG files were compressed again (quality 95), which changes pixels slightly." in told
+    restore = RestoreTransform("digits")
+    for path in folder.iterdir():
+        expected = restore(read_image(path, grayscale=True)).int()
+        written = read_image(output / path.name, grayscale=True).int()
+        limit = 12 if path.suffix in (".JPG", ".jpeg") else 0
+        assert (written - expected).abs().max() <= limit
+        with Image.open(output / path.name) as picture, Image.open(path) as source:
+            assert picture.format == source.format
+    told = run("restore", "digits", folder, tmp_path / "png")
+    assert "compressed" not in told
+    assert {path.suffix for path in (tmp_path / "png").iterdir()} == {".png", ".csv"}
+
+
+def test_pictures_are_read_upright_and_in_any_mode(tmp_path, run):
+    folder, output = tmp_path / "images", tmp_path / "out"
+    folder.mkdir()
+    digit = TF.to_pil_image(DigitsDataModule().dataset("test").images[0].roll(4, 1))
+    turned = digit.transpose(Image.Transpose.ROTATE_90)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise when shown
+    turned.save(folder / "turned.png", exif=exif)
+    digit.save(folder / "gray.png")
+    digit.convert("RGBA").save(folder / "alpha.png")
+    digit.convert("P").save(folder / "palette.png")
+    digit.convert("RGB").convert("CMYK").save(folder / "cmyk.tif")
+    run("restore", "digits", folder, output)
+    expected = RestoreTransform("digits")(read_image(folder / "gray.png", grayscale=True))
+    for name in ("turned", "gray", "alpha", "palette", "cmyk"):
+        assert torch.equal(read_image(output / f"{name}.png", grayscale=True), expected)
+
+
+def test_what_the_system_refuses_is_one_line(digits, tmp_path, fails):
+    file = tmp_path / "file"
+    file.write_text("a file")
+    for output in (file, "/dev/full"):
+        message = fails("restore", "digits", digits, output)
+        assert "Expected `output` to be a new or empty folder" in message
+    message = fails("restore", "digits", digits, file / "out")
+    assert f"Not a directory: '{file}/out" in message
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write to any folder")
+def test_a_folder_that_may_not_be_written_to_is_one_line(digits, tmp_path, fails):
+    (tmp_path / "locked").mkdir(mode=0o500)
+    message = fails("restore", "digits", digits, tmp_path / "locked" / "out")
+    assert f"Permission denied: '{tmp_path}/locked/out" in message
+    assert "Permission denied" in fails("restore", "digits", digits, tmp_path / "locked")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Mount a file system of 64 kB, if that is allowed."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(disk)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("may not mount a file system")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_run_goes_on_when_a_full_disk_has_space_again(digits, tmp_path, run, fails, small_disk):
+    command = ["restore", "digits", digits, small_disk / "out", "--batch_size=8"]
+    assert f"No space left on device: '{small_disk}/out/" in fails(*command)
+    assert not list(small_disk.rglob("*.part*"))
+    subprocess.run(["mount", "-o", "remount,size=4m", str(small_disk)], check=True)
+    assert "Going on: " in run(*command)
+    run("restore", "digits", digits, tmp_path / "whole", "--batch_size=8")
+    assert _tree(small_disk / "out") == _tree(tmp_path / "whole")
+
+
+def test_devices_and_machines_are_checked(digits, tmp_path, fails, monkeypatch):
+    for name in ("LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "NODE_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    command = ["restore", "digits", digits, tmp_path / "out"]
+    message = fails(*command, "--num_nodes=2")
+    assert "but MASTER_ADDR, MASTER_PORT, NODE_RANK are missing" in message
+    assert "Expected `devices` to be at least 1, but got 0." in fails(*command, "--devices=0")
+    message = fails(*command, "--num_workers=-1")
+    assert "Expected `num_workers` to be at least 0, but got -1." in message
+    if not torch.cuda.is_available():
+        message = fails(*command, "--device=cuda")
+        assert "Expected `device` to be one that this machine has, auto, cpu" in message
+    assert not (tmp_path / "out").exists()

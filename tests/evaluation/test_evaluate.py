@@ -1,3 +1,4 @@
+import multiprocessing
 import re
 
 import pytest
@@ -17,6 +18,7 @@ from eqrestore_lightning.evaluation import (
     NO_RESTORER,
     Rule,
     evaluate,
+    motion_found,
     register_measure,
     shift_motions,
     turn_motions,
@@ -353,3 +355,32 @@ def test_what_is_no_restorer_motion_or_classifier_is_refused():
     message = "to return logits of shape (batch, num_classes), but got (25, 1, 8, 8) for 25 images."
     with pytest.raises(ValueError, match=re.escape(message)):
         _evaluate(nn.Identity(), _data())
+
+
+def _evaluate_alone(rank, store, results):
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{store}", rank=rank, world_size=2
+    )
+    if rank == 0:
+        images, labels = torch.eye(1, 5).expand(8, 1, 5), torch.zeros(8, dtype=torch.int64)
+        motions = shift_motions([0, 2], axes=(-1,))
+        rule = Rule(lambda x: x.argmax(2))
+        batches = [(images, labels)]
+        evaluation = evaluate(nn.Flatten(), batches, restorers={"restored": rule}, motions=motions)
+        found = motion_found([images], rule, motion=Shift((-1,)))
+        results.put((evaluation.get("restored", "2").measures["accuracy"], found["shift_accuracy"]))
+
+
+def test_one_process_of_a_launch_evaluates_while_the_others_have_ended(tmp_path):
+    context = multiprocessing.get_context("fork")
+    results = context.Queue()
+    processes = [
+        context.Process(target=_evaluate_alone, args=(rank, tmp_path / "store", results))
+        for rank in range(2)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    assert results.get(timeout=10) == (1.0, 1.0)

@@ -1,5 +1,7 @@
 """Files are written whole or not at all, and by one process at a time."""
 
+import errno
+import os
 import subprocess
 import sys
 
@@ -67,3 +69,10 @@ def test_only_parts_of_the_file_itself_are_removed(tmp_path):
         (tmp_path / name).write_text("")
     remove_parts(tmp_path / "mine.png")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
+
+
+def test_what_the_system_refuses_names_the_file(tmp_path):
+    message = r"No space left on device: '.*/table\.csv'"
+    with pytest.raises(OSError, match=message), whole_file(tmp_path / "table.csv"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as `write` raises it
+    assert list(tmp_path.iterdir()) == []

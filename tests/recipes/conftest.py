@@ -3,9 +3,11 @@
 import importlib
 import io
 import os
+import socket
 import subprocess
 import sys
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -20,29 +22,81 @@ from eqrestore_lightning.data import ImageTensors
 ROOT = Path(__file__).parent.parent.parent
 RECIPES = ROOT / "recipes"
 BIN = Path(sys.executable).parent
+LIGHTNING = [  # the command's name may belong to lightning-sdk
+    sys.executable,
+    "-c",
+    "from eqrestore_lightning.cli._lightning import lightning; lightning()",
+]
 LAUNCHERS = {
     "python": [sys.executable],
     "torchrun": [str(BIN / "torchrun"), "--nproc_per_node", "2"],
     "fabric": [str(BIN / "fabric"), "run", "--devices", "2"],
-    "lightning": [str(BIN / "lightning"), "run", "--devices", "2"],
+    "lightning": [*LIGHTNING, "run", "--devices", "2"],
 }
+NODES = {
+    "torchrun": [str(BIN / "torchrun"), "--nnodes=2", "--nproc_per_node=1"],
+    "fabric": [str(BIN / "fabric"), "run", "--num-nodes=2", "--devices=1"],
+    "lightning": [*LIGHTNING, "run", "--num-nodes=2", "--devices=1"],
+}
+"""Two machines with one process each; both are this one in tests."""
+
+
+def _node_command(launcher, node, port):
+    """Return the command that starts one of two machines."""
+    if launcher == "torchrun":
+        place = [f"--node_rank={node}", "--master_addr=127.0.0.1", f"--master_port={port}"]
+    else:
+        place = [f"--node-rank={node}", "--main-address=127.0.0.1", f"--main-port={port}"]
+    return [*NODES[launcher], *place]
+
+
+def _free_port():
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
 
 
 @pytest.fixture(scope="session")
-def launch():
-    """Run a recipe in a process of its own, and return what it printed."""
+def start():
+    """Start a recipe as a user would; return a process, or one for each of two machines."""
 
-    def run(recipe, *arguments, launcher="python"):
+    def run(recipe, *arguments, launcher="python", num_nodes=1):
         environment = {
             name: value
             for name, value in os.environ.items()
             if not name.startswith(("WANDB_", "LT_", "TORCHELASTIC_"))
         }
         environment["OMP_NUM_THREADS"] = "1"
-        command = [*LAUNCHERS[launcher], f"recipes/{recipe}.py", *arguments]
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-        return done.stdout
+        commands, port = [LAUNCHERS[launcher]], _free_port()
+        if num_nodes > 1:
+            commands = [_node_command(launcher, node, port) for node in range(num_nodes)]
+        return [
+            subprocess.Popen(
+                [*command, f"recipes/{recipe}.py", *arguments],
+                cwd=ROOT,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for command in commands
+        ]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def launch(start):
+    """Run a recipe to its end, and return what it printed."""
+
+    def run(recipe, *arguments, **options):
+        runs = start(recipe, *arguments, **options)
+        with ThreadPoolExecutor() as pool:  # or a full pipe would stop one of them
+            printed = list(pool.map(lambda each: each.communicate(), runs))
+        for each, (out, errors) in zip(runs, printed, strict=True):
+            assert each.returncode == 0, out[-3000:] + errors[-3000:]
+        assert not any(out for out, _ in printed[1:])
+        return printed[0][0]
 
     return run
 

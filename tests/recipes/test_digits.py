@@ -103,15 +103,34 @@ def test_the_example_of_the_readme_runs(digits, capsys):
     assert accuracy > 0.5  # the fixture trains for seconds only
 
 
+def _wandb_files(folder):
+    return [
+        file for run in (folder / "wandb").glob("offline-run-*") for file in run.glob("*.wandb")
+    ]
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("num_nodes", [1, 2])
 @pytest.mark.parametrize("launcher", ["lightning", "torchrun", "fabric"])
-def test_digits_reaches_the_same_with_one_process_and_two(digits, launch, launcher, tmp_path):
-    printed = launch("digits", f"--output={tmp_path}", *EPOCHS, launcher=launcher)
+def test_digits_reaches_the_same_with_one_process_and_two(
+    digits, launch, launcher, num_nodes, tmp_path
+):
+    arguments = [f"--output={tmp_path}", *EPOCHS]
+    printed = launch("digits", *arguments, launcher=launcher, num_nodes=num_nodes)
     assert printed.count("| accuracy, restored |") == 2
-    assert len(list((tmp_path / "wandb").glob("offline-run-*"))) == 1
     one, two = (load_estimator(path / "digits.safetensors") for path in (digits[0], tmp_path))
     for name, value in one.state_dict().items():
         torch.testing.assert_close(two.state_dict()[name], value, rtol=1e-2, atol=1e-3)
+    (first,), (second,) = (_wandb_files(folder) for folder in (digits[0], tmp_path))
+    first, second = read_history(first), read_history(second)
+    assert set(first) == set(second)
+    for key in first:  # the classifier normalizes the batch of each process by itself
+        if key.startswith(("restorer-val/", "restorer-train/")):
+            values = [[float(value) for value in history[key]] for history in (first, second)]
+            assert values[1] == pytest.approx(values[0], rel=0.03, abs=0.01)
+    stages = [tmp_path / stage for stage in ("classifier", "restorer")]
+    for folder in stages:
+        assert [path.name for path in folder.rglob("*.ckpt")] == [f"{folder.name}.ckpt"]
 
 
 @pytest.mark.slow

@@ -27,7 +27,7 @@ def transform(request):
 
 def test_labels_pass(transform):
     image, label = _image(), torch.tensor([3, 1])
-    one_hot, text = torch.eye(10)[3], "a cat"
+    one_hot, text = torch.eye(10)[3:5], "a cat"  # of the rank of an image, of another size
     for sample in ((image, label), {"image": image, "label": label, "more": [one_hot, text]}):
         moved = transform(sample)
         assert type(moved) is type(sample)

@@ -71,26 +71,35 @@ def _draw_curves(
             linewidth=1.5 + 2 * hidden,
             markersize=4 + 2 * hidden,
         )
-    ends = [values[-1] for _, values in drawn]
-    for index, (name, y) in enumerate(zip(curves, _apart(ends, _LINE * height), strict=True)):
+    low, high = axes.get_ylim()
+    ends = [(values[-1] - low) / (high - low) for _, values in drawn]
+    for index, (name, y) in enumerate(zip(curves, _apart(ends, _LINE), strict=True)):
         axes.annotate(
             name,
-            (drawn[index][0][-1], ends[index]),
+            (drawn[index][0][-1], drawn[index][1][-1]),
             (1.02, y),
             xycoords="data",
-            textcoords=("axes fraction", "data"),
+            textcoords="axes fraction",
             color=f"C{index}",
             va="center",
             fontsize=9,
-            arrowprops={"arrowstyle": "-", "color": f"C{index}", "lw": 0.5, "shrinkB": 4},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": f"C{index}",
+                "linewidth": 0.5,
+                "relpos": (0, 0.5),
+                "shrinkB": 4,
+            },
         )
 
 
 def _apart(values: "Sequence[float]", gap: float) -> list[float]:
-    """Move values apart so that neighbors differ by `gap` at least, in the same order.
+    """Move values from 0 to 1 apart so that neighbors differ by `gap` at least, in the same order.
 
-    >>> _apart([5.0, 5.0, 9.0], 1.0)
-    [4.5, 5.5, 9.0]
+    >>> _apart([0.5, 0.5, 0.875], 0.25)
+    [0.375, 0.625, 0.875]
+    >>> _apart([1.0, 1.0], 0.25)
+    [0.75, 1.0]
     """
     groups: list[list[float]] = []  # of neighbors: their values; each group is centered on its mean
     order = sorted(range(len(values)), key=lambda index: values[index])
@@ -100,6 +109,10 @@ def _apart(values: "Sequence[float]", gap: float) -> list[float]:
             last = groups.pop()
             groups[-1] += last
     places = [_first(group, gap) + gap * k for group in groups for k in range(len(group))]
+    limit = 1.0
+    for number in reversed(range(len(places))):  # down again, where they have left the picture
+        places[number] = min(places[number], limit)
+        limit = places[number] - gap
     apart = dict(zip(order, places, strict=True))
     return [apart[index] for index in range(len(values))]
 

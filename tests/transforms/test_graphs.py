@@ -131,6 +131,7 @@ def test_onnx_restores_the_same_bits_for_any_size(session):
         assert torch.equal(restored(images), restore(images))
 
 
+@pytest.mark.slow
 def test_onnx_with_a_gate_and_a_classifier(session):
     images = _images(40, (24, 32)).float() / 255
     restore = RestoreTransform(RESTORERS["any size"])

@@ -95,9 +95,15 @@ def test_mnist_roto_translation_finds_both_and_is_the_same_for_every_shift(mnist
     assert torch.equal(restore(circular_shift(turned, shift)), restore(turned))
 
 
-def test_photo_upright_finds_quarter_turns_of_any_size(cifar10_root):
+@pytest.fixture(scope="module")
+def photographs(cifar10_root):
+    """Return the test images of CIFAR-10; reading all of them takes time."""
+    return CIFAR10DataModule(cifar10_root, padding=0).dataset("test").images
+
+
+def test_photo_upright_finds_quarter_turns_of_any_size(photographs):
     restore = RestoreTransform("photo-upright")
-    images = CIFAR10DataModule(cifar10_root, padding=0).dataset("test").images[::20]
+    images = photographs[::20]
     found = restore.find(torch.rot90(images, 1, (2, 3))).motion["quarters"]
     assert (found == 1).double().mean() > 0.8
     large = torch.nn.functional.interpolate(images[::4].float(), scale_factor=3).byte()
@@ -109,9 +115,9 @@ def test_photo_upright_finds_quarter_turns_of_any_size(cifar10_root):
     assert (careful.find(images).motion["quarters"] != 0).double().mean() <= 0.006
 
 
-def test_photo_turn_finds_any_angle(cifar10_root):
+def test_photo_turn_finds_any_angle(photographs):
     restore = RestoreTransform("photo-turn")
-    images = CIFAR10DataModule(cifar10_root, padding=0).dataset("test").images[::40]
+    images = photographs[::40]
     angle = 360 * torch.rand(len(images))
     found = restore.find(rotate(images, angle)).motion["angle"]
     error = circular_error(found, angle.double(), (360,))

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from eqrestore_lightning.cli._device import Device, choose_device
+from eqrestore_lightning.files import whole_file
 
 if TYPE_CHECKING:
+    from eqrestore_lightning.evaluation import Evaluation
     from eqrestore_lightning.motions import Motion
 
 Kind: TypeAlias = Literal["circular", "zeros", "crop", "rotation"]
@@ -24,6 +26,8 @@ def run(
     grayscale: bool = False,
     batch_size: int = 256,
     seed: int = 0,
+    output: Path | None = None,
+    wandb_project: str | None = None,
     device: Device = "auto",
 ) -> None:
     """Measure a classifier on shifted or rotated images, with and without a restorer.
@@ -50,10 +54,14 @@ def run(
         grayscale: Read one channel instead of three.
         batch_size: Number of images classified at a time.
         seed: Determines the shifts and angles.
+        output: Folder to write the table (table.md), every figure (results.csv) and a chart
+            (accuracy.png) to; older ones there are replaced.
+        wandb_project: W&B project to log the table and the chart to; without a key they are kept
+            offline, below output or the current folder.
         device: Where to compute; "auto" is a GPU ("cuda") if there is one, or else the CPU.
     """
     from eqrestore_lightning.data import ImageFolderDataModule
-    from eqrestore_lightning.evaluation import evaluate
+    from eqrestore_lightning.evaluation import evaluate, log_to_wandb
     from eqrestore_lightning.training import load_classifier
     from eqrestore_lightning.transforms import RestoreTransform
 
@@ -82,6 +90,28 @@ def run(
     if kind == "rotation" and max_shift:
         print(f"rotated, then shifted circularly by up to {max_shift} pixels")  # noqa: T201
     print(f"\n{evaluation.table()}")  # noqa: T201
+    if output is not None:
+        _write(evaluation, output)
+    if wandb_project is not None:
+        log_to_wandb(evaluation, wandb_project, output or Path())
+
+
+def _write(evaluation: "Evaluation", output: Path) -> None:
+    import csv
+
+    output.mkdir(parents=True, exist_ok=True)
+    with whole_file(output / "table.md") as part:
+        part.write_text(f"{evaluation.table()}\n", encoding="utf-8")
+    rows = evaluation.rows()
+    with (
+        whole_file(output / "results.csv") as part,
+        part.open("w", newline="", encoding="utf-8") as file,
+    ):
+        table = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
+        table.writeheader()
+        table.writerows(rows)
+    chart = evaluation.draw(output / "accuracy.png", title="Accuracy with and without the restorer")
+    print(f"Wrote table.md, results.csv and {chart}.")  # noqa: T201
 
 
 def _motions(kind: Kind, max_shift: int, found: "Motion") -> tuple[Mapping[str, "Motion"], str]:

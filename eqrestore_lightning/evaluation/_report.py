@@ -1,5 +1,6 @@
 """Pictures and logs of an evaluation."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -148,6 +149,30 @@ def log(evaluation: "Evaluation", logger: Any, title: str) -> None:
         logger.log_table(f"tables/{title}", columns=columns, data=data)
         if places:
             _log_chart(evaluation, run, title)
+
+
+def log_to_wandb(evaluation: "Evaluation", project: str, folder: Path) -> None:
+    """Log an evaluation as a W&B run of its own, offline where W&B has no key.
+
+    Args:
+        evaluation: What to log.
+        project: Name of the W&B project.
+        folder: Folder for W&B's files.
+
+    Raises:
+        ImportError: If wandb is not installed.
+    """
+    try:
+        import wandb
+    except ImportError as error:
+        raise ImportError("Expected wandb to be installed: pip install wandb") from error
+    from lightning.pytorch.loggers import WandbLogger
+
+    offline = os.environ.get("WANDB_MODE") == "offline" or not wandb.login(prompt=False)
+    folder.mkdir(parents=True, exist_ok=True)
+    logger = WandbLogger(project=project, save_dir=folder, offline=offline)
+    evaluation.log(logger, "evaluation")
+    wandb.finish()
 
 
 def _log_chart(evaluation: "Evaluation", run: Any, title: str) -> None:

@@ -1,5 +1,8 @@
 """The command `eqrestore evaluate`."""
 
+import csv
+
+import PIL.Image
 import pytest
 import torch
 
@@ -95,3 +98,22 @@ def test_user_errors_are_one_line(digits, bright, fails):
     for path in list(digits.rglob("*.png")):
         path.rename(digits / path.name)
     assert "Expected a folder for each class in" in fails(*options)
+
+
+@pytest.mark.filterwarnings("ignore:.*unclosed", "ignore:.*litlogger")
+def test_table_chart_and_log_are_written_on_request(digits, bright, tmp_path, run, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    output = tmp_path / "out" / "shifts"
+    options = ["--grayscale=true", "--max_shift=2", "--output", output, "--wandb_project=mine"]
+    printed = run("evaluate", bright, digits, "digits", *options)
+    assert (output / "table.md").read_text(encoding="utf-8").strip() in printed
+    with (output / "results.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["restorer"], row["motion"]) for row in rows] == [
+        (name, shift) for shift in "012" for name in ("no restorer", "restored")
+    ]
+    assert {float(row["consistency"]) for row in rows if row["restorer"] == "restored"} == {1.0}
+    with PIL.Image.open(output / "accuracy.png") as picture:
+        assert picture.width > 600
+    (logged,) = (output / "wandb").glob("offline-run-*/run-*.wandb")
+    assert logged.stat().st_size > 0

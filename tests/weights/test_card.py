@@ -297,3 +297,10 @@ def test_the_table_has_a_rule_under_its_head_and_columns_of_one_width():
 def test_notes_of_bundled_weights_keep_their_letters():
     assert "\\u" not in read_notes("photo")["notes"]
     assert "digest" not in json.loads(read_notes("photo")["notes"])
+
+
+def test_the_table_shows_the_first_result_of_each():
+    for row, record in zip(
+        weights_table().splitlines()[2:], bundled_weights().values(), strict=True
+    ):
+        assert row.rstrip("| ").endswith(f": {record['results']['rows'][0]['what']}")

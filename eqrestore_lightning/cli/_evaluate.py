@@ -17,7 +17,7 @@ Kind: TypeAlias = Literal["circular", "zeros", "crop", "rotation"]
 def run(
     classifier: str,
     images: Path,
-    restorer: str,
+    weights: str,
     max_shift: int | None = None,
     kind: Kind = "circular",
     min_margin: float = 0.0,
@@ -38,7 +38,7 @@ def run(
             to 1 and returns logits.
         images: Folder with one folder per class; all images are used, or only those below "test" if
             there is such a folder.
-        restorer: Name of bundled weights, or a .safetensors or .ckpt file.
+        weights: Name of bundled weights, or a .safetensors or .ckpt file.
         max_shift: Largest shift, in pixels, 8 by default; all smaller ones are measured as well.
             For rotations, the largest circular shift of rotated images, 0 by default.
         kind: How images are moved. "circular": shifted, and what leaves on one side enters on the
@@ -73,7 +73,7 @@ def run(
     dataset = data.read(images / "test" if (images / "test").is_dir() else images)
     if not data.classes:
         raise ValueError(f"Expected a folder for each class in {images}, but found only images.")
-    restore = RestoreTransform(restorer, min_margin=min_margin, prior=prior).to(
+    restore = RestoreTransform(weights, min_margin=min_margin, prior=prior).to(
         choose_device(device)
     )
     motions, axis = _motions(kind, max_shift, restore.estimator.motion)
@@ -128,7 +128,7 @@ def _motions(kind: Kind, max_shift: int, found: "Motion") -> tuple[Mapping[str, 
     if not isinstance(found, Shift):
         names = ", ".join(field.name for field in found.fields)
         raise ValueError(
-            f"Expected `restorer` to find only shifts, but it finds ({names}); measure it with "
+            f"Expected `weights` to find only shifts, but it finds ({names}); measure it with "
             f"`--kind rotation`."
         )
     fill: ShiftFill = "zeros" if kind == "zeros" else "circular"

@@ -11,7 +11,7 @@ from torchvision import models
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
-from eqrestore_lightning.data import DigitsDataModule
+from eqrestore_lightning.data import DigitsDataModule, cut_window
 from eqrestore_lightning.nn import Estimator
 from eqrestore_lightning.training import load_classifier
 
@@ -70,16 +70,8 @@ def cut(picture: PIL.Image.Image, estimator: Estimator) -> Tensor:
     >>> cut(PIL.Image.new("RGB", (300, 200)), load_estimator("mnist")).shape
     torch.Size([1, 32, 32])
     """
-    height, width = size_of(estimator)
-    image: Tensor = TF.pil_to_tensor(picture.convert("L" if estimator.in_channels == 1 else "RGB"))
-    factor = max(height / image.shape[1], width / image.shape[2])
-    if factor != 1:
-        size = [
-            max(height, round(image.shape[1] * factor)),
-            max(width, round(image.shape[2] * factor)),
-        ]
-        image = TF.resize(image, size, antialias=True)
-    return TF.center_crop(image, [height, width])  # type: ignore[no-any-return]
+    mode = "L" if estimator.in_channels == 1 else "RGB"
+    return cut_window(TF.pil_to_tensor(picture.convert(mode)), size_of(estimator))
 
 
 def classify_with(source: str, shape: Sequence[int]) -> Classify:

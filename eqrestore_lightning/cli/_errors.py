@@ -3,15 +3,15 @@
 import contextlib
 import multiprocessing
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 
 @contextlib.contextmanager
-def as_user_errors(interrupted: str) -> Iterator[None]:
+def as_user_errors(interrupted: Callable[[], str]) -> Iterator[None]:
     """Raise what a run under Lightning raises as errors that end with one line.
 
     Args:
-        interrupted: What to say of a run that was interrupted.
+        interrupted: Return what to say of a run that was interrupted.
 
     Raises:
         KeyboardInterrupt: If it was interrupted, where Lightning would end with status 1.
@@ -35,4 +35,4 @@ def as_user_errors(interrupted: str) -> Iterator[None]:
             raise
         for process in multiprocessing.active_children():
             process.terminate()
-        raise KeyboardInterrupt(interrupted) from error
+        raise KeyboardInterrupt(interrupted()) from error

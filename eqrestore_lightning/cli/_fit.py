@@ -166,6 +166,7 @@ def _train(
     notes: Mapping[str, str],
 ) -> None:
     """Train, from where an interrupted run of the same command has stopped."""
+    from eqrestore_lightning.cli._errors import as_user_errors
     from eqrestore_lightning.cli._fit_report import describe_data
     from eqrestore_lightning.cli._fit_resume import RunNotes, interrupted_run
 
@@ -180,20 +181,17 @@ def _train(
         describe_data(images)
         if checkpoint:
             print(f"Going on from {checkpoint}.")  # noqa: T201
-    try:
-        with warnings.catch_warnings():
-            for message in _NOISE:
-                warnings.filterwarnings("ignore", message)
-            trainer.fit(module, datamodule=images, ckpt_path=checkpoint, weights_only=True)
-    except SystemExit:  # what Lightning makes of Ctrl-C
-        if not trainer.interrupted:
-            raise
-        raise KeyboardInterrupt(
-            f"the same command goes on from {_checkpoint(output)}"
-            if _checkpoint(output).is_file()
-            else "before the first epoch ended; the same command begins anew"
-        ) from None
+    with as_user_errors(lambda: _what_is_left(output)), warnings.catch_warnings():
+        for message in _NOISE:
+            warnings.filterwarnings("ignore", message)
+        trainer.fit(module, datamodule=images, ckpt_path=checkpoint, weights_only=True)
     module.estimator.cpu()
+
+
+def _what_is_left(output: Path) -> str:
+    if _checkpoint(output).is_file():
+        return f"the same command goes on from {_checkpoint(output)}"
+    return "before the first epoch ended; the same command begins anew"
 
 
 def _print_files(output: Path, num_spatial_dims: int) -> None:

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-import torch
 
-from eqrestore_lightning.weights import reading
+from eqrestore_lightning.weights import read_checkpoint, reading
 
 
 class RunNotes(lightning.Callback):
@@ -38,8 +37,7 @@ def interrupted_run(path: Path, notes: Mapping[str, Any]) -> Path | None:
     if not path.is_file():
         return None
     with reading(f"{path} to be the checkpoint of an interrupted run"):
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        found = checkpoint["callbacks"][RunNotes.__name__]
+        found = read_checkpoint(path)["callbacks"][RunNotes.__name__]
     differing = {name: found.get(name) for name in notes if found.get(name) != notes[name]}
     if differing:
         wanted = {name: notes[name] for name in differing}

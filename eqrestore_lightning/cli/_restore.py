@@ -114,7 +114,7 @@ def run(
     writer = ImageWriter(data, same_format=format == "same")
     _check_distinct(files, writer.target)
     unfinished.is_found()  # refuses other runs before Lightning starts
-    with as_user_errors(_GOES_ON), warnings.catch_warnings():
+    with as_user_errors(lambda: _GOES_ON), warnings.catch_warnings():
         trainer = _trainer(writer, device, devices, num_nodes)
         try:
             trainer.predict(RestoreImages(restore), datamodule=data, return_predictions=False)

@@ -5,6 +5,7 @@ from eqrestore_lightning.data._crops import PhotoCrops
 from eqrestore_lightning.data._digits import DigitsDataModule
 from eqrestore_lightning.data._image_files import (
     check_folder,
+    cut_window,
     find_images,
     find_images_or_fail,
     read_image,
@@ -44,6 +45,7 @@ __all__ = [
     "SourceRule",
     "Split",
     "check_folder",
+    "cut_window",
     "find_images",
     "find_images_or_fail",
     "find_problems",

@@ -92,14 +92,31 @@ def read_image(
     ...     read_image(Path(folder, "cat.png"), grayscale=True).shape
     torch.Size([1, 20, 30])
     """
-    size = [image_size, image_size] if isinstance(image_size, int) else image_size
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
     with _opened(path, file) as picture:
         PIL.ImageOps.exif_transpose(picture, in_place=True)
-        covering = None if size is None else _covering((picture.height, picture.width), size)
+        if size is not None:
+            _covering((picture.height, picture.width), size)  # before anything is decoded
         image = _pixels(picture, "L" if grayscale else "RGB")
-    if size is not None:
-        image = TF.center_crop(TF.resize(image, covering, antialias=True), list(size))
-    return image
+    return image if size is None else cut_window(image, size)
+
+
+def cut_window(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Cut out the center of an image that was resized to the smallest size that holds it.
+
+    Args:
+        image: Shape `(channels, height, width)`.
+        size: Height and width to cut out, pixels.
+
+    Raises:
+        ValueError: If the image is so thin that it would become enormous.
+
+    >>> cut_window(torch.zeros(3, 20, 30), (8, 10)).shape
+    torch.Size([3, 8, 10])
+    """
+    resized = TF.resize(image, _covering(image.shape[-2:], size), antialias=True)
+    window: Tensor = TF.center_crop(resized, list(size))
+    return window
 
 
 def _covering(found: Sequence[int], window: Sequence[int]) -> list[int]:

@@ -387,16 +387,3 @@ def test_every_estimator_takes_a_prior(name):
 def test_priors_that_are_no_share_are_rejected(prior):
     with pytest.raises(ValueError, match=r"^Expected `prior` to be between 0 and 1, but got"):
         RestoreTransform("digits", prior=prior)
-
-
-def test_decide_is_find_for_scores_that_are_known():
-    restore = RestoreTransform("digits", min_margin=2.0, prior=0.5)
-    x = torch.randint(0, 256, (5, 1, 32, 32), dtype=torch.uint8)
-    found, decided = restore.find(x), restore.decide(x, restore.estimator.exact_scores(x))
-    assert torch.equal(decided.motion["shift"], found.motion["shift"])
-    assert torch.equal(decided.margin, found.margin)
-    assert torch.equal(decided.trusted, found.trusted)
-    with pytest.raises(
-        ValueError, match=r"Expected a batch of images, but got shape \(1, 32, 32\)"
-    ):
-        restore.decide(x[0], restore.estimator.exact_scores(x[:1]))

@@ -271,3 +271,16 @@ def test_it_pickles_and_copies(restore, tmp_path):
     twin = RestoreTransform(TranslationEstimator(3, SIZE, kernel_size=3, hidden_channels=[2, 2]))
     twin.load_state_dict(torch.load(tmp_path / "state.pt"))
     assert torch.equal(twin(x), restore(x))
+
+
+def test_decide_is_find_for_scores_that_are_known():
+    restore = RestoreTransform("digits", min_margin=2.0, prior=0.5)
+    x = torch.randint(0, 256, (5, 1, 32, 32), dtype=torch.uint8)
+    found, decided = restore.find(x), restore.decide(x, restore.estimator.exact_scores(x))
+    assert torch.equal(decided.motion["shift"], found.motion["shift"])
+    assert torch.equal(decided.margin, found.margin)
+    assert torch.equal(decided.trusted, found.trusted)
+    with pytest.raises(
+        ValueError, match=r"Expected a batch of images, but got shape \(1, 32, 32\)"
+    ):
+        restore.decide(x[0], restore.estimator.exact_scores(x[:1]))

@@ -29,7 +29,7 @@ from eqrestore_lightning import (
     save_estimator,
 )
 from eqrestore_lightning.data import DataModule, ImageTensors
-from eqrestore_lightning.evaluation import Evaluation, Restorer, shifts_found
+from eqrestore_lightning.evaluation import Evaluation, Restorer, shifts_found, wandb_is_offline
 from eqrestore_lightning.files import only_process, remove_parts, whole_file
 from eqrestore_lightning.motions import Motion
 from eqrestore_lightning.training import AtomicCheckpointIO, load_classifier, trainer_options
@@ -332,7 +332,7 @@ class Run:
         return _read_json(self.output / stage / "stage.json")
 
     def _open(self, tags: Sequence[str]) -> WandbLogger:
-        offline = os.environ.get("WANDB_MODE") == "offline" or not wandb.login(prompt=False)
+        offline = wandb_is_offline()
         if offline:
             self.say(f"Logging to W&B offline, below {self.output}; `wandb sync` uploads it.")
         return WandbLogger(

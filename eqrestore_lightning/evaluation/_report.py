@@ -151,6 +151,13 @@ def log(evaluation: "Evaluation", logger: Any, title: str) -> None:
             _log_chart(evaluation, run, title)
 
 
+def wandb_is_offline() -> bool:
+    """Check whether W&B keeps runs on this machine: it was told to, or has no key."""
+    import wandb
+
+    return os.environ.get("WANDB_MODE") == "offline" or not wandb.login(prompt=False)
+
+
 def log_to_wandb(evaluation: "Evaluation", project: str, folder: Path) -> None:
     """Log an evaluation as a W&B run of its own, offline where W&B has no key.
 
@@ -168,7 +175,7 @@ def log_to_wandb(evaluation: "Evaluation", project: str, folder: Path) -> None:
         raise ImportError("Expected wandb to be installed: pip install wandb") from error
     from lightning.pytorch.loggers import WandbLogger
 
-    offline = os.environ.get("WANDB_MODE") == "offline" or not wandb.login(prompt=False)
+    offline = wandb_is_offline()
     folder.mkdir(parents=True, exist_ok=True)
     logger = WandbLogger(project=project, save_dir=folder, offline=offline)
     evaluation.log(logger, "evaluation")

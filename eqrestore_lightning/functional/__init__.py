@@ -4,10 +4,8 @@ from eqrestore_lightning.functional._circular_conv import (
     CONV_METHODS,
     ConvMethod,
     circular_conv,
-    exact_bits,
-    full_size_filters,
-    leading_bits,
 )
+from eqrestore_lightning.functional._conv_ways import full_size_filters
 from eqrestore_lightning.functional._errors import (
     circular_error,
     consistency,
@@ -21,7 +19,14 @@ from eqrestore_lightning.functional._exact import (
     content_hash,
     content_keys,
     hash_weights,
-    is_traced,
+)
+from eqrestore_lightning.functional._exact_conv import (
+    ExactFilters,
+    ExactMethod,
+    IntegerFilters,
+    convolve_integers,
+    exact_bits,
+    leading_bits,
 )
 from eqrestore_lightning.functional._level import lowest_level
 from eqrestore_lightning.functional._points import (
@@ -54,11 +59,15 @@ from eqrestore_lightning.functional._shift import (
     shift_to_index,
     zero_fill_shift,
 )
+from eqrestore_lightning.functional._traced import is_traced
 
 __all__ = [
     "CONV_METHODS",
     "ConvMethod",
+    "ExactFilters",
+    "ExactMethod",
     "Fill",
+    "IntegerFilters",
     "Interpolation",
     "Normalization",
     "Registration",
@@ -72,6 +81,7 @@ __all__ = [
     "consistency",
     "content_hash",
     "content_keys",
+    "convolve_integers",
     "exact_bits",
     "find_between",
     "full_size_filters",

@@ -1,23 +1,35 @@
 """Circular convolution: one definition, several ways to evaluate it."""
 
 import math
-from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-ConvMethod: TypeAlias = Literal["auto", "direct", "fft", "depthwise", "exact"]
-CONV_METHODS: tuple[ConvMethod, ...] = ("auto", "direct", "fft", "depthwise", "exact")
+from eqrestore_lightning.functional._conv_ways import (
+    TORCH_CONV,
+    Spectra,
+    direct_conv,
+    pointwise_conv,
+    wrap,
+)
+from eqrestore_lightning.functional._exact_conv import ExactFilters, IntegerFilters
+
+ConvMethod: TypeAlias = Literal["auto", "direct", "fft", "depthwise", "exact", "integer"]
+CONV_METHODS: tuple[ConvMethod, ...] = (
+    "auto",
+    "direct",
+    "fft",
+    "depthwise",
+    "exact",
+    "integer",
+)
 
 # Chosen from the output of `python recipes/speed.py --only '["crossover"]'` on two CPU cores; not
 # measured elsewhere.
 _DEPTHWISE_MAX_TAPS = 15 * 15
 _DIRECT_MAX_TAPS_CPU = 5 * 5
 _DIRECT_MAX_TAPS_ELSEWHERE = 15 * 15
-
-_TORCH_CONV: dict[int, Callable[..., Tensor]] = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}
 
 
 def circular_conv(
@@ -49,6 +61,10 @@ def circular_conv(
           sum is then a multiple of a known unit, to which the result is rounded. The result does
           not depend on the order of summation and is therefore **bitwise equivariant** on any
           device with float64.
+        - `"integer"`: the same with `x` and `weight` rounded to 256 levels of either sign, relative
+          to the same largest magnitudes. float32 holds the sums of up to 256 products, and of more
+          where they are small, so that filters of up to 5 × 5 taps are summed directly, several
+          times faster; others by spectra in float64. Also **bitwise equivariant**.
         - `"auto"`: a matrix product over channels for a single tap. On a CPU `"depthwise"` for one
           channel in and out without gradients up to 15 × 15 taps, else `"fft"` for one channel in
           or out or more than 5 × 5 taps, else `"direct"`. On other devices `"fft"` above 15 × 15
@@ -57,15 +73,15 @@ def circular_conv(
     Args:
         x: Samples of shape `(batch, in_channels, *spatial)` with 1 to 3 spatial axes, floating.
         weight: Filters of shape `(out_channels, in_channels, *kernel_size)`, dtype of `x` (for
-            `"exact"` any floating dtype). On each axis `dilation · (kernel_size − 1) + 1` is at
-            most the size of `x`.
+            `"exact"` and `"integer"` any floating dtype). On each axis
+            `dilation · (kernel_size − 1) + 1` is at most the size of `x`.
         bias: Constants of shape `(out_channels,)`, dtype of `weight`.
         dilation: Distance between taps, pixels.
         method: How to evaluate it.
 
     Returns:
-        Shape `(batch, out_channels, *spatial)`; dtype of `x`, float64 for `"exact"`. Differentiable
-        unless `"exact"`.
+        Shape `(batch, out_channels, *spatial)`; dtype of `x`, float64 for `"exact"` and float32
+        for `"integer"`, which are not differentiable.
 
     Raises:
         TypeError: If a dtype is not floating or the dtypes differ.
@@ -83,15 +99,17 @@ def circular_conv(
     if method == "auto" and not pointwise:
         method = _choose(x, weight, bias)
     if method == "direct":
-        return _direct(x, weight, bias, dilation)
+        return direct_conv(x, weight, bias, dilation)
     if method == "auto":
-        y = _pointwise(x, weight)
+        y = pointwise_conv(x, weight)
     elif method == "depthwise":
         y = _depthwise(x, weight, dilation)
     elif method == "fft":
         y = _fft(x, weight, dilation)
+    elif method == "integer":
+        y = IntegerFilters(weight.to(x.device), x.shape[2:], dilation)(x)
     else:
-        y = _exact(x, weight, dilation)
+        y = ExactFilters(weight.to(x.device), x.shape[2:], dilation)(x)
     return y if bias is None else y + bias.to(y).reshape(-1, *[1] * (x.ndim - 2))
 
 
@@ -108,157 +126,25 @@ def _choose(x: Tensor, weight: Tensor, bias: Tensor | None) -> ConvMethod:
     return "fft" if min(channels) == 1 or taps > _DIRECT_MAX_TAPS_CPU else "direct"
 
 
-def _direct(x: Tensor, weight: Tensor, bias: Tensor | None, dilation: int) -> Tensor:
-    wrapped = _wrap(x, weight.shape[2:], dilation)
-    return _TORCH_CONV[x.ndim](wrapped, weight, bias, dilation=dilation)
-
-
-def _pointwise(x: Tensor, weight: Tensor) -> Tensor:
-    y = torch.matmul(weight.flatten(1), x.flatten(2))
-    return y.reshape(x.shape[0], weight.shape[0], *x.shape[2:])
-
-
 def _depthwise(x: Tensor, weight: Tensor, dilation: int) -> Tensor:
     batch = x.shape[0]
     if batch == 0:
-        return _pointwise(x, weight.flatten(2).sum(2))
+        return pointwise_conv(x, weight.flatten(2).sum(2))
     channels = 32 if batch % 32 == 0 else batch  # 32 at a time suit the vector units best
-    wrapped = _wrap(x, weight.shape[2:], dilation)
+    wrapped = wrap(x, weight.shape[2:], dilation)
     wrapped = wrapped.reshape(batch // channels, channels, *wrapped.shape[2:])
     filters = weight.expand(channels, *weight.shape[1:])
-    y = _TORCH_CONV[x.ndim](wrapped, filters, groups=channels, dilation=dilation)
+    y = TORCH_CONV[x.ndim](wrapped, filters, groups=channels, dilation=dilation)
     return y.reshape(x.shape)
 
 
 def _fft(x: Tensor, weight: Tensor, dilation: int) -> Tensor:
     dtype = x.dtype
     if x.shape[0] == 0:  # torch 2.14 raises on an empty transform; a product keeps gradients
-        return _pointwise(x, weight.flatten(2).sum(2)).to(dtype)
+        return pointwise_conv(x, weight.flatten(2).sum(2)).to(dtype)
     if dtype in (torch.float16, torch.bfloat16):  # no spectra in half precision on a CPU
         x, weight = x.float(), weight.float()
-    spatial = x.shape[2:]
-    axes = tuple(range(2, x.ndim))
-    spectrum = torch.fft.rfftn(x, dim=axes)
-    filters = torch.fft.rfftn(full_size_filters(weight, spatial, dilation), dim=axes).conj()
-    if weight.shape[1] == 1:
-        product = spectrum * filters.squeeze(1)
-    else:  # frequencies first and conjugates written out: twice as fast as `einsum`
-        columns = filters.resolve_conj().flatten(2).permute(2, 1, 0).contiguous()
-        rows = spectrum.flatten(2).permute(2, 0, 1).contiguous()
-        product = (rows @ columns).permute(1, 2, 0).contiguous().unflatten(2, spectrum.shape[2:])
-    y: Tensor = torch.fft.irfftn(product, s=spatial, dim=axes)
-    return y.to(dtype)
-
-
-def _exact(x: Tensor, weight: Tensor, dilation: int) -> Tensor:
-    """Compute sums of integers in float64, which neither order nor spectra can change."""
-    bits = exact_bits(x.shape, weight.shape)
-    x_unit = binary_unit(x.double(), bits)
-    weight = weight.to(x.device, torch.float64)
-    weight_unit = binary_unit(weight, bits)
-    x_integers = (x.double() * x_unit.reciprocal()).round_()  # exact: units are powers of two
-    weight_integers = (weight * weight_unit.reciprocal()).round_()
-    if math.prod(weight.shape[2:]) == 1:
-        integers = _pointwise(x_integers, weight_integers)
-    else:
-        integers = _fft(x_integers, weight_integers, dilation).round_()
-    return integers.mul_(x_unit * weight_unit.reshape(1, -1, *[1] * (x.ndim - 2)))
-
-
-def exact_bits(x_shape: Sequence[int], weight_shape: Sequence[int]) -> int:
-    """Return how many bits of `x` and `weight` the method `"exact"` of `circular_conv` keeps.
-
-    Transforms over N places and a sum over C channels, of operands below 2^bits, err by less than
-    2^-53 · (12 log2(2 N) + 2 C) · |x| |w|, in Euclidean norms |x| |w| ≤ 2^(2 bits) √(terms C N)
-    (Percival, "Rapid multiplication modulo the sum and difference of highly composite numbers",
-    2003). `bits` keeps that below 1/4, so that rounding finds the one true integer. The bound
-    holds for lengths that are powers of two; for others the remaining factor of 2 is headroom, and
-    tests measure the error.
-
-    Args:
-        x_shape: `(batch, in_channels, *spatial)`.
-        weight_shape: `(out_channels, in_channels, *kernel_size)`.
-
-    Returns:
-        Binary places below the largest magnitude, at most 23.
-
-    >>> exact_bits((1, 1, 32, 32), (1, 1, 9, 9))
-    17
-    """
-    channels, places = x_shape[1], math.prod(x_shape[2:])
-    growth = math.log2(12 * math.log2(2 * places) + 2 * channels)
-    growth += math.log2(math.prod(weight_shape[1:]) * channels * places) / 2
-    return int((51 - growth) // 2)
-
-
-def leading_bits(x: Tensor, bits: int) -> Tensor:
-    """Round each sample to `bits` binary places below its largest magnitude.
-
-    Args:
-        x: Shape `(batch, ...)`, float64.
-        bits: Places kept, at least 1.
-
-    Returns:
-        float64 with the shape of `x`; `x` less this is exact.
-
-    >>> leading_bits(torch.tensor([[1.0, 0.3]], dtype=torch.float64), 2)
-    tensor([[1.0000, 0.5000]], dtype=torch.float64)
-    """
-    unit = binary_unit(x, bits)
-    return torch.round(x / unit) * unit
-
-
-def binary_unit(x: Tensor, bits: int) -> Tensor:
-    """Return a power of two for each entry of the first axis, with `|x / unit| <= 2^bits`.
-
-    Args:
-        x: Shape `(batch, ...)`, float64.
-        bits: Binary places below the largest magnitude of each entry of the first axis.
-
-    Returns:
-        float64 of shape `(batch, 1, ...)`.
-
-    >>> binary_unit(torch.tensor([[3.0, -5.0], [0.5, 0.0]], dtype=torch.float64), 2)
-    tensor([[2.0000],
-            [0.2500]], dtype=torch.float64)
-    """
-    flat = x.detach().flatten(1)
-    largest = torch.maximum(flat.amax(1), -flat.amin(1)).reshape(-1, *[1] * (x.ndim - 1))
-    exponent = ((largest.view(torch.int64) >> 52) - 1022).clamp(
-        min=-900
-    ) - bits  # as `frexp` has it
-    return ((exponent + 1023) << 52).view(torch.float64)  # a power of two, made of its bits
-
-
-def full_size_filters(weight: Tensor, spatial: Sequence[int], dilation: int) -> Tensor:
-    """Lay taps on a lattice as large as the image; the tap that reads place `i` is at index 0.
-
-    Args:
-        weight: Shape `(out_channels, in_channels, *kernel_size)`.
-        spatial: Size of each axis of the image, pixels.
-        dilation: Distance between taps, pixels.
-
-    Returns:
-        Shape `(out_channels, in_channels, *spatial)`, dtype of `weight`.
-
-    >>> full_size_filters(torch.tensor([[[1, 2, 3]]]), (5,), 1)
-    tensor([[[2, 3, 0, 0, 1]]])
-    """
-    index = torch.zeros((), dtype=torch.int64, device=weight.device)
-    for kernel_size, size in zip(weight.shape[2:], spatial, strict=True):
-        taps = torch.arange(kernel_size, device=weight.device) * dilation
-        index = index.unsqueeze(-1) * size + (taps - dilation * (kernel_size - 1) // 2) % size
-    flat = weight.new_zeros(*weight.shape[:2], math.prod(spatial))
-    full = flat.index_copy(2, index.flatten(), weight.flatten(2))
-    return full.reshape(*weight.shape[:2], *spatial)
-
-
-def _wrap(x: Tensor, kernel_size: Sequence[int], dilation: int) -> Tensor:
-    padding: list[int] = []
-    for size in reversed(kernel_size):
-        total = dilation * (size - 1)
-        padding += [total // 2, total - total // 2]
-    return F.pad(x, padding, mode="circular")
+    return Spectra(weight, x.shape[2:], dilation)(x).to(dtype)
 
 
 def _check(
@@ -285,7 +171,7 @@ def _check(
             f"Expected `x` and `weight` to be floating, but got {x.dtype} and {weight.dtype}."
         )
     if (
-        method != "exact"
+        method not in ("exact", "integer")
         and x.dtype != weight.dtype
         and not torch.is_autocast_enabled(x.device.type)
     ):

@@ -7,12 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from eqrestore_lightning.functional._circular_conv import (
-    binary_unit,
-    circular_conv,
-    leading_bits,
-)
+from eqrestore_lightning.functional._circular_conv import circular_conv
+from eqrestore_lightning.functional._exact_conv import binary_unit, leading_bits
 from eqrestore_lightning.functional._shift import check_scores
+from eqrestore_lightning.functional._traced import is_traced
 
 _NUM_PATTERNS = 3
 _NUM_ROUNDS = 4
@@ -61,41 +59,47 @@ def best_index(scores: Tensor, keys: Callable[[], Iterable[Tensor]]) -> Tensor:
     return scores.flatten(1).argmax(1)
 
 
-def best_index_by_content(scores: Tensor, image: Callable[[], Tensor]) -> Tensor:
-    """Return the row-major index of each sample's largest score; ties are broken by an image.
+def best_index_by_content(
+    scores: Tensor, x: Tensor, prepare: Callable[[Tensor], Tensor] = as_float64
+) -> Tensor:
+    """Return the row-major index of each sample's largest score; ties are broken by its image.
 
-    `best_index` with `content_keys`, which also works where a graph is traced: compiled, exported
-    or under `vmap` it is one operator, `eqrestore::best_index`, that looks for ties when it runs.
+    `best_index` with `content_keys` of the images whose scores tie. It also works where a graph is
+    traced: compiled, exported or under `vmap` it is one operator, `eqrestore::best_index`, that
+    looks for ties when it runs.
 
     Args:
         scores: Shape `(batch, *places)`, floating.
-        image: Returns float64 images of shape `(batch · copies, channels, *spatial)`, one or more
-            for each sample, whose keys belong to the scores; of keys for more places than there
-            are scores, the first ones of each copy.
+        x: The images scored, of shape `(batch, ...)`.
+        prepare: From some of these images to float64 images of shape `(batch · copies, channels,
+            *spatial)`, one or more for each, whose keys belong to the scores; of keys for more
+            places than there are scores, the first ones of each copy.
 
     Returns:
-        int64 of shape `(batch,)`; 0 for samples whose scores are all NaN.
+        int64 of shape `(batch,)`, on the device of `scores`; 0 for samples whose scores are all
+        NaN.
 
     Raises:
         ValueError: If `scores` has no places.
 
-    >>> image = torch.tensor([[[3.0, 1.0, 3.0, 2.0]]], dtype=torch.float64)
+    >>> image = torch.tensor([[[3.0, 1.0, 3.0, 2.0]]])
     >>> scores = torch.tensor([[5.0, 1.0, 5.0, 0.0]])
-    >>> first = best_index_by_content(scores, lambda: image)
-    >>> moved = best_index_by_content(scores.roll(1, 1), lambda: image.roll(1, 2))
+    >>> first = best_index_by_content(scores, image)
+    >>> moved = best_index_by_content(scores.roll(1, 1), image.roll(1, 2))
     >>> moved == (first + 1) % 4
     tensor([True])
     """
+    check_scores(scores)
     if is_traced(scores):
-        check_scores(scores)
-        index: Tensor = _best_index_operator(scores, image())
+        index: Tensor = _best_index_operator(scores, prepare(x))
         return index
-    return best_index(scores, lambda: _keys_like(scores, image()))
-
-
-def is_traced(x: Tensor) -> bool:
-    """Check whether what is done must not depend on what `x` holds: in a graph or under `vmap`."""
-    return torch.compiler.is_compiling() or torch._C._functorch.is_batchedtensor(x)  # noqa: SLF001
+    index = scores.flatten(1).argmax(1)
+    tied = (scores == _largest(scores)).flatten(1).sum(1) > 1
+    if tied.any():
+        some = scores[tied]
+        images = prepare(x[tied.to(x.device)])
+        index[tied] = best_index(some, lambda: _keys_like(some, images))
+    return index
 
 
 @torch.library.custom_op("eqrestore::best_index", mutates_args=())

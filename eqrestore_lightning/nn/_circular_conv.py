@@ -1,13 +1,20 @@
 """Layers whose output moves exactly as their input does."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from eqrestore_lightning.functional import CONV_METHODS, ConvMethod, circular_conv
+from eqrestore_lightning.functional import (
+    CONV_METHODS,
+    ConvMethod,
+    ExactFilters,
+    ExactMethod,
+    IntegerFilters,
+    circular_conv,
+)
 
 
 class CircularConv(nn.Module):
@@ -121,6 +128,26 @@ class CircularConv(nn.Module):
             dilation=self.dilation,
             method=self.method if method is None else method,
         )
+
+    def prepare(
+        self, spatial: Sequence[int], method: ExactMethod, device: torch.device
+    ) -> Callable[[Tensor], Tensor]:
+        """Return the convolution of images of one size, without gradients, for many batches.
+
+        Args:
+            spatial: Size of each spatial axis of the images, pixels.
+            method: `"exact"` or `"integer"`, see `circular_conv`.
+            device: Where the images lie.
+
+        Returns:
+            What `forward` with this method does, whose filters are rounded and transformed once.
+        """
+        kind = IntegerFilters if method == "integer" else ExactFilters
+        filters = kind(self.filters().detach().to(device), spatial, self.dilation)
+        if self.bias is None:
+            return filters
+        bias = self.bias.detach().to(device).reshape(-1, *[1] * len(spatial))
+        return lambda x: filters(x).add_(bias)
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         if not self.separable:

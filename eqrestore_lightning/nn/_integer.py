@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from eqrestore_lightning.functional import as_float64
+from eqrestore_lightning.functional import ExactMethod, as_float64, convolve_integers
 
 LEVELS = 255
 """Largest entry of images and activations, which are integers from 0 on."""
@@ -80,18 +80,22 @@ class IntegerConv2d(nn.Module):
         taps = weight.shape[2:]
         if max(taps) == 1:
             return F.linear(x.movedim(1, 3), weight.flatten(1), bias).movedim(3, 1)
-        if x.is_cpu and (torch.compiler.is_compiling() or _one_dnn()):
-            return F.conv2d(x, weight, bias)
-        # Other libraries (NNPACK, cuDNN) may choose spectra or Winograd's algorithm, whose
-        # intermediate results are no integers; a matrix product is plain sums.
-        y = torch.matmul(weight.flatten(1), F.unfold(x, taps)) + bias.unsqueeze(1)
-        return y.reshape(*y.shape[:2], x.shape[2] - taps[0] + 1, x.shape[3] - taps[1] + 1)
+        return convolve_integers(x, weight) + bias.reshape(-1, 1, 1)
 
 
-def _one_dnn() -> bool:
-    """Check for oneDNN, from which torch asks for direct convolutions."""
-    backend = torch.backends.mkldnn
-    return bool(backend.is_available() and backend.enabled)  # type: ignore[no-untyped-call]
+def as_precise(x: Tensor, method: ExactMethod) -> Tensor:
+    """Return images in the dtype from which exact scores are computed.
+
+    Args:
+        x: Any shape, any real dtype.
+        method: Of the network's exact scores.
+
+    Returns:
+        float32 if the method is `"integer"` and float32 holds the dtype of `x`; else float64, on
+        the CPU where the device of `x` (Apple's MPS) has none.
+    """
+    held = x.dtype in _HELD_BY_FLOAT32 and x.device.type != "mps"
+    return x.float() if method == "integer" and held else as_float64(x)
 
 
 def to_levels(x: Tensor, levels: int = LEVELS) -> Tensor:

@@ -18,7 +18,7 @@ from eqrestore_lightning.functional import (
 from eqrestore_lightning.motions import Element, Motion, Turn
 from eqrestore_lightning.nn._angles import angle_at, angle_margin, angle_target, without_peak
 from eqrestore_lightning.nn._base import Estimator, register_estimator
-from eqrestore_lightning.nn._integer import to_levels
+from eqrestore_lightning.nn._integer import as_precise, to_levels
 from eqrestore_lightning.nn._shift import join_axes
 from eqrestore_lightning.nn._translation import TranslationEstimator
 
@@ -136,7 +136,8 @@ class RotationEstimator(Estimator):
 
     def score(self, x: Tensor, *, exact: bool) -> Tensor:
         """Score every angle of the grid; rolling the polar image rolls the scores."""
-        return self.network.score(self._polar(as_float64(x) if exact else x), exact=exact)
+        x = as_precise(x, self.network.exact_method) if exact else x
+        return self.network.score(self._polar(x), exact=exact)
 
     @torch.no_grad()
     def locate(self, scores: Tensor, x: Tensor) -> Element:
@@ -151,7 +152,7 @@ class RotationEstimator(Estimator):
             1/1024; on the device of `x` (float32 on Apple's MPS). 0 for images with entries that
             are not finite.
         """
-        index = best_index_by_content(scores, lambda: self._columns(as_float64(x)))
+        index = best_index_by_content(scores, x, lambda x: self._columns(as_float64(x)))
         angle = angle_at(scores, index, sub_grid=self.sub_grid)
         dtype = torch.float32 if x.device.type == "mps" else torch.float64
         return {"angle": angle.to(x.device, dtype)}

@@ -110,6 +110,13 @@ class RotoTranslationEstimator(Estimator):
         return torch.cat([shifts.flatten(1), self.rotation.score(centered, exact=exact)], 1)
 
     @torch.no_grad()
+    def estimate(self, x: Tensor) -> Element:
+        """Find the shift, undo it, then find the angle, each as its own estimator does."""
+        self.check_input(x)
+        shift = self.translation.estimate(x)
+        return {**self.rotation.estimate(self.translation.motion.undo(x, shift)), **shift}
+
+    @torch.no_grad()
     def locate(self, scores: Tensor, x: Tensor) -> Element:
         """Return the best shift, and the best angle once it is undone.
 

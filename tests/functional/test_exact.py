@@ -115,7 +115,32 @@ def test_ties_among_copies_are_broken_where_copies_have_fewer_scores_than_places
     image = torch.randint(0, 256, (3 * 4, 1, 5, 5)).double()  # four copies of each of three images
     scores = torch.zeros(3, 4)
     expected = next(content_keys(image)).reshape(3, 4, 25)[..., 0].argmax(1)
-    assert torch.equal(best_index_by_content(scores, lambda: image), expected)
+    images = image.unflatten(0, (3, 4))
+    found = best_index_by_content(scores, images, lambda images: images.flatten(0, 1))
+    assert torch.equal(found, expected)
+
+
+def test_only_images_whose_scores_tie_are_prepared():
+    scores = torch.tensor([[1.0, 2.0, 0.0], [3.0, 3.0, 1.0], [0.0, 1.0, 2.0], [4.0, 4.0, 4.0]])
+    image = torch.randint(0, 256, (4, 1, 3), dtype=torch.uint8)
+    seen = []
+
+    def prepare(x):
+        seen.append(x)
+        return x.double()
+
+    found = best_index_by_content(scores, image, prepare)
+    assert found[[0, 2]].tolist() == [1, 2]
+    assert torch.equal(torch.cat(seen), image[[1, 3]])
+    assert torch.equal(
+        found,
+        torch.cat(
+            [
+                best_index_by_content(*each)
+                for each in zip(scores.split(1), image.split(1), strict=True)
+            ]
+        ),
+    )
 
 
 @pytest.mark.parametrize("dims", [(0, 0), (1, 0), (0, 2), (None, 0)])
@@ -123,12 +148,7 @@ def test_vmap_gives_the_indices_of_a_loop(dims):
     scores = torch.rand(5, 2, 6).sub(0.5).clamp(min=0)  # with ties among the zeros
     image = torch.randint(0, 256, (5, 2, 1, 6)).double()
     scores[1:3] = 0
-    loop = [
-        best_index_by_content(scores[0 if dims[0] is None else i], lambda i=i: image[i])
-        for i in range(5)
-    ]
+    loop = [best_index_by_content(scores[0 if dims[0] is None else i], image[i]) for i in range(5)]
     given = scores[0] if dims[0] is None else scores.movedim(0, dims[0])
-    found = torch.func.vmap(lambda s, x: best_index_by_content(s, lambda: x), in_dims=dims)(
-        given, image.movedim(0, dims[1])
-    )
+    found = torch.func.vmap(best_index_by_content, in_dims=dims)(given, image.movedim(0, dims[1]))
     assert torch.equal(found, torch.stack(loop))

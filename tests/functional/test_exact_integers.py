@@ -47,10 +47,25 @@ def _check(case):
     assert np.array_equal(found.numpy(), expected.astype(np.float64))
 
 
+def _check_levels(case):
+    """The method "integer" adds its 256 levels of either sign as integers, without error."""
+    size, taps, (inputs, outputs), seed, bits = case
+    random = np.random.default_rng(seed)
+    x = random.integers(0 if bits == 1 else -256, 257, (2, inputs, *size))
+    weight = random.integers(0 if bits == 1 else -256, 257, (outputs, inputs, *taps))
+    x[:, 0].reshape(2, -1)[:, 0] = 256  # so that nothing is rounded
+    weight[:, 0].reshape(outputs, -1)[:, 0] = 256
+    found = circular_conv(
+        torch.from_numpy(x).double(), torch.from_numpy(weight).double(), method="integer"
+    )
+    assert np.array_equal(found.numpy(), _summed(x, weight).astype(np.float32))
+
+
 @settings(deadline=None, max_examples=150, derandomize=True)
 @given(_cases())
 def test_sums_of_integers_are_exact(case):
     _check(case)
+    _check_levels(case)
 
 
 @pytest.mark.slow
@@ -58,6 +73,36 @@ def test_sums_of_integers_are_exact(case):
 @given(_cases())
 def test_sums_of_many_integers_are_exact(case):
     _check(case)
+    _check_levels(case)
+
+
+@pytest.mark.filterwarnings("ignore:TF32 acceleration")
+@pytest.mark.parametrize("one_dnn", [True, False])
+@pytest.mark.parametrize(
+    ("size", "taps", "channels"),
+    [((13,), (9,), 28), ((13,), (9,), 32), ((9, 8), (3, 3), 28), ((9, 8), (5, 5), 40)],
+)
+def test_levels_of_many_channels_with_and_without_one_dnn(size, taps, channels, one_dnn):
+    """Up to 256 terms float32 holds every sum, beyond only if the filters are not too large."""
+    with torch.backends.mkldnn.flags(enabled=one_dnn):
+        for seed, bits in ((0, 1), (1, 8)):
+            _check_levels((size, taps, (channels, 2), seed, bits))
+
+
+def test_levels_do_not_depend_on_threads_precision_or_autocast():
+    x, weight = torch.randn(17, 32, 72), torch.randn(32, 32, 9)
+    expected = circular_conv(x, weight, method="integer")
+    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    try:
+        torch.set_num_threads(3 - min(2, threads))
+        torch.set_float32_matmul_precision("medium")  # operands may be rounded to bfloat16
+        with torch.autocast("cpu", torch.bfloat16):
+            found = circular_conv(x, weight, method="integer")
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_float32_matmul_precision(precision)
+    assert torch.equal(found, expected)
+    assert torch.equal(circular_conv(x[3:4], weight, method="integer"), expected[3:4])
 
 
 @pytest.mark.parametrize("size", [(97,), (101, 53), (224, 224)])

@@ -36,6 +36,8 @@ def test_the_angle_is_that_of_the_centered_image(estimator):
     scores = estimator.exact_scores(x)
     assert scores.shape == (5, 12 * 14 + 12)
     element = estimator.locate(scores, x)
+    estimated = estimator.estimate(x)
+    assert all(torch.equal(estimated[name], value) for name, value in element.items())
     assert element["angle"].dtype == torch.float64
     shift = translation.locate(translation.exact_scores(x), x)["shift"]
     assert torch.equal(element["shift"], shift)

@@ -44,6 +44,28 @@ NETWORKS = {
             "bias": True,
         },
     ),
+    "integers": (
+        3,
+        (12, 9),
+        {
+            "hidden_channels": [4] * 4,
+            "kernel_size": [3, 3, "full", 3, 1],
+            "dilation": [1, 2, 1, 1, 1],
+            "skip": True,
+            "bias": True,
+            "exact_method": "integer",
+        },
+    ),
+    "signal by integers": (
+        4,
+        (36,),
+        {
+            "hidden_channels": [32] * 2,
+            "kernel_size": [9, 9, 1],
+            "bias": True,
+            "exact_method": "integer",
+        },
+    ),
 }
 
 
@@ -77,7 +99,8 @@ def test_exact_scores_are_close_to_the_scores(estimator):
     x = _images(estimator)
     scores = estimator(x)
     difference = (estimator.exact_scores(x) - scores).abs().max()
-    assert difference < 1e-3 * scores.abs().max()
+    tolerance = 1e-3 if estimator.exact_method == "exact" else 0.03
+    assert difference < tolerance * scores.abs().max()
 
 
 def test_restoring_is_the_same_for_every_shift(estimator):

@@ -25,6 +25,7 @@ SMALL = {"hidden_channels": [3], "kernel_size": [5, 1], "bias": True}
 FULL = {"hidden_channels": [2], "kernel_size": ["full", 1], "separable": True}
 DEEP = {"hidden_channels": [3, 3, 3], "kernel_size": 3, "skip": True}
 POLAR = {"num_radii": 5, "num_angles": 24, "hidden_channels": [3], "kernel_size": [5, 1]}
+INTEGERS = {**POLAR, "exact_method": "integer"}
 
 
 def _translation(size, **network):
@@ -36,6 +37,7 @@ SHIFTED = {
     "2-D": (_translation((11, 8), **SMALL), (11, 8)),
     "full size": (_translation((9, 12), **FULL), (9, 12)),
     "deep": (_translation((8, 9), **DEEP), (8, 9)),
+    "deep, integers": (_translation((9, 8), **DEEP, exact_method="integer"), (9, 8)),
     "3-D": (_translation((5, 6, 4), **{**SMALL, "kernel_size": [3, 1]}), (5, 6, 4)),
     "photographs": (
         lambda: ProfileEstimator(2, channels=4, features=6, profile_channels=5),
@@ -50,6 +52,7 @@ SHIFTED = {
 TURNED = {
     "copies": (lambda: QuarterTurnEstimator(2, (9, 9), shifts=False, **SMALL), (9, 9)),
     "polar": (lambda: RotationEstimator(2, (16, 16), **POLAR), (16, 16)),
+    "polar, integers": (lambda: RotationEstimator(2, (16, 16), **INTEGERS), (16, 16)),
     "polar, mass": (lambda: RotationEstimator(2, (15, 15), center="mass", **POLAR), (15, 15)),
     "upright": (lambda: UprightEstimator(2, scorer_options={"channels": [4]}), (21, 21)),
 }

@@ -1,0 +1,210 @@
+"""Circular convolution whose sums are those of integers, and so the same in every order."""
+
+import math
+from collections.abc import Sequence
+from functools import reduce
+from itertools import product
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from eqrestore_lightning.functional._conv_ways import TORCH_CONV, Spectra, pointwise_conv, wrap
+from eqrestore_lightning.functional._traced import is_traced
+
+ExactMethod: TypeAlias = Literal["exact", "integer"]
+
+INTEGER_LEVELS = 256
+"""Largest magnitude of the operands of the method `"integer"`, which bfloat16 holds too."""
+
+_LARGEST_SUM = 2**24  # up to which float32 holds every integer
+_DIRECT_MAX_TAPS = 5 * 5
+_SMALLEST = 1e-30  # far above where float32 ends, far below what matters beside a largest entry
+
+
+class ExactFilters:
+    """Filters of the method `"exact"` of `circular_conv`, for many batches of images of one size.
+
+    Args:
+        weight: Filters of shape `(out_channels, in_channels, *kernel_size)`, floating.
+        spatial: Size of each axis of the images, pixels.
+        dilation: Distance between taps, pixels.
+    """
+
+    def __init__(self, weight: Tensor, spatial: Sequence[int], dilation: int) -> None:
+        self.bits = exact_bits((1, weight.shape[1], *spatial), weight.shape)
+        weight = weight.double()
+        unit = binary_unit(weight, self.bits)
+        self.integers = (weight * unit.reciprocal()).round_()  # exact: units are powers of two
+        self.unit = unit.reshape(1, -1, *[1] * len(spatial))
+        self.spectra = None if _single_tap(weight) else Spectra(self.integers, spatial, dilation)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Convolve `x`, floating of shape `(batch, in_channels, *spatial)`; return float64."""
+        x = x.double()
+        unit = binary_unit(x, self.bits)
+        integers = (x * unit.reciprocal()).round_()
+        if self.spectra is None or not len(x):
+            y = pointwise_conv(integers, self.integers.flatten(2)[..., :1])
+        else:
+            y = self.spectra(integers).round_()
+        return y.mul_(unit * self.unit)
+
+
+class IntegerFilters:
+    """Filters of the method `"integer"` of `circular_conv`, for many batches of images of one size.
+
+    Args:
+        weight: Filters of shape `(out_channels, in_channels, *kernel_size)`, floating.
+        spatial: Size of each axis of the images, pixels.
+        dilation: Distance between taps, pixels.
+    """
+
+    def __init__(self, weight: Tensor, spatial: Sequence[int], dilation: int) -> None:
+        self.dilation = dilation
+        self.integers, unit = _to_integers(weight.float())
+        self.unit = unit.reshape(1, -1, *[1] * len(spatial))
+        self.spectra: Spectra | None = None
+        if math.prod(weight.shape[2:]) > _DIRECT_MAX_TAPS or not _held_by_float32(self.integers):
+            self.spectra = Spectra(self.integers.double(), spatial, dilation)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Convolve `x`, floating of shape `(batch, in_channels, *spatial)`; return float32."""
+        integers, unit = _to_integers(x.float())
+        if self.spectra is None or not len(x):
+            wrapped = wrap(integers, self.integers.shape[2:], self.dilation)
+            with torch.autocast(x.device.type, enabled=False):
+                y = convolve_integers(wrapped, self.integers, dilation=self.dilation)
+        else:
+            y = self.spectra(integers.double()).round_().float()
+        return y.mul_(unit * self.unit)
+
+
+def convolve_integers(x: Tensor, weight: Tensor, *, dilation: int = 1) -> Tensor:
+    """Convolve integers without padding, by sums of their products in any order.
+
+    Where all sums of magnitudes of products are at most 2^24 they are exact in float32: the result
+    is the same for every algorithm, thread count and device, also where operands are first rounded
+    to bfloat16 or TF32, if these hold them. Integers may be times a power of two.
+
+    Args:
+        x: Shape `(batch, in_channels, *spatial)`, float32.
+        weight: Shape `(out_channels, in_channels, *kernel_size)`, float32.
+        dilation: Distance between taps, pixels.
+
+    Returns:
+        float32 of shape `(batch, out_channels, *spatial)`, where each spatial axis is shorter by
+        `dilation · (kernel_size − 1)`. Differentiable.
+
+    >>> convolve_integers(torch.tensor([[[1.0, 2.0, 3.0, 5.0]]]), torch.tensor([[[1.0, 2.0]]]))
+    tensor([[[ 5.,  8., 13.]]])
+    """
+    taps = weight.shape[2:]
+    if math.prod(taps) == 1:
+        return pointwise_conv(x, weight)
+    if x.is_cpu and (torch.compiler.is_compiling() or _one_dnn()):
+        return TORCH_CONV[x.ndim](x, weight, dilation=dilation)
+    # Other libraries (NNPACK, cuDNN) may choose spectra or Winograd's algorithm, whose
+    # intermediate results are no integers; matrix products are plain sums.
+    size = [length - dilation * (tap - 1) for length, tap in zip(x.shape[2:], taps, strict=True)]
+
+    def part(tap: tuple[int, ...], matrix: Tensor) -> Tensor:
+        starts = [dilation * start for start in tap]
+        window: list[Any] = [
+            slice(start, start + length) for start, length in zip(starts, size, strict=True)
+        ]
+        return pointwise_conv(x[:, :, *window], matrix)
+
+    return reduce(torch.add, map(part, product(*map(range, taps)), weight.flatten(2).unbind(2)))
+
+
+def _one_dnn() -> bool:
+    """Check for oneDNN, from which torch asks for direct convolutions."""
+    backend = torch.backends.mkldnn
+    return bool(backend.is_available() and backend.enabled)  # type: ignore[no-untyped-call]
+
+
+def _to_integers(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return integers up to `INTEGER_LEVELS`, and the unit in which they give each `x[i]`."""
+    flat = x.flatten(1)
+    largest = torch.maximum(flat.amax(1), -flat.amin(1)).clamp(min=_SMALLEST)
+    largest = largest.reshape(-1, *[1] * (x.ndim - 1))
+    return (x * (INTEGER_LEVELS / largest)).round_(), largest / INTEGER_LEVELS
+
+
+def _held_by_float32(weight: Tensor) -> bool:
+    """Check whether float32 holds all sums of products of integers with those of `weight`."""
+    if math.prod(weight.shape[1:]) * INTEGER_LEVELS**2 <= _LARGEST_SUM:
+        return True
+    if is_traced(weight):  # nothing may depend on what it holds; spectra give the same
+        return False
+    return bool(weight.abs().flatten(1).sum(1).max() * INTEGER_LEVELS <= _LARGEST_SUM)
+
+
+def _single_tap(weight: Tensor) -> bool:
+    return math.prod(weight.shape[2:]) == 1
+
+
+def exact_bits(x_shape: Sequence[int], weight_shape: Sequence[int]) -> int:
+    """Return how many bits of `x` and `weight` the method `"exact"` of `circular_conv` keeps.
+
+    Transforms over N places and a sum over C channels, of operands below 2^bits, err by less than
+    2^-53 · (12 log2(2 N) + 2 C) · |x| |w|, in Euclidean norms |x| |w| ≤ 2^(2 bits) √(terms C N)
+    (Percival, "Rapid multiplication modulo the sum and difference of highly composite numbers",
+    2003). `bits` keeps that below 1/4, so that rounding finds the one true integer. The bound
+    holds for lengths that are powers of two; for others the remaining factor of 2 is headroom, and
+    tests measure the error.
+
+    Args:
+        x_shape: `(batch, in_channels, *spatial)`.
+        weight_shape: `(out_channels, in_channels, *kernel_size)`.
+
+    Returns:
+        Binary places below the largest magnitude, at most 23.
+
+    >>> exact_bits((1, 1, 32, 32), (1, 1, 9, 9))
+    17
+    """
+    channels, places = x_shape[1], math.prod(x_shape[2:])
+    growth = math.log2(12 * math.log2(2 * places) + 2 * channels)
+    growth += math.log2(math.prod(weight_shape[1:]) * channels * places) / 2
+    return int((51 - growth) // 2)
+
+
+def leading_bits(x: Tensor, bits: int) -> Tensor:
+    """Round each sample to `bits` binary places below its largest magnitude.
+
+    Args:
+        x: Shape `(batch, ...)`, float64.
+        bits: Places kept, at least 1.
+
+    Returns:
+        float64 with the shape of `x`; `x` less this is exact.
+
+    >>> leading_bits(torch.tensor([[1.0, 0.3]], dtype=torch.float64), 2)
+    tensor([[1.0000, 0.5000]], dtype=torch.float64)
+    """
+    unit = binary_unit(x, bits)
+    return torch.round(x / unit) * unit
+
+
+def binary_unit(x: Tensor, bits: int) -> Tensor:
+    """Return a power of two for each entry of the first axis, with `|x / unit| <= 2^bits`.
+
+    Args:
+        x: Shape `(batch, ...)`, float64.
+        bits: Binary places below the largest magnitude of each entry of the first axis.
+
+    Returns:
+        float64 of shape `(batch, 1, ...)`.
+
+    >>> binary_unit(torch.tensor([[3.0, -5.0], [0.5, 0.0]], dtype=torch.float64), 2)
+    tensor([[2.0000],
+            [0.2500]], dtype=torch.float64)
+    """
+    flat = x.detach().flatten(1)
+    largest = torch.maximum(flat.amax(1), -flat.amin(1)).reshape(-1, *[1] * (x.ndim - 1))
+    exponent = ((largest.view(torch.int64) >> 52) - 1022).clamp(
+        min=-900
+    ) - bits  # as `frexp` has it
+    return ((exponent + 1023) << 52).view(torch.float64)  # a power of two, made of its bits

@@ -8,8 +8,9 @@ Parts, one by one with `--only`:
   optimizer: loading, drawing, logging;
 - `crossover`: the methods of `circular_conv`, from which its rule was derived;
 - `weights`: `RestoreTransform` with bundled weights (exact scores, ties, moving back), on
-  scikit-learn's digits where these fit, otherwise on noise, and the plain float32 forward pass of
-  the same weights; how much of the time moving back and, of rotations, polar sampling take;
+  scikit-learn's digits where these have one channel, otherwise on noise, and the plain float32
+  forward pass of the same weights; how much of the time moving back and, of rotations, polar
+  sampling take;
 - `photographs`: `photo` beside ResNet-18 on the same images;
 - `sizes`: `photo` on images of 32 × 32 to 1,024 × 1,024 pixels, a million pixels at a time: time
   for each pixel, and the largest amount of memory in use beyond what was before;
@@ -282,9 +283,8 @@ class Parts:
         size = estimator.spatial_size or (64, 64)
         count = max(1, self.batch_size // (32 if len(size) == 3 else 1))
         pixels = torch.randint(256, (count, estimator.in_channels, *size), dtype=torch.uint8)
-        if pixels.shape[1:] == (1, 32, 32):  # in noise nearly all scores tie; these are digits
-            digits = DigitsDataModule().dataset("train").images[:count]
-            pixels[: len(digits)] = digits
+        if estimator.in_channels == 1:  # in noise nearly all scores tie; these are digits
+            pixels = _digits(count, size)
         found = restore.find(pixels)
         sides: dict[str, Callable[[], object]] = {
             "restoring": lambda: restore(pixels),
@@ -372,6 +372,17 @@ def reference_network(estimator: Estimator) -> nn.Sequential:
         conv.weight.data.copy_(weight.detach())
         layers += [conv, nn.ReLU()]
     return nn.Sequential(*layers[:-1], nn.Flatten(1))
+
+
+def _digits(count: int, size: Sequence[int]) -> Tensor:
+    """Return scikit-learn's digits, as volumes extruded in the middle of the first axis."""
+    digits = DigitsDataModule().dataset("train").images[:count]
+    digits = F.interpolate(digits.float(), tuple(size[-2:]), mode="area").round().to(torch.uint8)
+    if len(size) == 2:
+        return digits
+    volumes = digits.new_zeros(len(digits), 1, *size)
+    volumes[:, :, size[0] // 3 : 2 * size[0] // 3] = digits.unsqueeze(2)
+    return volumes
 
 
 def _sample(estimator: RotationEstimator, x: Tensor) -> Tensor:

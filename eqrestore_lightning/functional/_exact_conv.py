@@ -80,16 +80,20 @@ class IntegerFilters:
         return y.mul_(unit * self.unit)
 
 
-def convolve_integers(x: Tensor, weight: Tensor, *, dilation: int = 1) -> Tensor:
+def convolve_integers(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, *, dilation: int = 1
+) -> Tensor:
     """Convolve integers without padding, by sums of their products in any order.
 
-    Where all sums of magnitudes of products are at most 2^24 they are exact in float32: the result
-    is the same for every algorithm, thread count and device, also where operands are first rounded
-    to bfloat16 or TF32, if these hold them. Integers may be times a power of two.
+    Where the magnitudes of all products and of the bias add up to at most 2^24, sums are exact in
+    float32: the result is the same for every algorithm, thread count and device, also where
+    operands are first rounded to bfloat16 or TF32, if these hold them. Integers may be times a
+    power of two.
 
     Args:
         x: Shape `(batch, in_channels, *spatial)`, float32.
         weight: Shape `(out_channels, in_channels, *kernel_size)`, float32.
+        bias: Constants of shape `(out_channels,)`, float32.
         dilation: Distance between taps, pixels.
 
     Returns:
@@ -100,10 +104,8 @@ def convolve_integers(x: Tensor, weight: Tensor, *, dilation: int = 1) -> Tensor
     tensor([[[ 5.,  8., 13.]]])
     """
     taps = weight.shape[2:]
-    if math.prod(taps) == 1:
-        return pointwise_conv(x, weight)
-    if x.is_cpu and (torch.compiler.is_compiling() or _one_dnn()):
-        return TORCH_CONV[x.ndim](x, weight, dilation=dilation)
+    if math.prod(taps) > 1 and x.is_cpu and (torch.compiler.is_compiling() or _one_dnn()):
+        return TORCH_CONV[x.ndim](x, weight, bias, dilation=dilation)
     # Other libraries (NNPACK, cuDNN) may choose spectra or Winograd's algorithm, whose
     # intermediate results are no integers; matrix products are plain sums.
     size = [length - dilation * (tap - 1) for length, tap in zip(x.shape[2:], taps, strict=True)]
@@ -115,7 +117,8 @@ def convolve_integers(x: Tensor, weight: Tensor, *, dilation: int = 1) -> Tensor
         ]
         return pointwise_conv(x[:, :, *window], matrix)
 
-    return reduce(torch.add, map(part, product(*map(range, taps)), weight.flatten(2).unbind(2)))
+    y = reduce(torch.add, map(part, product(*map(range, taps)), weight.flatten(2).unbind(2)))
+    return y if bias is None else y + bias.reshape(-1, *[1] * len(size))
 
 
 def _one_dnn() -> bool:

@@ -6,10 +6,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from eqrestore_lightning.functional import exact_bits, full_size_filters, leading_bits
+from eqrestore_lightning.functional import (
+    as_float64,
+    exact_bits,
+    full_size_filters,
+    leading_bits,
+)
 from eqrestore_lightning.nn._circular_conv import CircularConv
 
 _UNIT = 2.0**-24  # float32 rounds by at most this, relative
+_TINY = 2.0**-900  # of float64; its quotients by powers of two are exact
 
 
 class FloatFilter:
@@ -67,12 +73,21 @@ class FloatFilter:
         """Return scores, float32 of shape `(batch, *spatial)`, and the bound, float64 `(batch,)`.
 
         Args:
-            x: Images, float64 of shape `(batch, channels, *spatial)`, whose largest magnitude is 1
-                in each, or that are 0; overwritten.
+            x: Images of shape `(batch, channels, *spatial)`, any real dtype. The bound is infinite
+                for those whose largest magnitude is too small for quotients to be exact.
         """
-        x = x.mul_(2.0 ** (self.bits - 1)).round_().mul_(2.0 ** (1 - self.bits))
-        size = torch.linalg.vector_norm(x.flatten(1), dim=1, keepdim=True)
-        spectrum = torch.fft.rfftn(x.float(), dim=self.axes)
+        if x.dtype not in (torch.uint8, torch.float32, torch.float64):
+            x = as_float64(x)
+        flat = x.flatten(1)
+        largest = torch.maximum(flat.amax(1).double(), -flat.amin(1).double()).unsqueeze(1)
+        # The integers of the exact path, times a power of two: in units of the largest magnitude.
+        unit = largest.clamp(min=_TINY).mul(2.0 ** (1 - self.bits))
+        rounded = x / unit.reshape(-1, *[1] * (x.ndim - 1))
+        x = rounded.round_().float().mul_(2.0 ** (1 - self.bits))
+        size = torch.linalg.vector_norm(x.flatten(1), dim=1, keepdim=True).double()
+        size = size * (1 + (flat.shape[1] + 2) * _UNIT)  # a sum of so many squares, in any order
+        size = torch.where((largest == 0) | (largest >= _TINY), size, math.inf)
+        spectrum = torch.fft.rfftn(x, dim=self.axes)
         if x.shape[1] > 1:
             spectrum = (spectrum.unsqueeze(1) * self.filters).sum(2)
         else:

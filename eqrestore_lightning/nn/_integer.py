@@ -80,7 +80,7 @@ class IntegerConv2d(nn.Module):
         taps = weight.shape[2:]
         if max(taps) == 1:
             return F.linear(x.movedim(1, 3), weight.flatten(1), bias).movedim(3, 1)
-        return convolve_integers(x, weight) + bias.reshape(-1, 1, 1)
+        return convolve_integers(x, weight, bias)
 
 
 def as_precise(x: Tensor, method: ExactMethod) -> Tensor:

@@ -250,15 +250,14 @@ class TranslationEstimator(ShiftEstimator):
         float_filter: FloatFilter | None = None
         places, doubtful = [], []
         for part in self._parts(x, _GUESSED_AT_ONCE):
-            images = join_axes(_normalize(as_float64(part)), self.axes)
+            images = join_axes(part.cpu() if part.device.type == "mps" else part, self.axes)
             if float_filter is None:
                 float_filter = FloatFilter(layers, images.shape, images.device)
-            tiny = images.abs().amax(tuple(range(1, images.ndim))) < 1  # cannot be normalized
             scores, bound = float_filter.scores(images)
             scores = scores.flatten(1)
             (best, second), (place, _) = (each.unbind(1) for each in scores.topk(2))
             places.append(place)
-            doubtful.append(tiny | ~(best - second > 2 * bound))
+            doubtful.append(~(best - second > 2 * bound))
         return torch.cat(places), torch.cat(doubtful)
 
     def _parts(self, x: Tensor, shifts: int) -> Sequence[Tensor]:

@@ -2,8 +2,9 @@ import pytest
 import torch
 
 from eqrestore_lightning.functional import circular_shift, random_shift
-from eqrestore_lightning.nn import TranslationEstimator, _translation
+from eqrestore_lightning.nn import TranslationEstimator
 from eqrestore_lightning.nn._float_filter import FloatFilter
+from eqrestore_lightning.nn._shift import join_axes
 from eqrestore_lightning.weights import load_estimator
 
 SMALL = ["digits", "mnist", "mnist3d", "cifar10"]
@@ -34,7 +35,7 @@ def _network(name, channels, size, **options):
 
 
 def _float_scores(network, x):
-    x = _translation._normalize(_translation.as_float64(x))
+    x = join_axes(x, network.axes)
     return FloatFilter(network._convs(), x.shape, x.device).scores(x)
 
 
@@ -99,6 +100,25 @@ def test_the_bound_decides_which_images_need_exact_scores(monkeypatch, bound, ex
     )
     network.estimate(_images("dense", (4, 1, 16, 12)))
     assert sum(counted) == expected
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.float16, torch.float64])
+def test_any_dtype(dtype):
+    network = _network("with bias", 1, (16, 12))
+    x = _images("dense", (16, 1, 16, 12)).to(dtype)
+    scores, bound = _float_scores(network, x)
+    distance = (scores.double() - network.exact_scores(x)).abs().flatten(1).amax(1)
+    assert (distance <= bound).all()
+
+
+@pytest.mark.parametrize("exponent", [-910, -890, 0, 900])
+def test_magnitudes_of_float64(exponent):
+    network = _network("with bias", 1, (16, 12))
+    x = _images("dense", (8, 1, 16, 12)).double() * 2.0**exponent
+    scores, bound = _float_scores(network, x)
+    assert bound.isinf().all() == (exponent == -910)
+    distance = (scores.double() - network.exact_scores(x)).abs().flatten(1).amax(1)
+    assert (distance <= bound).all()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

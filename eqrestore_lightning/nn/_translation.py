@@ -31,6 +31,7 @@ KernelSize: TypeAlias = int | Literal["full"]
 # Shifts of so many images at a time that what is made of them stays in the cache of a CPU.
 _SCORED_AT_ONCE = 2**14
 _GUESSED_AT_ONCE = 2**16
+_LOCAL_TAPS = 5 * 5
 
 
 @register_estimator
@@ -67,10 +68,9 @@ class TranslationEstimator(ShiftEstimator):
             agree.
         separable: Whether filters are outer products of 1-D filters; one for all layers, or a list
             with one for each.
-        exact_method: How `exact_scores` evaluates convolutions, see `circular_conv`: `"exact"`
-            keeps 14 to 21 bits; `"integer"` 256 levels of either sign, which deep networks of
-            filters up to 5 × 5 taps need several times less time for. Both are exact; the scores
-            differ slightly.
+        exact_method: How `exact_scores` evaluates filters of 2 to 25 taps, see `circular_conv`:
+            `"exact"` keeps 14 to 21 bits, as for all other filters; `"integer"` keeps 256 levels of
+            either sign, which takes a fraction of the time. Both are exact; scores differ slightly.
 
     Shapes:
         Input `(batch, in_channels, *spatial_size)`, floating; output `(batch, *sizes of axes)`.
@@ -202,19 +202,24 @@ class TranslationEstimator(ShiftEstimator):
     def score(self, x: Tensor, *, exact: bool) -> Tensor:
         """Score every shift.
 
-        If `exact`, every convolution is evaluated by `exact_method`; all other operations act on
-        single entries or take a maximum. None of them depends on where an entry lies.
+        If `exact`, every convolution is exact; all other operations act on single entries or take a
+        maximum. None of them depends on where an entry lies.
         """
         if not exact:
             return self._score(_normalize(x), self._convs())
-        method = self.exact_method
-        device = as_precise(x[:0], method).device
-        convs = [conv.prepare(self.shifted_size, method, device) for conv in self._convs()]
+        device = as_precise(x[:0], self.exact_method).device
+        convs = [
+            conv.prepare(self.shifted_size, self._method(conv), device) for conv in self._convs()
+        ]
         scores = [
-            self._score(_normalize(as_precise(part, method)), convs)
+            self._score(_normalize(as_precise(part, self.exact_method)), convs)
             for part in self._parts(x, _SCORED_AT_ONCE)
         ]
         return as_float64(torch.cat(scores) if len(scores) > 1 else scores[0])
+
+    def _method(self, conv: CircularConv) -> ExactMethod:
+        local = 1 < math.prod(conv.kernel_size) <= _LOCAL_TAPS
+        return self.exact_method if local else "exact"
 
     def _score(self, x: Tensor, convs: Sequence[Callable[[Tensor], Tensor]]) -> Tensor:
         x = join_axes(x, self.axes)

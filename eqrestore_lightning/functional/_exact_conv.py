@@ -44,7 +44,7 @@ class ExactFilters:
         x = x.double()
         unit = binary_unit(x, self.bits)
         integers = (x * unit.reciprocal()).round_()
-        if self.spectra is None or not len(x):
+        if self.spectra is None or x.shape[0] == 0:
             y = pointwise_conv(integers, self.integers.flatten(2)[..., :1])
         else:
             y = self.spectra(integers).round_()
@@ -71,7 +71,7 @@ class IntegerFilters:
     def __call__(self, x: Tensor) -> Tensor:
         """Convolve `x`, floating of shape `(batch, in_channels, *spatial)`; return float32."""
         integers, unit = _to_integers(x.float())
-        if self.spectra is None or not len(x):
+        if self.spectra is None or x.shape[0] == 0:
             wrapped = wrap(integers, self.integers.shape[2:], self.dilation)
             with torch.autocast(x.device.type, enabled=False):
                 y = convolve_integers(wrapped, self.integers, dilation=self.dilation)

@@ -8,7 +8,7 @@ Parts, one by one with `--only`:
   optimizer: loading, drawing, logging;
 - `crossover`: the methods of `circular_conv`, from which its rule was derived;
 - `weights`: `RestoreTransform` with bundled weights (exact scores, ties, moving back), on
-  scikit-learn's digits where these have one channel, otherwise on noise, and the plain float32
+  scikit-learn's digits for weights of one channel, otherwise on noise, and the plain float32
   forward pass of the same weights; how much of the time moving back and, of rotations, polar
   sampling take;
 - `photographs`: `photo` beside ResNet-18 on the same images;
@@ -57,7 +57,7 @@ from eqrestore_lightning import (
 )
 from eqrestore_lightning.classifiers import build_classifier
 from eqrestore_lightning.data import ImageTensors
-from eqrestore_lightning.functional import ConvMethod, circular_conv
+from eqrestore_lightning.functional import ConvMethod, circular_conv, mass_offset
 
 Part = Literal[
     "training", "fit", "inference", "crossover", "weights", "photographs", "sizes", "startup"
@@ -285,6 +285,7 @@ class Parts:
         pixels = torch.randint(256, (count, estimator.in_channels, *size), dtype=torch.uint8)
         if estimator.in_channels == 1:  # in noise nearly all scores tie; these are digits
             pixels = _digits(count, size)
+            count = len(pixels)
         found = restore.find(pixels)
         sides: dict[str, Callable[[], object]] = {
             "restoring": lambda: restore(pixels),
@@ -375,7 +376,7 @@ def reference_network(estimator: Estimator) -> nn.Sequential:
 
 
 def _digits(count: int, size: Sequence[int]) -> Tensor:
-    """Return scikit-learn's digits, as volumes extruded in the middle of the first axis."""
+    """Return at most `count` of scikit-learn's digits; volumes are extruded in their middle."""
     digits = DigitsDataModule().dataset("train").images[:count]
     digits = F.interpolate(digits.float(), tuple(size[-2:]), mode="area").round().to(torch.uint8)
     if len(size) == 2:
@@ -387,10 +388,11 @@ def _digits(count: int, size: Sequence[int]) -> Tensor:
 
 def _sample(estimator: RotationEstimator, x: Tensor) -> Tensor:
     return to_polar(
-        x.double(),
+        x.float(),
         num_radii=estimator.num_radii,
         num_angles=estimator.num_angles,
         max_radius=estimator.max_radius,
+        offset=mass_offset(x.double()) if estimator.center == "mass" else None,
     )
 
 

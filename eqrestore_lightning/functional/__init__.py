@@ -5,7 +5,7 @@ from eqrestore_lightning.functional._circular_conv import (
     ConvMethod,
     circular_conv,
 )
-from eqrestore_lightning.functional._conv_ways import full_size_filters
+from eqrestore_lightning.functional._conv_ways import LOCAL_TAPS, full_size_filters
 from eqrestore_lightning.functional._errors import (
     circular_error,
     consistency,
@@ -24,6 +24,7 @@ from eqrestore_lightning.functional._exact_conv import (
     ExactFilters,
     ExactMethod,
     IntegerFilters,
+    binary_unit,
     convolve_integers,
     exact_bits,
     leading_bits,
@@ -63,6 +64,7 @@ from eqrestore_lightning.functional._traced import is_traced
 
 __all__ = [
     "CONV_METHODS",
+    "LOCAL_TAPS",
     "ConvMethod",
     "ExactFilters",
     "ExactMethod",
@@ -74,6 +76,7 @@ __all__ = [
     "as_float64",
     "best_index",
     "best_index_by_content",
+    "binary_unit",
     "check_axes",
     "circular_conv",
     "circular_error",

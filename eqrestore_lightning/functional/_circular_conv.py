@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from eqrestore_lightning.functional._conv_ways import (
+    LOCAL_TAPS,
     TORCH_CONV,
     Spectra,
     direct_conv,
@@ -25,10 +26,8 @@ CONV_METHODS: tuple[ConvMethod, ...] = (
     "integer",
 )
 
-# Chosen from the output of `python recipes/speed.py --only '["crossover"]'` on two CPU cores; not
-# measured elsewhere.
+# Chosen as `LOCAL_TAPS` is.
 _DEPTHWISE_MAX_TAPS = 15 * 15
-_DIRECT_MAX_TAPS_CPU = 5 * 5
 _DIRECT_MAX_TAPS_ELSEWHERE = 15 * 15
 
 
@@ -61,10 +60,10 @@ def circular_conv(
           sum is then a multiple of a known unit, to which the result is rounded. The result does
           not depend on the order of summation and is therefore **bitwise equivariant** on any
           device with float64.
-        - `"integer"`: the same with `x` and `weight` rounded to 256 levels of either sign, relative
-          to the same largest magnitudes. float32 holds the sums of up to 256 products, and of more
-          where they are small, so that filters of up to 5 × 5 taps are summed directly, several
-          times faster; others by spectra in float64. Also **bitwise equivariant**.
+        - `"integer"`: the same with `x` and `weight` rounded to integers from −256 to 256, relative
+          to the same largest magnitudes. float32 holds the sums of up to 256 products of these, and
+          of more where weights are small, so that filters of up to 5 × 5 taps are summed directly,
+          in a fraction of the time; others by spectra in float64. Also **bitwise equivariant**.
         - `"auto"`: a matrix product over channels for a single tap. On a CPU `"depthwise"` for one
           channel in and out without gradients up to 15 × 15 taps, else `"fft"` for one channel in
           or out or more than 5 × 5 taps, else `"direct"`. On other devices `"fft"` above 15 × 15
@@ -80,13 +79,14 @@ def circular_conv(
         method: How to evaluate it.
 
     Returns:
-        Shape `(batch, out_channels, *spatial)`; dtype of `x`, float64 for `"exact"` and float32
-        for `"integer"`, which are not differentiable.
+        Shape `(batch, out_channels, *spatial)`; dtype of `x`, float64 for `"exact"`; for
+        `"integer"` float32, or float64 if that is the dtype of `x`. No gradients pass these two.
 
     Raises:
         TypeError: If a dtype is not floating or the dtypes differ.
         ValueError: If the shapes do not match, the kernel does not fit into the image, `dilation`
-            is below 1, or `method` is unknown or does not apply.
+            is below 1, or `method` is unknown or does not apply, or images and filters are so large
+            that `"integer"` would not be exact.
 
     Source: Definition 3.5 and Equation (3).
 
@@ -123,7 +123,7 @@ def _choose(x: Tensor, weight: Tensor, bias: Tensor | None) -> ConvMethod:
     channels = weight.shape[:2]
     if tuple(channels) == (1, 1) and taps <= _DEPTHWISE_MAX_TAPS and not needs_grad:
         return "depthwise"
-    return "fft" if min(channels) == 1 or taps > _DIRECT_MAX_TAPS_CPU else "direct"
+    return "fft" if min(channels) == 1 or taps > LOCAL_TAPS else "direct"
 
 
 def _depthwise(x: Tensor, weight: Tensor, dilation: int) -> Tensor:

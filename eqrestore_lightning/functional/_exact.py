@@ -60,7 +60,7 @@ def best_index(scores: Tensor, keys: Callable[[], Iterable[Tensor]]) -> Tensor:
 
 
 def best_index_by_content(
-    scores: Tensor, x: Tensor, prepare: Callable[[Tensor], Tensor] = as_float64
+    scores: Tensor, x: Tensor, to_image: Callable[[Tensor], Tensor] = as_float64
 ) -> Tensor:
     """Return the row-major index of each sample's largest score; ties are broken by its image.
 
@@ -71,9 +71,9 @@ def best_index_by_content(
     Args:
         scores: Shape `(batch, *places)`, floating.
         x: The images scored, of shape `(batch, ...)`.
-        prepare: From some of these images to float64 images of shape `(batch · copies, channels,
-            *spatial)`, one or more for each, whose keys belong to the scores; of keys for more
-            places than there are scores, the first ones of each copy.
+        to_image: Turns some of these images into float64 images of shape `(batch · copies,
+            channels, *spatial)`, one or more for each: what was scored, place by place. If it has
+            more places than there are scores, the first ones of each copy count.
 
     Returns:
         int64 of shape `(batch,)`, on the device of `scores`; 0 for samples whose scores are all
@@ -91,13 +91,13 @@ def best_index_by_content(
     """
     check_scores(scores)
     if is_traced(scores):
-        index: Tensor = _best_index_operator(scores, prepare(x))
+        index: Tensor = _best_index_operator(scores, to_image(x))
         return index
     index = scores.flatten(1).argmax(1)
     tied = (scores == _largest(scores)).flatten(1).sum(1) > 1
     if tied.any():
         some = scores[tied]
-        images = prepare(x[tied.to(x.device)])
+        images = to_image(x[tied.to(x.device)])
         index[tied] = best_index(some, lambda: _keys_like(some, images))
     return index
 

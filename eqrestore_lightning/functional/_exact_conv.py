@@ -9,75 +9,120 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from eqrestore_lightning.functional._conv_ways import TORCH_CONV, Spectra, pointwise_conv, wrap
+from eqrestore_lightning.functional._conv_ways import (
+    LOCAL_TAPS,
+    TORCH_CONV,
+    Spectra,
+    pointwise_conv,
+    wrap,
+)
 from eqrestore_lightning.functional._traced import is_traced
 
 ExactMethod: TypeAlias = Literal["exact", "integer"]
 
-INTEGER_LEVELS = 256
-"""Largest magnitude of the operands of the method `"integer"`, which bfloat16 holds too."""
-
+_LARGEST = 256  # magnitude of the operands of "integer": eight bits, which bfloat16 holds too
 _LARGEST_SUM = 2**24  # up to which float32 holds every integer
-_DIRECT_MAX_TAPS = 5 * 5
-_SMALLEST = 1e-30  # far above where float32 ends, far below what matters beside a largest entry
+_HAS_ONE_DNN = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
 
 class ExactFilters:
     """Filters of the method `"exact"` of `circular_conv`, for many batches of images of one size.
 
+    They are rounded and transformed once. No gradients pass them.
+
     Args:
-        weight: Filters of shape `(out_channels, in_channels, *kernel_size)`, floating.
+        weight: Filters of shape `(out_channels, in_channels, *kernel_size)`, floating, on the
+            device of the images to come.
         spatial: Size of each axis of the images, pixels.
         dilation: Distance between taps, pixels.
+
+    >>> filters = ExactFilters(torch.tensor([[[1.0, 2.0, 3.0]]]), (4,), 1)
+    >>> filters(torch.tensor([[[0.0, 1.0, 0.0, 0.0]]]))
+    tensor([[[3., 2., 1., 0.]]], dtype=torch.float64)
     """
 
     def __init__(self, weight: Tensor, spatial: Sequence[int], dilation: int) -> None:
         self.bits = exact_bits((1, weight.shape[1], *spatial), weight.shape)
-        weight = weight.double()
+        weight = weight.detach().double()
         unit = binary_unit(weight, self.bits)
         self.integers = (weight * unit.reciprocal()).round_()  # exact: units are powers of two
         self.unit = unit.reshape(1, -1, *[1] * len(spatial))
-        self.spectra = None if _single_tap(weight) else Spectra(self.integers, spatial, dilation)
+        taps = math.prod(weight.shape[2:])
+        self.spectra = None if taps == 1 else Spectra(self.integers, spatial, dilation)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Convolve `x`, floating of shape `(batch, in_channels, *spatial)`; return float64."""
-        x = x.double()
+        """Convolve images.
+
+        Args:
+            x: Shape `(batch, in_channels, *spatial)`, floating.
+
+        Returns:
+            float64 of shape `(batch, out_channels, *spatial)`; NaN for samples that are not finite.
+        """
+        x = x.detach().double()
+        if x.shape[0] == 0:
+            return x.new_zeros(0, len(self.integers), *x.shape[2:])
         unit = binary_unit(x, self.bits)
         integers = (x * unit.reciprocal()).round_()
-        if self.spectra is None or x.shape[0] == 0:
-            y = pointwise_conv(integers, self.integers.flatten(2)[..., :1])
+        if self.spectra is None:
+            y = pointwise_conv(integers, self.integers)
         else:
-            y = self.spectra(integers).round_()
+            y = self.spectra(integers).round_().add_(0.0)  # no -0.0
         return y.mul_(unit * self.unit)
 
 
 class IntegerFilters:
     """Filters of the method `"integer"` of `circular_conv`, for many batches of images of one size.
 
+    They are rounded, and where necessary transformed, once. No gradients pass them.
+
     Args:
-        weight: Filters of shape `(out_channels, in_channels, *kernel_size)`, floating.
+        weight: Filters of shape `(out_channels, in_channels, *kernel_size)`, floating, on the
+            device of the images to come.
         spatial: Size of each axis of the images, pixels.
         dilation: Distance between taps, pixels.
+
+    Raises:
+        ValueError: If images and filters are so large that sums would not be exact.
+
+    >>> filters = IntegerFilters(torch.tensor([[[1.0, 2.0, 4.0]]]), (4,), 1)
+    >>> filters(torch.tensor([[[0.0, 1.0, 0.0, 0.0]]]))
+    tensor([[[4., 2., 1., 0.]]])
     """
 
     def __init__(self, weight: Tensor, spatial: Sequence[int], dilation: int) -> None:
+        bits = exact_bits((1, weight.shape[1], *spatial), weight.shape)
+        if 2**bits < _LARGEST:
+            raise ValueError(
+                f"Expected images and filters for which at least 8 bits can be added exactly, but "
+                f"got {weight.shape[1]} channels of {tuple(spatial)} pixels and filters of "
+                f"{tuple(weight.shape[2:])} taps, which leave {bits}."
+            )
         self.dilation = dilation
         self.integers, unit = _to_integers(weight.float())
         self.unit = unit.reshape(1, -1, *[1] * len(spatial))
         self.spectra: Spectra | None = None
-        if math.prod(weight.shape[2:]) > _DIRECT_MAX_TAPS or not _held_by_float32(self.integers):
+        if math.prod(weight.shape[2:]) > LOCAL_TAPS or not _sums_fit(self.integers):
             self.spectra = Spectra(self.integers.double(), spatial, dilation)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Convolve `x`, floating of shape `(batch, in_channels, *spatial)`; return float32."""
-        integers, unit = _to_integers(x.float())
+        """Convolve images.
+
+        Args:
+            x: Shape `(batch, in_channels, *spatial)`, floating.
+
+        Returns:
+            float32, or float64 if that is the dtype of `x`, of shape `(batch, out_channels,
+            *spatial)`; NaN for samples that are not finite.
+        """
+        integers, unit = _to_integers(x if x.dtype == torch.float64 else x.float())
         if self.spectra is None or x.shape[0] == 0:
             wrapped = wrap(integers, self.integers.shape[2:], self.dilation)
             with torch.autocast(x.device.type, enabled=False):
                 y = convolve_integers(wrapped, self.integers, dilation=self.dilation)
         else:
-            y = self.spectra(integers.double()).round_().float()
-        return y.mul_(unit * self.unit)
+            y = self.spectra(integers.double()).round_().add_(0.0).float()
+        return y.to(unit.dtype).mul_(unit * self.unit)
 
 
 def convolve_integers(
@@ -88,7 +133,8 @@ def convolve_integers(
     Where the magnitudes of all products and of the bias add up to at most 2^24, sums are exact in
     float32: the result is the same for every algorithm, thread count and device, also where
     operands are first rounded to bfloat16 or TF32, if these hold them. Integers may be times a
-    power of two.
+    power of two. Nothing is checked: larger sums are rounded. A graph that was traced on a CPU with
+    oneDNN holds torch's convolution, and is exact where oneDNN runs it.
 
     Args:
         x: Shape `(batch, in_channels, *spatial)`, float32.
@@ -104,7 +150,7 @@ def convolve_integers(
     tensor([[[ 5.,  8., 13.]]])
     """
     taps = weight.shape[2:]
-    if math.prod(taps) > 1 and x.is_cpu and (torch.compiler.is_compiling() or _one_dnn()):
+    if math.prod(taps) > 1 and x.is_cpu and _one_dnn():
         return TORCH_CONV[x.ndim](x, weight, bias, dilation=dilation)
     # Other libraries (NNPACK, cuDNN) may choose spectra or Winograd's algorithm, whose
     # intermediate results are no integers; matrix products are plain sums.
@@ -123,29 +169,30 @@ def convolve_integers(
 
 def _one_dnn() -> bool:
     """Check for oneDNN, from which torch asks for direct convolutions."""
-    backend = torch.backends.mkldnn
-    return bool(backend.is_available() and backend.enabled)  # type: ignore[no-untyped-call]
+    return bool(_HAS_ONE_DNN and torch.backends.mkldnn.enabled)
 
 
 def _to_integers(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return integers up to `INTEGER_LEVELS`, and the unit in which they give each `x[i]`."""
+    """Return integers up to `_LARGEST`, float32, and the unit in which they give each `x[i]`."""
+    x = x.detach()
+    smallest = torch.finfo(x.dtype).tiny * _LARGEST  # below, units would lose bits
+    unit = _largest(x).clamp(min=smallest) / _LARGEST
+    return (x / unit).round_().float(), unit
+
+
+def _largest(x: Tensor) -> Tensor:
+    """Return the largest magnitude in each entry of the first axis, `(batch, 1, …)`."""
     flat = x.flatten(1)
-    largest = torch.maximum(flat.amax(1), -flat.amin(1)).clamp(min=_SMALLEST)
-    largest = largest.reshape(-1, *[1] * (x.ndim - 1))
-    return (x * (INTEGER_LEVELS / largest)).round_(), largest / INTEGER_LEVELS
+    return torch.maximum(flat.amax(1), -flat.amin(1)).reshape(-1, *[1] * (x.ndim - 1))
 
 
-def _held_by_float32(weight: Tensor) -> bool:
+def _sums_fit(weight: Tensor) -> bool:
     """Check whether float32 holds all sums of products of integers with those of `weight`."""
-    if math.prod(weight.shape[1:]) * INTEGER_LEVELS**2 <= _LARGEST_SUM:
+    if math.prod(weight.shape[1:]) * _LARGEST**2 <= _LARGEST_SUM:
         return True
     if is_traced(weight):  # nothing may depend on what it holds; spectra give the same
         return False
-    return bool(weight.abs().flatten(1).sum(1).max() * INTEGER_LEVELS <= _LARGEST_SUM)
-
-
-def _single_tap(weight: Tensor) -> bool:
-    return math.prod(weight.shape[2:]) == 1
+    return bool(weight.abs().flatten(1).sum(1).max() * _LARGEST <= _LARGEST_SUM)
 
 
 def exact_bits(x_shape: Sequence[int], weight_shape: Sequence[int]) -> int:
@@ -205,9 +252,7 @@ def binary_unit(x: Tensor, bits: int) -> Tensor:
     tensor([[2.0000],
             [0.2500]], dtype=torch.float64)
     """
-    flat = x.detach().flatten(1)
-    largest = torch.maximum(flat.amax(1), -flat.amin(1)).reshape(-1, *[1] * (x.ndim - 1))
-    exponent = ((largest.view(torch.int64) >> 52) - 1022).clamp(
-        min=-900
-    ) - bits  # as `frexp` has it
+    largest = _largest(x.detach())
+    exponent = ((largest.view(torch.int64) >> 52) - 1022).clamp(min=-900)  # as `frexp` has it
+    exponent = exponent - bits
     return ((exponent + 1023) << 52).view(torch.float64)  # a power of two, made of its bits

@@ -5,5 +5,5 @@ from torch import Tensor
 
 
 def is_traced(x: Tensor) -> bool:
-    """Check whether what is done must not depend on what `x` holds: in a graph or under `vmap`."""
+    """Check for a graph or `vmap`, where what is done must not depend on what `x` holds."""
     return torch.compiler.is_compiling() or torch._C._functorch.is_batchedtensor(x)  # noqa: SLF001

@@ -120,7 +120,7 @@ class QuarterTurnEstimator(Estimator):
             The fields of `motion`, int64, on the device of `x`; 0 for images with entries that are
             not finite.
         """
-        index = best_index_by_content(scores, x, lambda x: self._copies(as_float64(x)))
+        index = best_index_by_content(scores, x, lambda some: self._copies(as_float64(some)))
         index = index.to(x.device)
         places = self.spatial_size[0] * self.spatial_size[1] if self.shifts else 1
         element = self._turn.from_index(index // places)

@@ -15,7 +15,7 @@ from eqrestore_lightning.functional import (
 from eqrestore_lightning.nn._circular_conv import CircularConv
 
 _UNIT = 2.0**-24  # float32 rounds by at most this, relative
-_TINY = 2.0**-900  # of float64; its quotients by powers of two are exact
+_TINY = 2.0**-900  # far above where float64 ends
 
 
 class FloatFilter:
@@ -35,7 +35,11 @@ class FloatFilter:
     3. the sum over `c`, of K products in any order: `(K + 1) u Σ |v_c| (n n_c + |b_c|)`, and as
        much again of the errors before it.
 
-    Sums are written out, as matrix products may be computed in less than float32.
+    Here `x` is divided by a power of two times the largest magnitude of its sample, which gives the
+    quotients of the exact path bit for bit, unless that magnitude is below 2^-900. `n` is computed
+    in float32, as the root of a sum of C N squares, and enlarged by `(C N + 2) u`, by more than
+    which no order of summation falls short. Sums are written out, as matrix products may be
+    computed in less than float32.
 
     Args:
         layers: One or two layers, see `applies`.
@@ -74,13 +78,13 @@ class FloatFilter:
 
         Args:
             x: Images of shape `(batch, channels, *spatial)`, any real dtype. The bound is infinite
-                for those whose largest magnitude is too small for quotients to be exact.
+                for those whose largest magnitude is below 2^-900 but not 0, and infinite or NaN for
+                those that are not finite.
         """
         if x.dtype not in (torch.uint8, torch.float32, torch.float64):
             x = as_float64(x)
         flat = x.flatten(1)
         largest = torch.maximum(flat.amax(1).double(), -flat.amin(1).double()).unsqueeze(1)
-        # The integers of the exact path, times a power of two: in units of the largest magnitude.
         unit = largest.clamp(min=_TINY).mul(2.0 ** (1 - self.bits))
         rounded = x / unit.reshape(-1, *[1] * (x.ndim - 1))
         x = rounded.round_().float().mul_(2.0 ** (1 - self.bits))
@@ -93,16 +97,16 @@ class FloatFilter:
         else:
             spectrum = spectrum * self.filters.squeeze(1)
         y = torch.fft.irfftn(spectrum, s=self.spatial, dim=self.axes)
-        largest = size * self.sizes  # (batch, hidden channels)
-        error = _UNIT * self.growth * largest
+        reach = size * self.sizes  # of sums of products, (batch, hidden channels)
+        error = _UNIT * self.growth * reach
         if self.last is None:
             return y.squeeze(1), error.squeeze(1)
         if self.bias is not None:
             y += self.bias.reshape(-1, *[1] * len(self.spatial))
-            largest = largest + self.bias.abs()
+            reach = reach + self.bias.abs()
         scores = (y.relu_() * self.last.float()).sum(1)
-        error = error + 2 * _UNIT * largest
-        error = error + 2.0**-self.hidden_bits * largest.amax(1, keepdim=True)
+        error = error + 2 * _UNIT * reach
+        error = error + 2.0**-self.hidden_bits * reach.amax(1, keepdim=True)
         last = self.last.flatten().abs()
         summing = (len(last) + 1) * _UNIT
-        return scores, (((1 + summing) * error + summing * largest) * last).sum(1)
+        return scores, (((1 + summing) * error + summing * reach) * last).sum(1)

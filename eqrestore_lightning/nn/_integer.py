@@ -8,7 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from eqrestore_lightning.functional import ExactMethod, as_float64, convolve_integers
+from eqrestore_lightning.functional import (
+    ExactMethod,
+    as_float64,
+    binary_unit,
+    convolve_integers,
+)
 
 LEVELS = 255
 """Largest entry of images and activations, which are integers from 0 on."""
@@ -91,11 +96,16 @@ def as_precise(x: Tensor, method: ExactMethod) -> Tensor:
         method: Of the network's exact scores.
 
     Returns:
-        float32 if the method is `"integer"` and float32 holds the dtype of `x`; else float64, on
-        the CPU where the device of `x` (Apple's MPS) has none.
+        float32 for the method `"integer"`, up to a power of two for each sample, so that it holds
+        the largest entries; else float64. On the CPU where the device of `x` (Apple's MPS) has no
+        float64.
     """
-    held = x.dtype in _HELD_BY_FLOAT32 and x.device.type != "mps"
-    return x.float() if method == "integer" and held else as_float64(x)
+    if method == "exact":
+        return as_float64(x)
+    if x.dtype in _HELD_BY_FLOAT32:
+        return (x.cpu() if x.device.type == "mps" else x).float()
+    x = as_float64(x)
+    return (x * binary_unit(x, 0).reciprocal()).float()
 
 
 def to_levels(x: Tensor, levels: int = LEVELS) -> Tensor:
@@ -116,6 +126,8 @@ def to_levels(x: Tensor, levels: int = LEVELS) -> Tensor:
     tensor([[[  0.,  64., 255.]]])
     """
     exact = x.float() if x.dtype in _HELD_BY_FLOAT32 else as_float64(x)
+    if x.dtype in (torch.float32, torch.bfloat16, torch.float64):
+        exact = exact * 0.5  # so that differences of the largest numbers are finite
     axes = tuple(range(1, x.ndim))
     least = exact.amin(axes, keepdim=True)
     span = exact.amax(axes, keepdim=True) - least

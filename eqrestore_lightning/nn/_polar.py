@@ -152,7 +152,7 @@ class RotationEstimator(Estimator):
             1/1024; on the device of `x` (float32 on Apple's MPS). 0 for images with entries that
             are not finite.
         """
-        index = best_index_by_content(scores, x, lambda x: self._columns(as_float64(x)))
+        index = best_index_by_content(scores, x, lambda some: self._columns(as_float64(some)))
         angle = angle_at(scores, index, sub_grid=self.sub_grid)
         dtype = torch.float32 if x.device.type == "mps" else torch.float64
         return {"angle": angle.to(x.device, dtype)}

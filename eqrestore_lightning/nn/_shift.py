@@ -51,7 +51,9 @@ class ShiftEstimator(Estimator):
             `shift`, pixels, int64 of shape `(batch, num_axes)`, on the device of `x`; 0 for images
             with entries that are not finite.
         """
-        index = best_index_by_content(scores, x, lambda x: join_axes(as_float64(x), self.axes))
+        index = best_index_by_content(
+            scores, x, lambda some: join_axes(as_float64(some), self.axes)
+        )
         return {"shift": index_to_shift(index, scores.shape[1:]).to(x.device)}
 
     def loss(self, scores: Tensor, element: Element) -> Tensor:

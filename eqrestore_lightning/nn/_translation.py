@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from eqrestore_lightning.functional import (
+    LOCAL_TAPS,
     ExactMethod,
     as_float64,
     check_axes,
@@ -31,7 +32,6 @@ KernelSize: TypeAlias = int | Literal["full"]
 # Shifts of so many images at a time that what is made of them stays in the cache of a CPU.
 _SCORED_AT_ONCE = 2**14
 _GUESSED_AT_ONCE = 2**16
-_LOCAL_TAPS = 5 * 5
 
 
 @register_estimator
@@ -68,9 +68,10 @@ class TranslationEstimator(ShiftEstimator):
             agree.
         separable: Whether filters are outer products of 1-D filters; one for all layers, or a list
             with one for each.
-        exact_method: How `exact_scores` evaluates filters of 2 to 25 taps, see `circular_conv`:
-            `"exact"` keeps 14 to 21 bits, as for all other filters; `"integer"` keeps 256 levels of
-            either sign, which takes a fraction of the time. Both are exact; scores differ slightly.
+        exact_method: How `exact_scores` evaluates filters of 2 to 25 taps, see `circular_conv`.
+            Both are exact, and the scores differ slightly: `"exact"` keeps 14 to 21 bits, as for
+            all other filters; `"integer"` keeps eight, in a fraction of the time. Scores of so few
+            bits tie often: let the last layer have a single tap.
 
     Shapes:
         Input `(batch, in_channels, *spatial_size)`, floating; output `(batch, *sizes of axes)`.
@@ -208,17 +209,23 @@ class TranslationEstimator(ShiftEstimator):
         if not exact:
             return self._score(_normalize(x), self._convs())
         device = as_precise(x[:0], self.exact_method).device
-        convs = [
-            conv.prepare(self.shifted_size, self._method(conv), device) for conv in self._convs()
-        ]
+        *hidden, last = self._convs()
+        convs = [self._prepare_hidden(conv, device) for conv in hidden]
+        convs.append(last.prepare(self.shifted_size, self._method(last), device))
         scores = [
             self._score(_normalize(as_precise(part, self.exact_method)), convs)
             for part in self._parts(x, _SCORED_AT_ONCE)
         ]
         return as_float64(torch.cat(scores) if len(scores) > 1 else scores[0])
 
+    def _prepare_hidden(
+        self, conv: CircularConv, device: torch.device
+    ) -> Callable[[Tensor], Tensor]:
+        exact = conv.prepare(self.shifted_size, self._method(conv), device)
+        return exact if self.exact_method == "exact" else lambda x: exact(x).float()
+
     def _method(self, conv: CircularConv) -> ExactMethod:
-        local = 1 < math.prod(conv.kernel_size) <= _LOCAL_TAPS
+        local = 1 < math.prod(conv.kernel_size) <= LOCAL_TAPS
         return self.exact_method if local else "exact"
 
     def _score(self, x: Tensor, convs: Sequence[Callable[[Tensor], Tensor]]) -> Tensor:
@@ -262,7 +269,7 @@ class TranslationEstimator(ShiftEstimator):
             scores = scores.flatten(1)
             (best, second), (place, _) = (each.unbind(1) for each in scores.topk(2))
             places.append(place)
-            doubtful.append(~(best - second > 2 * bound))
+            doubtful.append(~((best.double() - second.double() > 2 * bound) & best.isfinite()))
         return torch.cat(places), torch.cat(doubtful)
 
     def _parts(self, x: Tensor, shifts: int) -> Sequence[Tensor]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from eqrestore_lightning.functional import circular_conv
+from eqrestore_lightning.functional import IntegerFilters, circular_conv
 
 
 def _summed(x, weight):
@@ -109,3 +109,61 @@ def test_levels_do_not_depend_on_threads_precision_or_autocast():
 def test_prime_and_large_sizes(size):
     taps = tuple(min(side, 31) for side in size)
     _check((size, taps, (1, 1), 5, 8))
+
+
+@pytest.mark.filterwarnings("ignore:TF32 acceleration")
+@pytest.mark.parametrize("one_dnn", [True, False])
+@pytest.mark.parametrize("compiled", [True, False])
+def test_levels_in_batches_for_which_other_libraries_leave_plain_sums(one_dnn, compiled):
+    """NNPACK takes 3 × 3 filters from 16 images on, and multiplies spectra."""
+    x, weight = torch.randn(32, 16, 32, 32), torch.randn(16, 16, 3, 3)
+
+    def convolve(x):
+        return circular_conv(x, weight, method="integer")
+
+    expected = torch.cat([convolve(image) for image in x.split(1)])
+    with torch.backends.mkldnn.flags(enabled=one_dnn):
+        found = torch.compile(convolve, backend="eager")(x) if compiled else convolve(x)
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_levels_beyond_what_float32_holds_are_added_in_float64(compiled):
+    random = np.random.default_rng(0)
+    x = random.integers(250, 257, (2, 40, 11, 9))
+    weight = random.integers(250, 257, (3, 40, 5, 5))
+    x[:, 0, 0, 0], weight[:, 0, 0, 0] = 256, 256
+
+    def convolve(x):
+        return circular_conv(x, torch.from_numpy(weight).double(), method="integer")
+
+    convolve = torch.compile(convolve, backend="eager", fullgraph=True) if compiled else convolve
+    found = convolve(torch.from_numpy(x).double())
+    assert np.array_equal(found.numpy(), _summed(x, weight).astype(np.float32))
+
+
+@pytest.mark.parametrize("exponent", [-110, 0, 110])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("taps", [3, 7])
+def test_levels_do_not_depend_on_a_power_of_two(exponent, dtype, taps):
+    x, weight = torch.randn(3, 2, 9, 8).to(dtype), torch.randn(4, 2, taps, taps).to(dtype)
+    scale = 2.0**exponent
+    found = circular_conv(x * scale, weight, method="integer")
+    assert found.dtype == dtype
+    assert torch.equal(found, circular_conv(x, weight, method="integer") * scale)
+
+
+@pytest.mark.parametrize("method", ["exact", "integer"])
+def test_no_gradients_and_no_negative_zeros(method):
+    x = torch.zeros(2, 1, 16, 16)
+    x[:, :, 3, 5] = 1.0
+    weight = torch.randn(2, 1, 7, 7, requires_grad=True)
+    y = circular_conv(x.requires_grad_(), weight, method=method)
+    assert not y.requires_grad
+    assert not (y.signbit() & (y == 0)).any()
+
+
+def test_sums_that_cannot_be_exact_are_refused():
+    weight = torch.zeros(1, 16, 1, 1, 1).expand(1, 16, 256, 256, 256)
+    with pytest.raises(ValueError, match="Expected images and filters for which at least 8 bits"):
+        IntegerFilters(weight, (256, 256, 256), 1)

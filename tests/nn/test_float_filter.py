@@ -137,3 +137,17 @@ def test_axes_and_empty_batches():
     expected = network.locate(network.exact_scores(x), x)["shift"]
     assert torch.equal(network.estimate(x)["shift"], expected)
     assert network.estimate(x[:0])["shift"].shape == (0, 1)
+
+
+def test_scores_that_overflow_are_in_doubt():
+    network = _network("with bias", 1, (8, 8), hidden_channels=[3])
+    first, last = network._convs()
+    x = _images("dense", (64, 1, 8, 8))
+    for seed in (30, 33, 35):
+        torch.manual_seed(seed)
+        with torch.no_grad():
+            first.weight.normal_(std=0.2)
+            first.bias.normal_()
+            last.weight.copy_(torch.tensor([2e38, 2e38, -3e38]).reshape(1, 3, 1, 1))
+        expected = network.locate(network.exact_scores(x), x)["shift"]
+        assert torch.equal(network.estimate(x)["shift"], expected)

@@ -299,3 +299,26 @@ def test_the_center_is_checked_and_saved():
     assert _estimator(center="mass").config["center"] == "mass"
     with pytest.raises(ValueError, match=r"^Expected `center` to be 'image' or 'mass', but got"):
         _estimator(center="middle")
+
+
+@pytest.mark.parametrize("center", ["image", "mass"])
+@pytest.mark.parametrize("exact_method", ["exact", "integer"])
+def test_the_dtype_of_the_same_pixels_does_not_matter(center, exact_method):
+    network = {"hidden_channels": [4, 4], "kernel_size": [5, 5, 1], "exact_method": exact_method}
+    estimator = RotationEstimator(1, (16, 16), num_angles=24, center=center, **network)
+    x = torch.randint(256, (16, 1, 16, 16), dtype=torch.uint8)
+    expected = estimator.exact_scores(x)
+    for dtype in (torch.int32, torch.int64, torch.float16, torch.float32, torch.float64):
+        assert torch.equal(estimator.exact_scores(x.to(dtype)), expected)
+
+
+@pytest.mark.parametrize("exact_method", ["exact", "integer"])
+def test_quarter_turns_of_the_largest_numbers(exact_method):
+    estimator = RotationEstimator(
+        1, (15, 15), num_angles=24, center="mass", kernel_size=5, exact_method=exact_method
+    )
+    x = (2 * torch.rand(3, 1, 15, 15) - 1) * 3e38
+    scores = [estimator.exact_scores(x.rot90(turn, (2, 3))) for turn in range(4)]
+    for turn, turned in enumerate(scores):
+        assert turned.isfinite().all()
+        assert torch.equal(turned, scores[0].roll(6 * turn, 1))

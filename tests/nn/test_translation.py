@@ -231,6 +231,7 @@ def test_config_builds_the_same_network(estimator):
     twin.load_state_dict(estimator.state_dict())
     x = _images(estimator)
     assert torch.equal(twin(x), estimator(x))
+    assert torch.equal(twin.exact_scores(x), estimator.exact_scores(x))
 
 
 def test_gradients_reach_every_weight(estimator):
@@ -262,6 +263,8 @@ def test_exact_scores_take_integers_and_empty_batches():
         ({"kernel_size": [3, 3]}, "Expected `kernel_size` to be one value or 6, one for each "
          "layer, but got [3, 3]."),
         ({"in_channels": 0}, "Expected `in_channels` to be at least 1, but got 0."),
+        ({"exact_method": "fft"}, "Expected `exact_method` to be one of ('exact', 'integer'), but "
+         "got 'fft'."),
     ],
 )  # fmt: skip
 def test_constructor_rejections(options, message):
@@ -278,3 +281,46 @@ def test_forward_rejections():
         estimator(torch.rand(2, 1, 12, 13))
     with pytest.raises(TypeError, match=r"Expected `x` to be floating, but got torch\.uint8\."):
         estimator(torch.zeros(2, 1, 12, 12, dtype=torch.uint8))
+
+
+def test_integers_are_for_local_filters_alone():
+    """Those of 2 to 25 taps; one tap, as in a last layer, would tie."""
+    network = {"hidden_channels": [3, 3, 3], "kernel_size": [5, "full", 1, 1], "bias": True}
+    fine = TranslationEstimator(1, (12, 9), **network)
+    coarse = TranslationEstimator(1, (12, 9), **network, exact_method="integer")
+    coarse.load_state_dict(fine.state_dict())
+    x = torch.rand(4, 1, 12, 9)
+    local, *others = fine._convs()
+    hidden = local(x / x.amax((1, 2, 3), keepdim=True), method="integer").relu()
+    for layer in others[:-1]:
+        hidden = layer(hidden.float(), method="exact").relu()
+    expected = others[-1](hidden.float(), method="exact").squeeze(1)
+    assert_close(coarse.exact_scores(x), expected.detach(), rtol=1e-6, atol=1e-6)
+    assert not torch.equal(coarse.exact_scores(x), fine.exact_scores(x))
+    others_only = TranslationEstimator(1, (12, 9), kernel_size="full", hidden_channels=[2])
+    config = {**others_only.config, "exact_method": "integer"}
+    twin = TranslationEstimator(**config)
+    twin.load_state_dict(others_only.state_dict())
+    assert_close(twin.exact_scores(x), others_only.exact_scores(x), rtol=1e-4, atol=1e-4)
+
+
+def test_integers_are_found_as_scored():
+    torch.manual_seed(0)
+    options = {"hidden_channels": [5], "kernel_size": [5, 1], "exact_method": "integer"}
+    for _ in range(10):
+        network = TranslationEstimator(1, (9, 10), **options)
+        x = torch.randint(256, (64, 1, 9, 10), dtype=torch.uint8)
+        found = network.locate(network.exact_scores(x), x)["shift"]
+        assert torch.equal(network.estimate(x)["shift"], found)
+
+
+@pytest.mark.parametrize("exact_method", ["exact", "integer"])
+def test_the_dtype_of_the_same_pixels_does_not_matter(exact_method):
+    network = {"hidden_channels": [4, 4], "kernel_size": [3, 3, 1], "bias": True, "skip": True}
+    estimator = TranslationEstimator(2, (9, 10), **network, exact_method=exact_method)
+    x = torch.randint(256, (16, 2, 9, 10), dtype=torch.uint8)
+    expected = estimator.exact_scores(x)
+    assert expected.dtype == torch.float64
+    for dtype in (torch.int32, torch.int64, torch.float16, torch.float32, torch.float64):
+        assert torch.equal(estimator.exact_scores(x.to(dtype)), expected)
+    assert torch.equal(estimator.exact_scores(x.double() * 2.0**700), expected)

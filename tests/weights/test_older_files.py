@@ -43,6 +43,10 @@ BINARY, FEW = GRAY // 128, GRAY[:, :, :4, :4] // 32
 MADE = {
     "translation": (lambda: TranslationEstimator(3, (8, 9), **SMALL), COLOR),
     "translation-float16": (lambda: TranslationEstimator(3, (8, 9), **SMALL), COLOR),
+    "integers": (
+        lambda: TranslationEstimator(3, (8, 9), **SMALL, exact_method="integer"),
+        COLOR,
+    ),
     "width": (lambda: TranslationEstimator(3, (8, 9), axes=(-1,), **SMALL), COLOR),
     "quarter-turns": (lambda: QuarterTurnEstimator(1, (8, 8), mirrors=True, **SMALL), GRAY),
     "rotation": (lambda: RotationEstimator(1, (8, 8), **POLAR), GRAY),

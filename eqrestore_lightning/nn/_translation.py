@@ -29,8 +29,9 @@ from eqrestore_lightning.nn._shift import ShiftEstimator, join_axes
 
 KernelSize: TypeAlias = int | Literal["full"]
 
-# Shifts of so many images at a time that what is made of them stays in the cache of a CPU.
-_SCORED_AT_ONCE = 2**14
+# So much of images at a time that what is made of them stays in the cache of a CPU: shifts times
+# channels of the widest layer, and shifts.
+_SCORED_AT_ONCE = 2**18
 _GUESSED_AT_ONCE = 2**16
 
 
@@ -210,11 +211,12 @@ class TranslationEstimator(ShiftEstimator):
             return self._score(_normalize(x), self._convs())
         device = as_precise(x[:0], self.exact_method).device
         *hidden, last = self._convs()
+        widest = max(conv.out_channels for conv in self._convs())
         convs = [self._prepare_hidden(conv, device) for conv in hidden]
         convs.append(last.prepare(self.shifted_size, self._method(last), device))
         scores = [
             self._score(_normalize(as_precise(part, self.exact_method)), convs)
-            for part in self._parts(x, _SCORED_AT_ONCE)
+            for part in self._parts(x, _SCORED_AT_ONCE // widest)
         ]
         return as_float64(torch.cat(scores) if len(scores) > 1 else scores[0])
 

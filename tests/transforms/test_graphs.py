@@ -91,21 +91,21 @@ def test_exported_for_any_size():
 @pytest.mark.parametrize("name", sorted(bundled_weights()))
 def test_compiled_with_the_default_backend(name):
     restore = RestoreTransform(name)
-    size = restore.estimator.spatial_size or (40, 56)
+    upright = isinstance(restore.estimator, UprightEstimator)
+    size = restore.estimator.spatial_size or ((40, 40) if upright else (40, 56))
     compiled = torch.compile(restore, fullgraph=True)
-    count = 10_000 if len(size) == 2 else 200
     channels = restore.estimator.in_channels
-    for seed in range(0, count, 200):
+    same = []
+    for seed in range(0, 400 if upright else 10_000 if len(size) == 2 else 200, 200):
         if len(size) == 2:
             images = _images(200, size, channels, seed)
         else:
             images = torch.randint(256, (20, channels, *size), dtype=torch.uint8)
-        if "rotation" in name:  # compiled polar sampling rounds differently
-            same = (compiled(images) == restore(images)).flatten(1).all(1)
-            assert same.double().mean() >= 0.95
-            continue
         images[0] = 7
-        assert torch.equal(compiled(images), restore(images))
+        same.append((compiled(images) == restore(images)).flatten(1).all(1).double().mean())
+    # Compiled interpolation, of polar images and of copies turned by any angle, rounds differently.
+    least = 0.95 if name.startswith("mnist-rot") or name == "photo-turn" else 1.0
+    assert torch.stack(same).mean() >= least
 
 
 @pytest.fixture

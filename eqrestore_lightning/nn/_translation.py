@@ -210,8 +210,9 @@ class TranslationEstimator(ShiftEstimator):
         if not exact:
             return self._score(_normalize(x), self._convs())
         device = as_precise(x[:0], self.exact_method).device
-        *hidden, last = self._convs()
-        widest = max(conv.out_channels for conv in self._convs())
+        layers = self._convs()
+        widest = max(layer.out_channels for layer in layers)
+        *hidden, last = layers
         convs = [self._prepare_hidden(conv, device) for conv in hidden]
         convs.append(last.prepare(self.shifted_size, self._method(last), device))
         scores = [

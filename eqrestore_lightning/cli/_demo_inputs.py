@@ -1,7 +1,7 @@
 """What `eqrestore demo` starts from: images to choose from, and classifiers."""
 
 from collections.abc import Callable, Sequence
-from importlib import resources, util
+from importlib import util
 from typing import TypeAlias
 
 import PIL.Image
@@ -11,7 +11,7 @@ from torchvision import models
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
-from eqrestore_lightning.data import DigitsDataModule, cut_window
+from eqrestore_lightning.data import DigitsDataModule, cut_window, find_photographs, read_image
 from eqrestore_lightning.nn import Estimator
 from eqrestore_lightning.training import load_classifier
 
@@ -19,13 +19,6 @@ Classify: TypeAlias = Callable[[Tensor], dict[str, float]]
 """From an image, uint8 of shape `(channels, height, width)`, to probabilities by class."""
 
 _SIDE = 256  # pixels, of images for weights that take any size
-_PHOTOGRAPHS = {
-    "astronaut": ("skimage", "data/astronaut.png"),
-    "cat": ("skimage", "data/chelsea.png"),
-    "coffee": ("skimage", "data/coffee.png"),
-    "pagoda": ("sklearn", "datasets/images/china.jpg"),
-    "flower": ("sklearn", "datasets/images/flower.jpg"),
-}
 
 
 def samples(estimator: Estimator) -> dict[str, PIL.Image.Image]:
@@ -42,12 +35,10 @@ def samples(estimator: Estimator) -> dict[str, PIL.Image.Image]:
         return {
             str(label): TF.to_pil_image(digits.images[firsts[label]]) for label in sorted(firsts)
         }
-    found = {}
-    for name, (package, file) in _PHOTOGRAPHS.items():
-        if util.find_spec(package) is not None:
-            with resources.as_file(resources.files(package).joinpath(file)) as path:
-                found[name] = PIL.Image.open(path).convert("RGB")
-    return found
+    return {
+        name: TF.to_pil_image(read_image(path))
+        for name, path in find_photographs("test", missing_ok=True).items()
+    }
 
 
 def size_of(estimator: Estimator) -> tuple[int, int]:

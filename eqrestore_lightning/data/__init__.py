@@ -22,6 +22,7 @@ from eqrestore_lightning.data._orientation import (
     turned_orientation,
 )
 from eqrestore_lightning.data._photo_crops import PhotoCropDataModule
+from eqrestore_lightning.data._photographs import find_photographs
 from eqrestore_lightning.data._problems import Problem, find_problems
 from eqrestore_lightning.data._signals import SignalDataModule
 from eqrestore_lightning.data._sources import SourceRule, source_prefix
@@ -48,6 +49,7 @@ __all__ = [
     "cut_window",
     "find_images",
     "find_images_or_fail",
+    "find_photographs",
     "find_problems",
     "read_image",
     "read_image_size",

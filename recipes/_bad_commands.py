@@ -62,7 +62,6 @@ def bad_commands(folder: Path) -> list[list[str]]:
         *_restore(folder),
         *_evaluate(folder),
         *_looking(folder),
-        *_upright(folder),
     ]
     return [[str(word).replace("@", f"{folder}/") for word in line] for line in lines]
 
@@ -74,7 +73,6 @@ GOOD = {
     "inspect": ["@images"],
     "audit": ["@classifier.ckpt", "--image_size=16"],
     "export": ["photo", "@out.onnx"],
-    "upright": ["@images", "@out"],
 }
 """A command line of each command that works, but for the options that are added to it."""
 
@@ -85,7 +83,6 @@ NUMBERS = {
     "inspect": ["image_size"],
     "audit": ["image_size", "channels", "seed"],
     "export": ["height", "width"],
-    "upright": ["prior", "min_margin"],
 }
 """Options that take a number."""
 
@@ -169,17 +166,6 @@ def _looking(folder: Path) -> Iterable[list[str]]:
         yield ["export", weights, "@out.onnx"]
     for output in ("@out.pt", "@full", "/dev/null/out.onnx", "@nothing/out.onnx"):
         yield ["export", "photo", output]
-
-
-def _upright(folder: Path) -> Iterable[list[str]]:
-    del folder
-    for images in ("@nothing", "@empty", "@broken", "@a file", "@linked", "@tiny"):
-        yield ["upright", images, "@out"]
-    for output in ("@full", "@a file", "/dev/null/out", "@images"):
-        yield ["upright", "@images", output]
-    for weights in ("x", "@cut.safetensors", "photo", "@turns.safetensors", "digits"):
-        yield ["upright", "@images", "@out", f"--weights={weights}"]
-    yield ["upright", "@images", "@out", "--pixels=x"]
 
 
 def run_command(arguments: list[str]) -> tuple[str, str]:

@@ -19,7 +19,6 @@ COMMANDS = (
     "inspect",
     "audit",
     "export",
-    "upright",
     "demo",
     "weights",
 )

@@ -22,7 +22,7 @@ def test_a_device_that_is_missing_is_refused(monkeypatch):
             choose_device(device)
 
 
-@pytest.mark.parametrize("command", ["fit", "restore", "evaluate", "upright"])
+@pytest.mark.parametrize("command", ["fit", "restore", "evaluate"])
 def test_every_command_that_computes_names_it_alike(command, run_help):
     assert "--device {auto,cpu,cuda,mps}" in " ".join(run_help(command).split())
 

@@ -136,7 +136,7 @@ def test_errors_of_the_machine_end_with_one_line(error, status, message, monkeyp
     [
         (["restore", "a", "b", "c", "--batch_size=x"], "to be a whole number, but got 'x'; see"),
         (["restore", "a", "b", "c", "--prior=[1]"], "`--prior` to be a number, but got '[1]'; see"),
-        (["upright", "a", "b", "--pixels=x"], "`--pixels` to be true or false, but got 'x'; see"),
+        (["inspect", "a", "--grayscale=x"], "`--grayscale` to be true or false, but got 'x'; see"),
         (["restore", "a"], "required"),
         (["restore", "a", "b", "c", "d"], "nrecognized arguments: d; see eqrestore restore --help"),
         (["fits"], "invalid choice: 'fits'"),

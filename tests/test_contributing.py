@@ -2,15 +2,17 @@
 
 import doctest
 import re
+from contextlib import ExitStack
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
 
 from eqrestore_lightning import build_preset
-from eqrestore_lightning.evaluation import _measures
+from eqrestore_lightning.evaluation._measures import _MEASURES
 from eqrestore_lightning.motions import Motion, build_motion
-from eqrestore_lightning.nn import _presets
+from eqrestore_lightning.nn._presets import _PRESETS
 
 TEXT = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
@@ -19,10 +21,10 @@ BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
 @pytest.fixture(scope="module")
 def written():
     """Run all blocks, and leave no trace in the registries."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Motion, "kinds", dict(Motion.kinds))
-        patch.setattr(_presets, "_PRESETS", dict(_presets._PRESETS))
-        patch.setattr(_measures, "_REGISTERED", dict(_measures._REGISTERED))
+    registries = (Motion.kinds, _PRESETS, _MEASURES)
+    with ExitStack() as stack:
+        for registry in registries:
+            stack.enter_context(mock.patch.dict(registry))
         names = {"__name__": "contributed"}
         for block in BLOCKS:
             exec(block, names)
@@ -43,7 +45,7 @@ def test_they_fit_into_the_package(written):
     element = motion.draw(5, (6, 6))
     assert torch.equal(motion.undo(motion.apply(x, element), element), x)
     assert build_preset("narrow", 1, (8, 9)).in_channels == 1
-    assert "confidence" in _measures._REGISTERED
+    assert "confidence" in _MEASURES
     written["test_corners"]()
 
 

@@ -2,8 +2,12 @@
 
 from typing import TypeAlias
 
-from eqrestore_lightning.classifiers._architectures import Stem, build_classifier
-from eqrestore_lightning.classifiers._registry import list_classifiers, register_classifier
+from eqrestore_lightning.classifiers._architectures import (
+    Stem,
+    build_classifier,
+    list_classifiers,
+    register_classifier,
+)
 from eqrestore_lightning.classifiers._small_cnn import small_cnn
 
 Architecture: TypeAlias = str  # one of `list_classifiers()`

@@ -1,15 +1,22 @@
 """The paper's classifiers, from torchvision, for images of 32 to 40 pixels."""
 
+import inspect
+from collections.abc import Callable
 from typing import Any, Literal, TypeAlias, get_args
 
 from torch import nn
 from torchvision import models
 from torchvision.models.vgg import VGG, make_layers
 
-from eqrestore_lightning.classifiers._registry import find_architecture, register_classifier
+from eqrestore_lightning._registry import Registry
 from eqrestore_lightning.classifiers._small_cnn import small_cnn
 
 Stem: TypeAlias = Literal["small", "original"]
+
+_ARCHITECTURES: Registry[Callable[..., nn.Module]] = Registry("an architecture", "architecture")
+register_classifier = _ARCHITECTURES.register
+list_classifiers = _ARCHITECTURES.names
+
 _VGG16 = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M")
 
 
@@ -22,6 +29,9 @@ def build_classifier(
     width: float = 1.0,
 ) -> nn.Module:
     """Build a classifier with fresh weights.
+
+    Architectures are added with `@register_classifier`: functions of `in_channels` and
+    `num_classes` that return a network, and that may take `stem` and `width` as keywords.
 
     Args:
         architecture: One of `list_classifiers()`: torchvision's `"vgg16"` (with batch
@@ -51,7 +61,8 @@ def build_classifier(
     >>> build_classifier("resnet18", 3, 10).eval()(torch.zeros(2, 3, 40, 40)).shape
     torch.Size([2, 10])
     """
-    build, taken = find_architecture(architecture)
+    build = _ARCHITECTURES.find(architecture)
+    taken = inspect.signature(build).parameters
     if stem not in get_args(Stem):
         raise ValueError(f"Expected `stem` to be one of {get_args(Stem)}, but got {stem!r}.")
     if not width > 0:
@@ -116,6 +127,9 @@ def mobilenet_v2(
         for conv in strided[:2]:
             conv.stride = (1, 1)
     return network
+
+
+register_classifier(small_cnn)
 
 
 @register_classifier

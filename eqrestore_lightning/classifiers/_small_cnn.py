@@ -5,8 +5,6 @@ from typing import Any, Literal
 
 from torch import nn
 
-from eqrestore_lightning.classifiers._registry import register_classifier
-
 _KINDS: dict[int, tuple[Any, Any, Any]] = {
     1: (nn.Conv1d, nn.BatchNorm1d, nn.AdaptiveAvgPool1d),
     2: (nn.Conv2d, nn.BatchNorm2d, nn.AdaptiveAvgPool2d),
@@ -14,7 +12,6 @@ _KINDS: dict[int, tuple[Any, Any, Any]] = {
 }
 
 
-@register_classifier
 def small_cnn(
     in_channels: int, num_classes: int, *, num_spatial_dims: Literal[1, 2, 3] = 2
 ) -> nn.Sequential:

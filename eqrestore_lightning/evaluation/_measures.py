@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any, TypeAlias, TypeVar
 
 from torch import Tensor
 from torchmetrics import MeanMetric, Metric
 
+from eqrestore_lightning._registry import Registry
 from eqrestore_lightning.metrics import Consistency, motion_metrics
 from eqrestore_lightning.motions import Element, Field, Motion
 
@@ -37,62 +39,6 @@ class Outcome:
 
 Arguments: TypeAlias = Callable[[Outcome], dict[str, Any] | None]
 ArgumentsType = TypeVar("ArgumentsType", bound=Arguments)
-
-_REGISTERED: dict[str, tuple[Callable[[], Metric], Arguments]] = {}
-
-
-def register_measure(
-    name: str, build_metric: Callable[[], Metric]
-) -> Callable[[ArgumentsType], ArgumentsType]:
-    """Register a measure that `evaluate` takes for every motion and restorer.
-
-    Decorates a function from an `Outcome` to keyword arguments of the metric's `update`, or to
-    `None` if there is nothing to measure.
-
-    Args:
-        name: Its name in the results.
-        build_metric: Builds a torchmetrics metric, without arguments.
-
-    Raises:
-        ValueError: If there is a measure of this name already.
-
-    >>> @register_measure("confidence", MeanMetric)
-    ... def confidence(outcome):
-    ...     return {"value": outcome.first.softmax(1).amax(1)}
-    >>> del _REGISTERED["confidence"]
-    """
-    if name in _REGISTERED:
-        raise ValueError(f"Expected a new name for a measure, but {name!r} is taken.")
-
-    def register(arguments: ArgumentsType) -> ArgumentsType:
-        _REGISTERED[name] = (build_metric, arguments)
-        return arguments
-
-    return register
-
-
-@register_measure("accuracy", MeanMetric)
-def accuracy(outcome: Outcome) -> dict[str, Any]:
-    """Share of images classified correctly after the first draw."""
-    return {"value": (outcome.first.argmax(1) == outcome.labels).float()}
-
-
-@register_measure("consistency", Consistency)
-def consistency(outcome: Outcome) -> dict[str, Any]:
-    """Share of images assigned to the same class after both draws."""
-    return {"preds": outcome.first, "target": outcome.second}
-
-
-@register_measure("stability", lambda: MeanMetric() * Consistency())
-def stability(outcome: Outcome) -> dict[str, Any]:
-    """Accuracy times consistency."""
-    return {**accuracy(outcome), **consistency(outcome)}
-
-
-@register_measure("agreement", Consistency)
-def agreement(outcome: Outcome) -> dict[str, Any]:
-    """Share of images assigned to the class that they have unmoved and without a restorer."""
-    return {"preds": outcome.first, "target": outcome.unmoved}
 
 
 class Measure:
@@ -141,11 +87,68 @@ def _not_available() -> bool:
     return False
 
 
+_MEASURES: Registry[Callable[[], Measure]] = Registry("a measure", "measure")
+
+
+def register_measure(
+    name: str, build_metric: Callable[[], Metric]
+) -> Callable[[ArgumentsType], ArgumentsType]:
+    """Register a measure that `evaluate` takes for every motion and restorer.
+
+    Decorates a function from an `Outcome` to keyword arguments of the metric's `update`, or to
+    `None` if there is nothing to measure.
+
+    Args:
+        name: Its name in the results.
+        build_metric: Builds a torchmetrics metric, without arguments.
+
+    Raises:
+        ValueError: If another function is the measure of this name already.
+
+    >>> @register_measure("confidence", MeanMetric)
+    ... def confidence(outcome):
+    ...     return {"value": outcome.first.softmax(1).amax(1)}
+    >>> del _MEASURES["confidence"]
+    """
+
+    def register(arguments: ArgumentsType) -> ArgumentsType:
+        @wraps(arguments)
+        def build() -> Measure:
+            return Measure(build_metric(), arguments)
+
+        _MEASURES.register(build, name=name)
+        return arguments
+
+    return register
+
+
+@register_measure("accuracy", MeanMetric)
+def accuracy(outcome: Outcome) -> dict[str, Any]:
+    """Share of images classified correctly after the first draw."""
+    return {"value": (outcome.first.argmax(1) == outcome.labels).float()}
+
+
+@register_measure("consistency", Consistency)
+def consistency(outcome: Outcome) -> dict[str, Any]:
+    """Share of images assigned to the same class after both draws."""
+    return {"preds": outcome.first, "target": outcome.second}
+
+
+@register_measure("stability", lambda: MeanMetric() * Consistency())
+def stability(outcome: Outcome) -> dict[str, Any]:
+    """Accuracy times consistency."""
+    return {**accuracy(outcome), **consistency(outcome)}
+
+
+@register_measure("agreement", Consistency)
+def agreement(outcome: Outcome) -> dict[str, Any]:
+    """Share of images assigned to the class that they have unmoved and without a restorer."""
+    return {"preds": outcome.first, "target": outcome.unmoved}
+
+
 def build_measures(motion: Motion) -> dict[str, Measure]:
     """Build the registered measures, and those of every field of a motion, by name."""
-    measures = {
-        name: Measure(build(), arguments) for name, (build, arguments) in _REGISTERED.items()
-    }
+    measures = {name: build() for name, build in _MEASURES.items()}
     for field in motion.fields:
         for name, metric in motion_metrics(field).items():
             unit = "" if metric.higher_is_better else field.unit

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, TypeAlias
 import torch
 from torch import Tensor
 
+from eqrestore_lightning._registry import Registry
 from eqrestore_lightning.functional import circular_error
 
 Element: TypeAlias = dict[str, Tensor]
@@ -74,14 +75,11 @@ class Motion(ABC):
             [0, 1, 2]])
     """
 
-    kinds: ClassVar[dict[str, type["Motion"]]] = {}
+    kinds: ClassVar[Registry[type["Motion"]]] = Registry("a motion", "config['kind']")
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        other = cls.kinds.setdefault(cls.__name__, cls)
-        if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
-            raise ValueError(f"Expected a new name for a motion, but {cls.__name__} is taken.")
-        cls.kinds[cls.__name__] = cls  # defined again, as in a notebook
+        Motion.kinds.register(cls)
 
     @property
     @abstractmethod
@@ -234,12 +232,9 @@ def build_motion(config: Mapping[str, Any]) -> Motion:
     """
     arguments = dict(config)
     kind = arguments.pop("kind", None)
-    if not isinstance(kind, str) or kind not in Motion.kinds:
-        raise ValueError(
-            f"Expected `config['kind']` to be one of {sorted(Motion.kinds)}, but got {kind!r}."
-        )
+    cls = Motion.kinds.find(kind)
     try:
-        return Motion.kinds[kind].from_arguments(arguments)
+        return cls.from_arguments(arguments)
     except (TypeError, KeyError) as error:
         raise ValueError(f"Expected `config` to describe a {kind}, but got: {error}") from error
 

@@ -3,37 +3,19 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from eqrestore_lightning._registry import Registry
 from eqrestore_lightning.functional import is_traced, scores_to_margin
 from eqrestore_lightning.motions import Element, Motion
 
-ESTIMATORS: dict[str, type["Estimator"]] = {}
+ESTIMATORS: Registry[type["Estimator"]] = Registry("an estimator", "config['kind']")
 """The kinds of estimators that can be saved and loaded, by class name."""
 
-EstimatorType = TypeVar("EstimatorType", bound=type["Estimator"])
-
-
-def register_estimator(cls: EstimatorType) -> EstimatorType:
-    """Register a kind of estimator under its class name, so that files can name it.
-
-    Args:
-        cls: A subclass of `Estimator`.
-
-    Returns:
-        The class itself, so that this can be used as a decorator.
-
-    Raises:
-        ValueError: If another class has that name already.
-    """
-    other = ESTIMATORS.get(cls.__name__, cls)
-    if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
-        raise ValueError(f"Expected a new name for an estimator, but {cls.__name__} is taken.")
-    ESTIMATORS[cls.__name__] = cls  # defined again, as in a notebook
-    return cls
+register_estimator = ESTIMATORS.register
 
 
 class Estimator(nn.Module, ABC):

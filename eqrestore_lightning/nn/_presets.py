@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
+from eqrestore_lightning._registry import Registry
 from eqrestore_lightning.nn._base import Estimator
 from eqrestore_lightning.nn._polar import RotationEstimator
 from eqrestore_lightning.nn._profile import ProfileEstimator
@@ -12,7 +13,8 @@ from eqrestore_lightning.nn._upright import UprightEstimator
 
 Preset: TypeAlias = Callable[..., Estimator]
 
-_PRESETS: dict[str, Preset] = {}
+_PRESETS: Registry[Preset] = Registry("a preset", "name")
+list_presets = _PRESETS.names
 # Local filters, then sums along whole rows and columns.
 _SEAM: dict[str, Any] = {
     "hidden_channels": [16, 16, 16, 16, 16],
@@ -37,14 +39,7 @@ _ROTATION: dict[str, Any] = {
 def register_preset(function: Preset) -> Preset:
     """Register a preset under the name of its function, with `-` for `_`.
 
-    Args:
-        function: Builds an estimator from `in_channels`, `spatial_size` and further options.
-
-    Returns:
-        The function itself, so that this can be used as a decorator.
-
-    Raises:
-        ValueError: If another preset has that name already.
+    It builds an estimator from `in_channels`, `spatial_size` and further options.
 
     >>> @register_preset
     ... def two_layers(in_channels, spatial_size, **options):
@@ -54,21 +49,7 @@ def register_preset(function: Preset) -> Preset:
     (8, 9)
     >>> del _PRESETS["two-layers"]
     """
-    name = function.__name__.replace("_", "-")
-    other = _PRESETS.get(name, function)
-    if (other.__module__, other.__qualname__) != (function.__module__, function.__qualname__):
-        raise ValueError(f"Expected a new name for a preset, but {name!r} is taken.")
-    _PRESETS[name] = function  # defined again, as in a notebook
-    return function
-
-
-def list_presets() -> list[str]:
-    """Return the names of all presets, sorted.
-
-    >>> "seam" in list_presets()
-    True
-    """
-    return sorted(_PRESETS)
+    return _PRESETS.register(function, name=function.__name__.replace("_", "-"))
 
 
 def build_preset(
@@ -91,9 +72,7 @@ def build_preset(
     >>> build_preset("border", 3, (40, 40)).shifted_size
     (40, 40)
     """
-    if name not in _PRESETS:
-        raise ValueError(f"Expected `name` to be one of {list_presets()}, but got {name!r}.")
-    return _PRESETS[name](in_channels, spatial_size, **options)
+    return _PRESETS.find(name)(in_channels, spatial_size, **options)
 
 
 @register_preset

@@ -1,55 +1,31 @@
 """Plain networks that tell by how much an image seems to have been turned."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from eqrestore_lightning._registry import Registry
 from eqrestore_lightning.functional import is_traced
 
 Scorer: TypeAlias = Callable[..., nn.Module]
-ScorerType = TypeVar("ScorerType", bound=Scorer)
+_SCORERS: Registry[Scorer] = Registry("a scorer", "scorer")
 
-_SCORERS: dict[str, Scorer] = {}
-
-
-def register_scorer(scorer: ScorerType) -> ScorerType:
-    """Register a network that scores turns under its own name, so that files can name it.
-
-    Args:
-        scorer: A module class, or a function that returns a module, called with `in_channels`,
-            `num_scores` and further options, of plain JSON types. The module maps images of shape
-            `(batch, in_channels, height, width)`, float32 from 0 to 1, to `(batch, num_scores)`.
-
-    Returns:
-        The class or function itself, so that this can be used as a decorator.
-
-    Raises:
-        ValueError: If another scorer has that name already.
-
-    >>> @register_scorer
-    ... def mean_colour(in_channels, num_scores):
-    ...     pool = nn.AdaptiveAvgPool2d(1)
-    ...     return nn.Sequential(pool, nn.Flatten(), nn.Linear(in_channels, num_scores))
-    >>> build_scorer("mean_colour", 3, 4)(torch.zeros(2, 3, 8, 8)).shape
-    torch.Size([2, 4])
-    >>> del _SCORERS["mean_colour"]
-    """
-    name = scorer.__name__
-    other = _SCORERS.get(name, scorer)
-    if (other.__module__, other.__qualname__) != (scorer.__module__, scorer.__qualname__):
-        raise ValueError(f"Expected a new name for a scorer, but {name!r} is taken.")
-    _SCORERS[name] = scorer  # defined again, as in a notebook
-    return scorer
+register_scorer = _SCORERS.register
 
 
 def build_scorer(name: str, in_channels: int, num_scores: int, **options: Any) -> nn.Module:
-    """Build a registered network with fresh weights.
+    """Build a network that scores turns, with fresh weights.
+
+    Networks are added with `@register_scorer`: module classes, or functions that return a module,
+    called with `in_channels`, `num_scores` and further options of plain JSON types. The module maps
+    images of shape `(batch, in_channels, height, width)`, float32 from 0 to 1, to
+    `(batch, num_scores)`.
 
     Args:
-        name: The name of its class or function.
+        name: The name of a registered class or function.
         in_channels: Channels of the images.
         num_scores: Number of scores.
         options: Further arguments of the network.
@@ -59,13 +35,16 @@ def build_scorer(name: str, in_channels: int, num_scores: int, **options: Any) -
 
     Raises:
         ValueError: If no network has that name.
+
+    >>> @register_scorer
+    ... def mean_color(in_channels, num_scores):
+    ...     pool = nn.AdaptiveAvgPool2d(1)
+    ...     return nn.Sequential(pool, nn.Flatten(), nn.Linear(in_channels, num_scores))
+    >>> build_scorer("mean_color", 3, 4)(torch.zeros(2, 3, 8, 8)).shape
+    torch.Size([2, 4])
+    >>> del _SCORERS["mean_color"]
     """
-    if name not in _SCORERS:
-        raise ValueError(
-            f"Expected `scorer` to be one of {sorted(_SCORERS)}, or of a module with "
-            f"`@register_scorer`, but got {name!r}."
-        )
-    return _SCORERS[name](in_channels, num_scores, **options)
+    return _SCORERS.find(name)(in_channels, num_scores, **options)
 
 
 @register_scorer

@@ -85,12 +85,9 @@ def build_estimator(config: Mapping[str, Any]) -> Estimator:
         )
     arguments = dict(config)
     kind = arguments.pop("kind", None)
-    if not isinstance(kind, str) or kind not in ESTIMATORS:
-        raise ValueError(
-            f"Expected `config['kind']` to be one of {sorted(ESTIMATORS)}, but got {kind!r}."
-        )
+    cls = ESTIMATORS.find(kind)
     try:
-        estimator = ESTIMATORS[kind](**arguments)
+        estimator = cls(**arguments)
         check_arguments(estimator)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ValueError(f"Expected `config` to describe a {kind}, but got: {error}") from error

@@ -317,7 +317,7 @@ def test_malformed_configurations_are_refused(config, message):
 
 
 def test_the_name_of_another_kind_is_refused():
-    message = "Expected a new name for a motion, but Shift is taken."
+    message = "Expected a new name for a motion, but 'Shift' is taken by "
     with pytest.raises(ValueError, match=re.escape(message)):
         type("Shift", (Motion,), {})
     assert Motion.kinds["Shift"] is Shift

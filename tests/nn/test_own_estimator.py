@@ -130,7 +130,7 @@ def test_images_of_any_size_still_have_channels_and_two_axes(estimator):
 
 
 def test_the_name_of_another_estimator_is_refused():
-    message = "Expected a new name for an estimator, but TranslationEstimator is taken."
+    message = "Expected a new name for an estimator, but 'TranslationEstimator' is taken by "
     with pytest.raises(ValueError, match=re.escape(message)):
         register_estimator(type("TranslationEstimator", (ReversedRowsEstimator,), {}))
 

@@ -1,4 +1,5 @@
 import re
+from unittest import mock
 
 import pytest
 import torch
@@ -7,11 +8,11 @@ from eqrestore_lightning.nn import (
     RotationEstimator,
     RotoTranslationEstimator,
     TranslationEstimator,
-    _presets as module,
     build_preset,
     list_presets,
     register_preset,
 )
+from eqrestore_lightning.nn._presets import _PRESETS
 from eqrestore_lightning.weights import build_estimator, estimator_config
 
 SHIFTS = ["border", "centered", "paper", "seam"]
@@ -80,28 +81,13 @@ def test_unknown_names_are_refused():
         build_preset("papers", 1, (32, 32))
 
 
-@pytest.fixture
-def presets(monkeypatch):
-    monkeypatch.setattr(module, "_PRESETS", dict(module._PRESETS))
-
-
-@pytest.mark.usefixtures("presets")
 def test_a_preset_of_ones_own_is_named_after_its_function():
-    @register_preset
-    def for_signals(in_channels, spatial_size, **options):
-        return TranslationEstimator(in_channels, spatial_size, **{"kernel_size": 5, **options})
+    with mock.patch.dict(_PRESETS):
 
-    assert "for-signals" in list_presets()
-    assert build_preset("for-signals", 1, (9,)).config["kernel_size"] == [5] * 6
-    assert build_preset("for-signals", 1, (9,), kernel_size=3).config["kernel_size"] == [3] * 6
+        @register_preset
+        def for_signals(in_channels, spatial_size, **options):
+            return TranslationEstimator(in_channels, spatial_size, **{"kernel_size": 5, **options})
 
-
-@pytest.mark.usefixtures("presets")
-def test_the_name_of_another_preset_is_refused():
-    def paper(in_channels, spatial_size, **options):
-        return TranslationEstimator(in_channels, spatial_size, kernel_size=1)
-
-    message = "Expected a new name for a preset, but 'paper' is taken."
-    with pytest.raises(ValueError, match=re.escape(message)):
-        register_preset(paper)
-    assert build_preset("paper", 1, (9, 9)).config["kernel_size"] == [9] * 6
+        assert "for-signals" in list_presets()
+        assert build_preset("for-signals", 1, (9,)).config["kernel_size"] == [5] * 6
+        assert build_preset("for-signals", 1, (9,), kernel_size=3).config["kernel_size"] == [3] * 6

@@ -120,11 +120,9 @@ def _motions(kind: Kind, max_shift: int, found: "Motion") -> tuple[Mapping[str, 
     from eqrestore_lightning.motions import QuarterTurn, Shift, ShiftFill, Turn
 
     if kind == "rotation" and isinstance(found, QuarterTurn):
-        return {
-            str(angle): Turn((angle, angle)) for angle in range(0, 360, 90)
-        }, "turned by, degrees"
+        return {str(angle): Turn((angle, angle)) for angle in range(0, 360, 90)}, "angle (degrees)"
     if kind == "rotation":
-        return turn_motions(range(0, 360, 15), max_shift=max_shift), "turned by, degrees"
+        return turn_motions(range(0, 360, 15), max_shift=max_shift), "angle (degrees)"
     if not isinstance(found, Shift):
         names = ", ".join(field.name for field in found.fields)
         raise ValueError(
@@ -132,4 +130,4 @@ def _motions(kind: Kind, max_shift: int, found: "Motion") -> tuple[Mapping[str, 
             f"`--kind rotation`."
         )
     fill: ShiftFill = "zeros" if kind == "zeros" else "circular"
-    return shift_motions(range(max_shift + 1), fill=fill, axes=found.axes), "shifts up to, pixels"
+    return shift_motions(range(max_shift + 1), fill=fill, axes=found.axes), "largest shift (pixels)"

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from eqrestore_lightning.evaluation._classifier import Classifier, labeled_images
 from eqrestore_lightning.evaluation._measures import Outcome, build_measures
 from eqrestore_lightning.evaluation._restorers import (
     Restorer,
@@ -17,7 +17,8 @@ from eqrestore_lightning.evaluation._restorers import (
     restore_with,
 )
 from eqrestore_lightning.evaluation._results import Evaluation, Result, label_to_number
-from eqrestore_lightning.motions import Element, Motion, Shift
+from eqrestore_lightning.functional import Fill
+from eqrestore_lightning.motions import Element, Motion, Product, Shift, ShiftFill, Turn
 
 
 @torch.no_grad()
@@ -27,7 +28,8 @@ def evaluate(
     *,
     restorers: Mapping[str, Restorer],
     motions: Mapping[str, Motion],
-    axis: str = "shifts up to, pixels",
+    axis: str = "largest shift (pixels)",
+    labels: Sequence[int] | None = None,
     crop: int = 0,
     seed: int = 0,
     progress: bool = True,
@@ -44,28 +46,37 @@ def evaluate(
     classified again.
 
     Args:
-        classifier: From images to logits `(batch, num_classes)`; switched to eval mode while this
-            runs.
-        batches: Images `(batch, channels, *spatial)` and labels `(batch,)`, iterated over once; the
-            size of the images may differ between batches.
+        classifier: From images to logits `(batch, num_classes)`, or to an object with `.logits`, a
+            mapping with `"logits"` or a tuple that begins with them; switched to eval mode while
+            this runs. It gets images in the floating dtype of its parameters.
+        batches: Images `(batch, channels, *spatial)` and labels `(batch,)`, integers, iterated over
+            once; the size of the images may differ between batches.
         restorers: Name to what is placed in front: anything with `find` and `undo`, such as a
             `RestoreTransform`, or a function from images to restored images.
         motions: Label to motion, such as `shift_motions()` or `turn_motions()`; a label that is a
             number is a place on the x axis.
-        axis: What the labels count, with its unit.
+        axis: What the labels of the motions count, with its unit.
+        labels: For each label in `batches` the number of its class among the logits, for a
+            classifier that knows more classes; by default the label itself.
         crop: After images are moved, this many pixels are cut from each side, so that what lies
             there enters where content leaves, as for a camera that moves; a restorer should then
             find no motion.
         seed: Determines the draws, which are the same for every restorer.
-        progress: Whether to show a progress bar.
+        progress: Whether to show a progress bar, which counts images.
 
     Returns:
         For each motion, a result without a restorer, then one for each restorer.
 
     Raises:
-        TypeError: If a restorer is neither callable nor finds motions.
-        ValueError: If there are no images or no motions, a label has no logit, a restorer is called
+        TypeError: If a restorer is neither callable nor finds motions, labels are not integers,
+            logits are not floating, or batches are not pairs of tensors.
+        ValueError: If there are no images or no motions, shapes are others than these, a label has
+            no logit, logits are NaN, images of a batch differ in size, a restorer is called
             `"no restorer"`, a motion cannot move the images, or `crop` does not fit.
+
+    Warns:
+        UserWarning: If a classifier with more classes than there are labels often answers with a
+            class that no label names.
 
     Source: Table 1 of the paper; consistency as in Zhang, 2019, and Chaman and Dokmanić, 2021.
 
@@ -83,21 +94,73 @@ def evaluate(
     """
     if not motions:
         raise ValueError("Expected `motions` to hold a motion, but got none.")
-    device = next((each.device for each in classifier.parameters()), torch.device("cpu"))
-    run = _Run(classifier, named_restorers(restorers, device), motions, crop, seed)
+    wrapped = Classifier(classifier, labels)
+    run = _Run(wrapped, named_restorers(restorers, wrapped.device), motions, crop, seed)
     was_training = classifier.training
     classifier.eval()
-    total = 0
+    dataset = getattr(batches, "dataset", ())
+    total = len(dataset) if hasattr(dataset, "__len__") else 0
+    bar = tqdm(
+        total=total or None, desc="Evaluating", unit=" images", disable=not progress, leave=False
+    )
     try:
-        for images, labels in tqdm(batches, desc="Evaluating", disable=not progress, leave=False):
+        for images, targets in labeled_images(batches):
             if len(images):
-                run.add(images.to(device), labels.to(device))
-            total += len(images)
+                run.add(images.to(wrapped.device), wrapped.classes(targets))
+            bar.update(len(images))
     finally:
+        bar.close()
         classifier.train(was_training)
-    if total == 0:
+    if run.num_images == 0:
         raise ValueError("Expected `batches` to hold images, but got none.")
+    wrapped.warn_of_other_classes()
     return run.evaluation(axis)
+
+
+def shift_motions(
+    sizes: Iterable[int] = range(9),
+    *,
+    fill: ShiftFill = "circular",
+    axes: Sequence[int] = (-2, -1),
+) -> dict[str, Motion]:
+    """Return shifts of several sizes, by size.
+
+    Args:
+        sizes: Largest shift along each axis, pixels.
+        fill: What enters where content leaves, see `Shift`.
+        axes: The axes to shift along, see `Shift`.
+
+    Returns:
+        Size, such as `"4"`, to motion.
+
+    >>> shift_motions([0, 4])["4"]
+    Shift(axes=(-2, -1), max_shift=4, fill='circular')
+    """
+    return {str(size): Shift(tuple(axes), max_shift=size, fill=fill) for size in sizes}
+
+
+def turn_motions(
+    angles: Iterable[float] = range(0, 360, 15), *, fill: Fill = "zeros", max_shift: int = 0
+) -> dict[str, Motion]:
+    """Return turns by several angles, by angle, and a turn by a random angle, under `"any"`.
+
+    Args:
+        angles: Degrees, counter-clockwise as displayed.
+        fill: What enters at the corners, see `rotate`.
+        max_shift: If above 0, turned images are shifted circularly as well, each by its own amount
+            of up to this many pixels along each axis.
+
+    Returns:
+        Angle, such as `"22.5"`, or `"any"`, to motion.
+
+    >>> list(turn_motions([0, 22.5]))
+    ['0', '22.5', 'any']
+    """
+    turns = {f"{angle:g}": Turn((float(angle), float(angle)), fill=fill) for angle in angles}
+    turns["any"] = Turn(fill=fill)
+    if max_shift == 0:
+        return dict(turns)
+    return {label: Product(turn, Shift(max_shift=max_shift)) for label, turn in turns.items()}
 
 
 @dataclass(frozen=True)
@@ -121,7 +184,7 @@ class _Run:
 
     def __init__(
         self,
-        classifier: nn.Module,
+        classifier: Classifier,
         restorers: Mapping[str, Restorer],
         motions: Mapping[str, Motion],
         crop: int,
@@ -132,6 +195,8 @@ class _Run:
         self.restorers = restorers
         self.motions = motions
         self.crop = crop
+        self.num_images = 0
+        self.unmoved_correct = dict.fromkeys(restorers, 0)
         self.generators = {label: torch.Generator().manual_seed(seed) for label in motions}
         self.measures = {
             (label, name): build_measures(motion)
@@ -142,11 +207,13 @@ class _Run:
     def add(self, images: Tensor, labels: Tensor) -> None:
         """Measure one batch."""
         unmoved = self._cut(images)
-        known = [_Known(unmoved, self._logits(unmoved, labels))]
+        known = [_Known(unmoved, self.classifier.unmoved(unmoved, labels))]
         references = {}
         for name, restorer in self.restorers.items():
             restored, _ = restore_with(restorer, unmoved)
-            references[name] = [*known, _Known(restored, self._classify(restored, known))]
+            logits = self._classify(restored, known)
+            references[name] = [*known, _Known(restored, logits)]
+            self.unmoved_correct[name] += int((logits.argmax(1) == labels).sum())
         for label, motion in self.motions.items():
             motion.check(tuple(images.shape[2:]))
             draws = self._draws(motion, images, self.generators[label])
@@ -154,6 +221,7 @@ class _Run:
                 outcome = self._outcome(motion, draws, restorer, references[name], labels)
                 for measure in self.measures[label, name].values():
                     measure.update(outcome)
+        self.num_images += len(images)
 
     def evaluation(self, axis: str) -> Evaluation:
         """Return the results over all batches."""
@@ -172,7 +240,8 @@ class _Run:
             for name, measure in measures.items()
             if measure.unit and measure.updated
         }
-        return Evaluation(axis, results, units)
+        unmoved = {name: count / self.num_images for name, count in self.unmoved_correct.items()}
+        return Evaluation(axis, results, units, self.num_images, unmoved)
 
     def _outcome(
         self,
@@ -188,15 +257,12 @@ class _Run:
         again = logits
         if second is not first:
             again = self._classify(restore_with(restorer, second.images)[0], known)
-        outcome: dict[str, Any] = {
-            "labels": labels.cpu(),
-            "unmoved": known[0].logits.cpu(),
-            "first": logits.cpu(),
-            "second": again.cpu(),
-        }
         comparable = is_comparable(found, first.element)
         return Outcome(
-            **outcome,
+            labels=labels.cpu(),
+            unmoved=known[0].logits.cpu(),
+            first=logits.cpu(),
+            second=again.cpu(),
             found={name: value.cpu() for name, value in found.items()} if comparable else {},
             target={name: value.cpu() for name, value in first.element.items()},
             periods=motion.periods(tuple(first.images.shape[2:])),
@@ -223,21 +289,6 @@ class _Run:
         for axis, length in enumerate(size, start=2):
             x = x.narrow(axis, self.crop, length - 2 * self.crop)
         return x
-
-    def _logits(self, x: Tensor, labels: Tensor) -> Tensor:
-        """Compute logits, and check that every label has one."""
-        logits: Tensor = self.classifier(x)
-        if logits.ndim != 2 or len(logits) != len(x):
-            raise ValueError(
-                f"Expected `classifier` to return logits of shape (batch, num_classes), "
-                f"but got {tuple(logits.shape)} for {len(x)} images."
-            )
-        if int(labels.min()) < 0 or int(labels.max()) >= logits.shape[1]:
-            raise ValueError(
-                f"Expected labels from 0 to {logits.shape[1] - 1}, as there are "
-                f"{logits.shape[1]} logits, but got {int(labels.min())} to {int(labels.max())}."
-            )
-        return logits
 
     def _classify(self, x: Tensor, known: Sequence[_Known]) -> Tensor:
         """Return logits of images, looking up those that are known."""

@@ -1,4 +1,4 @@
-"""How well motions are found, and the gains and costs of a gate on the margin."""
+"""How well motions are found, what a gate gains and costs, and whether invariance is exact."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
@@ -62,9 +62,7 @@ def motion_found(
     metrics: Mapping[str, dict[str, Metric]] = {
         field.name: motion_metrics(field) for field in motion.fields
     }
-    total = 0
-    for batch in _batches(batches, batch_size):
-        images = _images(batch)
+    for images in _some(map(_images, _batches(batches, batch_size))):
         target = draw_on(motion, images, generator)
         found = restorer.find(motion.apply(images, target)).motion
         if not is_comparable(found, target):
@@ -74,9 +72,6 @@ def motion_found(
         for name, period in motion.periods(tuple(images.shape[2:])).items():
             for metric in metrics[name].values():
                 metric.update(found[name].cpu(), target[name].to(found[name]).cpu(), period)
-        total += len(images)
-    if total == 0:
-        raise ValueError("Expected `batches` to hold images, but got none.")
     return {
         name: round(float(compute_alone(metric).compute()), 7)
         for of_field in metrics.values()
@@ -112,14 +107,11 @@ def shifts_found(
     >>> shifts_found([signals], lambda x: x.argmax(2))
     {'exact, %': 100.0, '≤ 1 px, %': 100.0}
     """
-    iterator = iter(_batches(batches, batch_size))
-    first = next(iterator, None)
-    if first is None:
-        raise ValueError("Expected `batches` to hold images, but got none.")
-    if motion is None:
-        motion = Shift(tuple(range(2 - _images(first).ndim, 0)))
+    images = iter(_some(map(_images, _batches(batches, batch_size))))
+    first = next(images)
+    motion = motion or Shift(tuple(range(2 - first.ndim, 0)))
     finder = restorer if isinstance(restorer, Finder) else Rule(restorer, motion=motion)
-    found = motion_found(chain([first], iterator), finder, motion=motion, seed=seed)
+    found = motion_found(chain([first], images), finder, motion=motion, seed=seed)
     return {
         "exact, %": 100 * found["shift_accuracy"],
         "≤ 1 px, %": 100 * found["shift_accuracy_1px"],
@@ -128,7 +120,7 @@ def shifts_found(
 
 @torch.no_grad()
 def gate_rows(
-    classifier: nn.Module,
+    classifier: nn.Module | None,
     batches: Batches,
     restore: RestoreTransform,
     *,
@@ -142,8 +134,8 @@ def gate_rows(
 
     Args:
         classifier: From images to logits `(batch, num_classes)`; switched to eval mode while this
-            runs.
-        batches: Images and labels, see `Batches`.
+            runs. Without one, the images are counted that equal the unmoved ones bit for bit.
+        batches: Images, with labels if there is a classifier, see `Batches`.
         restore: The restorer, with a `min_margin` of 0.
         motion: Moves the images for the last two columns.
         quantiles: Share of the unmoved images whose margin is to be below the gate, one for each
@@ -154,7 +146,7 @@ def gate_rows(
 
     Returns:
         For each gate its `min_margin`, and, of unmoved and of moved images, the percentages that
-        are left as they are and that are classified correctly.
+        are left as they are, and that are classified correctly (or equal the unmoved ones).
 
     Raises:
         ValueError: If there are no images, or `restore` has a gate.
@@ -165,44 +157,93 @@ def gate_rows(
         )
     generator = torch.Generator().manual_seed(seed)
     views: dict[str, list[Tensor]] = {"unmoved": [], "moved": []}
-    was_training = classifier.training
-    classifier.eval()
+    was_training = classifier is not None and classifier.training
+    if classifier is not None:
+        classifier.eval()
     try:
-        for images, labels in _batches(batches, batch_size):
+        for batch in _some(_batches(batches, batch_size)):
+            images = _images(batch)
             moved = motion.apply(images, draw_on(motion, images, generator))
             for name, x in (("unmoved", images), ("moved", moved)):
-                views[name].append(_margin_and_correct(classifier, restore, x, labels))
+                found: Found = restore.find(x)
+                right = [
+                    (each == images).flatten(1).all(1)
+                    if classifier is None
+                    else classifier(each).argmax(1) == batch[1]
+                    for each in (restore.undo(x, found), x)
+                ]
+                views[name].append(
+                    torch.stack([found.margin.cpu(), *(r.double().cpu() for r in right)])
+                )
     finally:
-        classifier.train(was_training)
-    if not views["moved"]:
-        raise ValueError("Expected `batches` to hold images, but got none.")
+        if classifier is not None:
+            classifier.train(was_training)
     measured = {name: torch.cat(parts, dim=1) for name, parts in views.items()}
     margin = measured["unmoved"][0]
     gates = [float(margin.quantile(q)) if q else 0.0 for q in quantiles]
-    return [_gate_row(gate, measured) for gate in (gates if min_margins is None else min_margins)]
+    what = "as before" if classifier is None else "accuracy"
+    return [
+        _gate_row(gate, measured, what) for gate in (gates if min_margins is None else min_margins)
+    ]
 
 
-def _margin_and_correct(
-    classifier: nn.Module, restore: RestoreTransform, x: Tensor, labels: Tensor
-) -> Tensor:
-    """Return margins, and whether classes are correct restored and as they are: `(3, batch)`."""
-    found: Found = restore.find(x)
-    views = restore.undo(x, found), x
-    correct = [classifier(view).argmax(1) == labels for view in views]
-    return torch.stack([found.margin.cpu(), *(each.double().cpu() for each in correct)])
+@torch.no_grad()
+def count_differing(
+    restore: Callable[[Tensor], Tensor],
+    images: Tensor,
+    views: Callable[[Tensor], Iterable[Tensor]],
+    *,
+    batch_size: int = 500,
+) -> dict[str, int]:
+    """Restore images moved in several ways, and compare bit for bit with the first one, restored.
+
+    Args:
+        restore: From images to restored images.
+        images: Shape `(num_images, channels, *spatial)`.
+        views: From a batch to the same images, moved in several ways.
+        batch_size: Images restored at a time.
+
+    Returns:
+        Numbers of `"images"` and of `"pairs"` of one with its first view, and how many restored
+        ones `"differ"`.
+
+    >>> signals = torch.tensor([[[5, 1, 2]], [[4, 4, 0]]])
+    >>> def all_shifts(x):
+    ...     return (x.roll(shift, 2) for shift in range(3))
+    >>> count_differing(Rule(lambda x: x.argmax(2)), signals, all_shifts)
+    {'images': 2, 'pairs': 4, 'differ': 1}
+    """
+    pairs = differ = 0
+    for batch in torch.split(images, batch_size):
+        moved = iter(views(batch))
+        first = restore(next(moved))
+        for view in moved:
+            differ += int((restore(view) != first).flatten(1).any(1).sum())
+            pairs += len(batch)
+    return {"images": len(images), "pairs": pairs, "differ": differ}
 
 
-def _gate_row(gate: float, measured: Mapping[str, Tensor]) -> dict[str, float]:
+def _gate_row(gate: float, measured: Mapping[str, Tensor], what: str) -> dict[str, float]:
     row = {"`min_margin`": float(gate)}
     for name, (margin, restored, left) in measured.items():
         trusted = margin >= gate
         row[f"{name}: left as they are, %"] = 100 * float((~trusted).double().mean())
-        row[f"{name}: accuracy, %"] = 100 * float(torch.where(trusted, restored, left).mean())
+        row[f"{name}: {what}, %"] = 100 * float(torch.where(trusted, restored, left).mean())
     return row
 
 
 def _batches(batches: Batches, batch_size: int) -> Iterable[Any]:
     return batches.loader(batch_size) if isinstance(batches, HasLoader) else batches
+
+
+def _some(batches: Iterable[Any]) -> Iterable[Any]:
+    """Yield batches, and fail if there are none."""
+    empty = True
+    for batch in batches:
+        empty = False
+        yield batch
+    if empty:
+        raise ValueError("Expected `batches` to hold images, but got none.")
 
 
 def _images(batch: Any) -> Tensor:

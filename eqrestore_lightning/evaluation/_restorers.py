@@ -8,10 +8,8 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from eqrestore_lightning.evaluation._results import NO_RESTORER
 from eqrestore_lightning.motions import Element, Motion, Shift
-
-NO_RESTORER = "no restorer"
-"""Name of the results without a restorer."""
 
 
 @runtime_checkable
@@ -40,12 +38,12 @@ class RuleFound:
 
 
 class Rule:
-    """Restore images by a function that estimates their shifts.
+    """Restore images by a function that estimates how they were moved.
 
     Args:
-        estimate: From images `(batch, channels, *spatial)` to shifts, pixels, int64 of shape
-            `(batch, num_axes)`.
-        motion: The shift that is undone; by default one along all spatial axes.
+        estimate: From images `(batch, channels, *spatial)` to the one field that `motion` moves,
+            such as shifts, pixels, int64 of shape `(batch, num_axes)`.
+        motion: What is undone; by default a shift along all spatial axes.
 
     >>> brightest = Rule(lambda x: x.flatten(1).argmax(1, keepdim=True))
     >>> brightest(torch.tensor([[[3, 9, 4, 1]]]))
@@ -53,23 +51,26 @@ class Rule:
     """
 
     def __init__(
-        self, estimate: Callable[[Tensor], Tensor], *, motion: Shift | None = None
+        self, estimate: Callable[[Tensor], Tensor], *, motion: Motion | None = None
     ) -> None:
         self.estimate = estimate
         self.motion = motion
 
     def find(self, x: Tensor) -> RuleFound:
-        """Estimate how images were shifted."""
-        return RuleFound({"shift": self.estimate(x)})
+        """Estimate how images were moved."""
+        (field,) = self._motion(x).fields
+        return RuleFound({field.name: self.estimate(x)})
 
     def undo(self, y: Tensor, found: RuleFound) -> Tensor:
-        """Shift images back, circularly."""
-        motion = self.motion or Shift(tuple(range(2 - y.ndim, 0)))
-        return motion.undo(y, found.motion)
+        """Move images back."""
+        return self._motion(y).undo(y, found.motion)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Restore images."""
         return self.undo(x, self.find(x))
+
+    def _motion(self, x: Tensor) -> Motion:
+        return self.motion or Shift(tuple(range(2 - x.ndim, 0)))
 
 
 def restore_with(restorer: Restorer, x: Tensor) -> tuple[Tensor, Element]:
@@ -80,16 +81,8 @@ def restore_with(restorer: Restorer, x: Tensor) -> tuple[Tensor, Element]:
     return restorer(x), {}
 
 
-def on_device(restorer: Restorer, device: torch.device) -> Restorer:
-    """Return a copy of a restorer on a device; functions are returned as they are."""
-    if isinstance(restorer, nn.Module):
-        moved: Any = copy.deepcopy(restorer).to(device)
-        return moved  # type: ignore[no-any-return]
-    return restorer
-
-
 def named_restorers(restorers: Mapping[str, Restorer], device: torch.device) -> dict[str, Restorer]:
-    """Return restorers on a device, by name, after one that does nothing.
+    """Return copies of restorers on a device, by name, after one that does nothing.
 
     Raises:
         TypeError: If one is neither callable nor finds motions.
@@ -97,14 +90,18 @@ def named_restorers(restorers: Mapping[str, Restorer], device: torch.device) -> 
     """
     if NO_RESTORER in restorers:
         raise ValueError(f"Expected another name for a restorer than {NO_RESTORER!r}.")
+    named: dict[str, Restorer] = {NO_RESTORER: nn.Identity()}
     for name, restorer in restorers.items():
         if not isinstance(restorer, Finder) and not callable(restorer):
             raise TypeError(
                 f"Expected the restorer {name!r} to have `find` and `undo` or to be callable, "
                 f"but got {type(restorer).__name__}."
             )
-    moved = {name: on_device(restorer, device) for name, restorer in restorers.items()}
-    return {NO_RESTORER: nn.Identity(), **moved}
+        moved: Any = restorer
+        if isinstance(restorer, nn.Module):
+            moved = copy.deepcopy(restorer).to(device)
+        named[name] = moved
+    return named
 
 
 def is_comparable(found: Element, target: Element) -> bool:

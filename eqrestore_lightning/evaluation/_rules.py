@@ -1,7 +1,7 @@
-"""Rules that find shifts without training: what a trained restorer has to beat."""
+"""Rules that find motions without training: what a trained restorer has to beat."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import get_args
 
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from eqrestore_lightning.evaluation._restorers import Restorer, Rule
-from eqrestore_lightning.motions import Shift
-from eqrestore_lightning.nn import SeamMeasure, SeamRule
+from eqrestore_lightning.motions import QuarterTurn, Shift, Turn
+from eqrestore_lightning.nn import SeamMeasure, SeamRule, TranslationEstimator
 from eqrestore_lightning.transforms import RestoreTransform
 
 
@@ -56,6 +56,84 @@ def harmonic_rule(*, axes: Sequence[int] | None = None) -> dict[str, Restorer]:
     return {"rule: first-harmonic phase": Rule(estimate, motion=motion)}
 
 
+@torch.no_grad()
+def border_rule(in_channels: int, spatial_size: Sequence[int], width: int) -> dict[str, Restorer]:
+    """Return the rule for images in a blank border: one full-size filter, which sums the border.
+
+    Equal scores, as for images that are blank further in, are decided by content.
+
+    Args:
+        in_channels: Channels of the images.
+        spatial_size: Size of each spatial axis, pixels.
+        width: Width of the border, pixels on each side.
+
+    Returns:
+        Name of the rule to a restorer.
+
+    >>> x = torch.tensor([[[0.0, 0.0, 0.0, 3.0, 9.0]]])
+    >>> border_rule(1, (5,), 1)["rule: blank border"].find(x).motion["shift"]
+    tensor([[1]])
+    """
+    estimator = TranslationEstimator(
+        in_channels, spatial_size, hidden_channels=[], kernel_size="full"
+    )
+    border = _border(spatial_size, width)
+    next(estimator.parameters()).copy_(-border.expand(1, in_channels, *spatial_size))
+    return {"rule: blank border": RestoreTransform(estimator)}
+
+
+def turn_rules(upright: Tensor) -> dict[str, Restorer]:
+    """Return the rules for images turned by any angle.
+
+    Each turns an image until a direction read off it is what it mostly is for upright images: that
+    of the center of mass, the mean direction of brightness (GID; Valero-Abundio et al., 2026), the
+    longest axis towards its longer tail, and the dominant gradient (as for SIFT; Lowe, 2004).
+
+    Args:
+        upright: Upright images, floating, shape `(num_images, channels, height, width)`.
+
+    Returns:
+        Name of each rule to a restorer.
+
+    >>> list(turn_rules(torch.rand(4, 1, 8, 8)))[::2]
+    ['rule: direction of the center of mass', 'rule: principal axis']
+    """
+    directions: dict[str, Callable[[Tensor], Tensor]] = {
+        "direction of the center of mass": mass_direction,
+        "general intensity direction": partial(mass_direction, by_distance=False),
+        "principal axis": principal_axis,
+        "gradient orientation": gradient_orientation,
+    }
+    return {
+        f"rule: {name}": Rule(_turned_from_usual(direction, upright), motion=Turn())
+        for name, direction in directions.items()
+    }
+
+
+def quarter_rules(upright: Tensor) -> dict[str, Restorer]:
+    """Return the rules for quarter turns: photographs are brighter, and smoother, toward the sky.
+
+    Args:
+        upright: Upright images, floating, shape `(num_images, channels, height, width)`.
+
+    Returns:
+        Name of each rule to a restorer.
+
+    >>> list(quarter_rules(torch.rand(4, 3, 8, 8)))
+    ['rule: brighter side up', 'rule: smoother side up']
+    """
+
+    def quarters(direction: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        angle = _turned_from_usual(direction, upright)
+        return lambda x: torch.round(angle(x) / 90).long() % 4
+
+    motion = QuarterTurn()
+    return {
+        "rule: brighter side up": Rule(quarters(mass_direction), motion=motion),
+        "rule: smoother side up": Rule(quarters(_smooth_direction), motion=motion),
+    }
+
+
 def first_harmonic_phase(x: Tensor, *, axes: Sequence[int] | None = None) -> Tensor:
     """Estimate shifts by the circular center of mass along each axis.
 
@@ -80,3 +158,85 @@ def first_harmonic_phase(x: Tensor, *, axes: Sequence[int] | None = None) -> Ten
         shift = (center - size // 2).round().long()
         shifts.append((shift + size // 2) % size - size // 2)
     return torch.stack(shifts, 1)
+
+
+def mass_direction(x: Tensor, *, by_distance: bool = True) -> Tensor:
+    """Compute the direction of the center of mass, seen from the center of the image.
+
+    Args:
+        x: Images of shape `(batch, channels, height, width)`; brightness counts as mass.
+        by_distance: Whether pixels count by how far out they lie, as for a center of mass.
+
+    Returns:
+        Degrees, counter-clockwise from the right, of shape `(batch,)`.
+    """
+    mass, up, right = _mass(x)
+    if not by_distance:
+        mass = mass / torch.hypot(up, right).clamp(min=1e-6)
+    return torch.rad2deg(torch.atan2((mass * up).sum((1, 2)), (mass * right).sum((1, 2))))
+
+
+def principal_axis(x: Tensor) -> Tensor:
+    """Compute the direction of the longest axis, towards the side with the longer tail.
+
+    Second moments determine the axis, the third moment along it determines the side; takes and
+    returns what `mass_direction` does.
+    """
+    mass, up, right = _mass(x)
+    up = up - (mass * up).sum((1, 2), keepdim=True)
+    right = right - (mass * right).sum((1, 2), keepdim=True)
+    mixed = (mass * up * right).sum((1, 2))
+    spread = (mass * right * right).sum((1, 2)) - (mass * up * up).sum((1, 2))
+    angle_rad = torch.atan2(2 * mixed, spread) / 2
+    cosine, sine = (f(angle_rad).reshape(-1, 1, 1) for f in (torch.cos, torch.sin))
+    skewness = (mass * (right * cosine + up * sine) ** 3).sum((1, 2))
+    return torch.rad2deg(angle_rad) + torch.where(skewness < 0, 180, 0)
+
+
+@torch.no_grad()
+def gradient_orientation(x: Tensor) -> Tensor:
+    """Compute the dominant direction of the gradient of square images, up to a constant."""
+    from kornia.feature import PatchDominantGradientOrientation
+
+    dominant = PatchDominantGradientOrientation(x.shape[-1])
+    return torch.rad2deg(dominant(x.float().mean(1, keepdim=True)))
+
+
+def _smooth_direction(x: Tensor) -> Tensor:
+    x = x.float()
+    steps = x.diff(dim=2)[..., :-1].abs() + x.diff(dim=3)[..., :-1, :].abs()
+    return mass_direction(steps) + 180
+
+
+def _turned_from_usual(
+    direction: Callable[[Tensor], Tensor], upright: Tensor
+) -> Callable[[Tensor], Tensor]:
+    """Return by how many degrees images are turned from the commonest direction of upright ones."""
+    counts = torch.histc(direction(upright) % 360, bins=72, min=0, max=360)
+    usual = 5 * float(counts.argmax()) + 2.5
+    return lambda x: direction(x) - usual
+
+
+def _mass(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the share of brightness at each pixel, and how far up and right of the center it is.
+
+    Shapes are `(batch, height, width)`, `(height, 1)` and `(width,)`.
+    """
+    mass = x.float().mean(1)
+    up, right = (
+        torch.arange(size, dtype=mass.dtype, device=x.device) - (size - 1) / 2
+        for size in mass.shape[1:]
+    )
+    share = mass / mass.sum((1, 2), keepdim=True).clamp(min=1e-12)
+    return share, -up.unsqueeze(1), right
+
+
+def _border(spatial_size: Sequence[int], width: int) -> Tensor:
+    """Return a full-size filter that is 1 on the border of the image, 0 inside."""
+    border = torch.zeros(tuple(spatial_size))
+    for axis, size in enumerate(spatial_size):
+        position = (torch.arange(size) - (size - 1) // 2) % size  # the pixel that each tap reads
+        outside = (position < width) | (position >= size - width)
+        shape = (-1, *[1] * (len(spatial_size) - axis - 1))
+        border = torch.maximum(border, outside.float().reshape(shape))
+    return border

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from eqrestore_lightning.files import whole_file
+from eqrestore_lightning.files import markdown_table, whole_file
 from eqrestore_lightning.testing._equivariance import own_stride, shift_error
 
 
@@ -123,16 +123,24 @@ def audit_table(layers: Sequence[LayerAudit]) -> str:
     | 0 | ReLU | 3 × 3 | 0 | 0 | 0 |  |
     | 1 | Flatten | none | 0.94 | 0.94 | 0 | flattening |
     """
-    rows = [
-        "| layer | kind | size | error | own error | of that, border | equivariance lost by |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for layer in layers:
-        size = " × ".join(map(str, layer.size)) or "none"
-        errors = (layer.error, layer.own_error, layer.border_error)
-        numbers = " | ".join("" if math.isnan(error) else f"{error:.2g}" for error in errors)
-        rows.append(f"| {layer.name} | {layer.kind} | {size} | {numbers} | {layer.reason} |")
-    return "\n".join(rows)
+
+    def number(error: float) -> str:
+        return "" if math.isnan(error) else f"{error:.2g}"
+
+    return markdown_table(
+        [
+            {
+                "layer": layer.name,
+                "kind": layer.kind,
+                "size": " × ".join(map(str, layer.size)) or "none",
+                "error": number(layer.error),
+                "own error": number(layer.own_error),
+                "of that, border": number(layer.border_error),
+                "equivariance lost by": layer.reason,
+            }
+            for layer in layers
+        ]
+    )
 
 
 def draw_audit(path: Path, layers: Sequence[LayerAudit], *, title: str = "") -> Path:

@@ -53,7 +53,7 @@ def test_takes_checkpoints_and_names(digits, tmp_path, bright, run):
     for classifier in (tmp_path / "c.ckpt", bright):
         printed = run("evaluate", classifier, digits, "digits", "--grayscale=true", "--max_shift=2")
         assert "60 images of 10 classes" in printed
-        assert "shifts up to, pixels" in printed
+        assert "largest shift (pixels)" in printed
         assert "restored" in printed
 
 
@@ -68,13 +68,13 @@ def test_crops(digits, bright, tmp_path, run, fails):
     message = fails("evaluate", bright, digits, "digits", *options)
     assert "32" in message  # the window is smaller than the images the weights were made for
     printed = run("evaluate", bright, digits, "digits", *options, "--image_size=36")
-    assert "shifts up to, pixels" in printed
+    assert "largest shift (pixels)" in printed
 
 
 def test_rotations(digits, bright, rotation, run, fails):
     options = ["evaluate", bright, digits, rotation, "--grayscale=true"]
     printed = run(*options, "--kind=rotation")
-    assert "turned by, degrees" in printed
+    assert "angle (degrees)" in printed
     assert "345" in printed
     printed = run(*options, "--kind=rotation", "--max_shift=2")
     assert "rotated, then shifted circularly by up to 2 pixels" in printed

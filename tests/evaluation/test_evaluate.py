@@ -1,5 +1,6 @@
 import multiprocessing
 import re
+from types import SimpleNamespace
 from unittest import mock
 
 import pytest
@@ -105,6 +106,7 @@ def test_a_restorer_that_misplaces_shows_on_unmoved_images():
     evaluation = _evaluate(
         _TopLeft(), _data(), {"restored": RestoreTransform(estimator)}, shift_motions((0, 3))
     )
+    assert (evaluation.num_images, evaluation.unmoved) == (40, {NO_RESTORER: 1, "restored": 0})
     for result in evaluation.results[1::2]:
         assert result.measures == {
             "accuracy": 0,
@@ -351,6 +353,104 @@ def test_what_is_no_restorer_motion_or_classifier_is_refused():
     message = "to return logits of shape (batch, num_classes), but got (25, 1, 8, 8) for 25 images."
     with pytest.raises(ValueError, match=re.escape(message)):
         _evaluate(nn.Identity(), _data())
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda logits: (logits, "attentions"),
+        lambda logits: {"loss": None, "logits": logits},
+        lambda logits: SimpleNamespace(logits=logits),
+    ],
+)
+def test_logits_are_taken_out_of_what_classifiers_return(wrap):
+    class Wrapped(_TopLeft):
+        def forward(self, x):
+            return wrap(super().forward(x))
+
+    restorers = {"r": _brightest()}
+    assert _evaluate(Wrapped(), _data(), restorers) == _evaluate(_TopLeft(), _data(), restorers)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_classifiers_get_images_in_their_own_dtype(dtype):
+    images = torch.rand(20, 1, 8, 8)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+    labels = network(images).argmax(1)
+    evaluation = _evaluate(network.to(dtype), [(images, labels)], motions=shift_motions((0,)))
+    assert evaluation.get(NO_RESTORER, "0").measures["accuracy"] >= 0.9
+
+
+def test_labels_say_which_of_more_classes_is_meant():
+    images = torch.rand(30, 1, 2, 2)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 9))
+    answers = network(images).argmax(1)
+    known = sorted(set(answers.tolist()), reverse=True)
+    numbers = torch.tensor([known.index(answer) for answer in answers.tolist()])
+    evaluation = _evaluate(network, [(images, numbers)], labels=known, motions=shift_motions((0,)))
+    assert evaluation.unmoved == {NO_RESTORER: 1.0}
+    with pytest.raises(ValueError, match=f"from 0 to {len(known) - 2}, the places of `labels`"):
+        _evaluate(network, [(images, numbers)], labels=known[:-1])
+
+
+def test_a_classifier_that_knows_other_classes_is_noticed():
+    class Last(nn.Module):
+        def forward(self, x):
+            return nn.functional.one_hot(torch.full((len(x),), 999), 1000).float()
+
+    images = torch.rand(40, 1, 4, 4)
+    with pytest.warns(UserWarning, match="have 40 classes, the classifier has 1000, and 100 %"):
+        _evaluate(Last(), [(images, torch.arange(40))])
+    _evaluate(Last(), [(images, torch.full((40,), 999))])  # few classes are no mistake
+
+
+class _Other(nn.Module):
+    def __init__(self, answer):
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, x):
+        return self.answer(x)
+
+
+@pytest.mark.parametrize(
+    ("batch", "error", "message"),
+    [
+        ((torch.rand(8, 1, 8, 8), torch.ones(8, 1).long()), ValueError, "(8,), but got (8, 1)."),
+        ((torch.rand(8, 1, 8, 8), torch.ones(7).long()), ValueError, "(8,), but got (7,)."),
+        ((torch.rand(8, 1, 8, 8), torch.ones(8)), TypeError, "integers, but got torch.float32."),
+        ((torch.rand(8, 1, 8, 8), [1] * 8), TypeError, "but got Tensor and list."),
+        (torch.rand(8, 1, 8, 8), TypeError, "pairs of images and labels, but got a Tensor."),
+        ({"image": torch.rand(8, 1, 8, 8)}, TypeError, "images and labels, but got a dict."),
+        ((torch.rand(8, 1, 8, 8),), TypeError, "images and labels, but got a tuple of 1 parts."),
+    ],
+)
+def test_batches_that_are_refused(batch, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        _evaluate(_TopLeft(), [batch])
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "message"),
+    [
+        (lambda x: x.flatten(1).long(), TypeError, "Expected floating logits, but got torch.int64"),
+        (lambda x: x.flatten(1) * torch.nan, ValueError, "to return numbers, but got NaN."),
+        (lambda x: x[:-1].flatten(1), ValueError, "but got (24, 64) for 25 images."),
+        (lambda x: {"scores": x}, TypeError, "to return logits, but got NoneType."),
+        (lambda x: "no", TypeError, "to return logits, but got str."),
+    ],
+)
+def test_answers_that_are_refused(answer, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        _evaluate(_Other(answer), _data())
+
+
+def test_images_of_several_sizes_in_a_batch_are_explained():
+    images = [(torch.rand(1, 8, 8 + number), 1) for number in range(4)]
+    with pytest.raises(ValueError, match="Expected images of one size in each batch; resize them"):
+        _evaluate(_TopLeft(), torch.utils.data.DataLoader(images, batch_size=4))
+    one_by_one = torch.utils.data.DataLoader(images, batch_size=1)
+    assert _evaluate(_TopLeft(), one_by_one).num_images == 4
 
 
 def _evaluate_alone(rank, store, results):

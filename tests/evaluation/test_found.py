@@ -5,7 +5,13 @@ from torch.testing import assert_close
 
 from eqrestore_lightning import RestoreTransform, Shift, TranslationEstimator, Turn
 from eqrestore_lightning.data import ImageTensors
-from eqrestore_lightning.evaluation import Rule, gate_rows, motion_found, shifts_found
+from eqrestore_lightning.evaluation import (
+    Rule,
+    count_differing,
+    gate_rows,
+    motion_found,
+    shifts_found,
+)
 
 
 def _brightest(size=(8, 8), **options):
@@ -107,3 +113,32 @@ def test_gates_need_images_and_no_gate():
         gate_rows(_TopLeft(), [], _brightest(min_margin=0.5), motion=Shift())
     with pytest.raises(ValueError, match="Expected `batches` to hold images, but got none"):
         gate_rows(_TopLeft(), [], _brightest(), motion=Shift())
+
+
+def test_gates_without_a_classifier_count_images_that_are_as_before():
+    images = _spots(50)
+    images[:5] = 0.3  # constant: left as they are however they are moved
+    restore, motion = _brightest(), Shift(max_shift=2)
+    first, last = gate_rows(None, [images], restore, motion=motion, min_margins=[0, 9], seed=4)
+    assert first["unmoved: as before, %"] == first["moved: as before, %"] == 100
+    draw = motion.draw(50, (8, 8), generator=torch.Generator().manual_seed(4))
+    still = (motion.apply(images, draw) == images).flatten(1).all(1).double().mean()
+    assert last["unmoved: as before, %"] == 100
+    assert last["moved: as before, %"] == pytest.approx(100 * float(still))
+
+
+def test_restored_images_that_differ_are_counted():
+    images = _spots(30)
+
+    def shifted(x):
+        return (x.roll(shift, 3) for shift in range(8))
+
+    restore = _brightest()
+    assert count_differing(restore, images, shifted, batch_size=7) == {
+        "images": 30,
+        "pairs": 210,
+        "differ": 0,
+    }
+    assert count_differing(nn.Identity(), images, shifted)["differ"] == 210
+    images[:4] = 0.5
+    assert count_differing(nn.Identity(), images, shifted)["differ"] == 26 * 7

@@ -10,9 +10,10 @@ from PIL import Image
 from wandb_offline import read_history, read_records
 
 from eqrestore_lightning.evaluation import NO_RESTORER, Evaluation, Result
+from eqrestore_lightning.evaluation._results import wilson_interval
 
 
-def _evaluation(labels=("0", "4", "8"), axis="shifts up to, pixels"):
+def _evaluation(labels=("0", "4", "8"), axis="largest shift (pixels)"):
     results = []
     for number, label in enumerate(labels):
         at = float(label) if label.isdigit() else None
@@ -26,7 +27,7 @@ def _evaluation(labels=("0", "4", "8"), axis="shifts up to, pixels"):
 def test_few_motions_are_columns():
     table = _evaluation(("0", "4", "any")).table(reference={"paper": [98.5, 97, 96.25]})
     assert table.splitlines() == [
-        "| shifts up to, pixels | 0 | 4 | any |",
+        "| largest shift (pixels) | 0 | 4 | any |",
         "|---|---|---|---|",
         "| accuracy, no restorer | 100.00 | 83.33 | 66.67 |",
         "| accuracy, restored | 97.50 | 97.50 | 97.50 |",
@@ -39,9 +40,9 @@ def test_few_motions_are_columns():
 
 def test_many_motions_are_rows():
     labels = [str(angle) for angle in range(0, 360, 15)]
-    lines = _evaluation(labels, "turned by, degrees").table(measures=["accuracy"]).splitlines()
+    lines = _evaluation(labels, "angle (degrees)").table(measures=["accuracy"]).splitlines()
     assert lines[:3] == [
-        "| turned by, degrees | accuracy, no restorer | accuracy, restored |",
+        "| angle (degrees) | accuracy, no restorer | accuracy, restored |",
         "|---|---|---|",
         "| 0 | 100.00 | 97.50 |",
     ]
@@ -74,6 +75,29 @@ def test_rows_are_plain_and_results_are_found_by_name():
     assert evaluation.get("restored", "4").measures["shift_distance"] == 0.25
     assert evaluation.curve(NO_RESTORER, "accuracy")[0] == [0.0, 4.0, 8.0]
     assert _evaluation(("9", "any", "3")).curve("restored", "shift_distance") == ([3, 9], [0.5, 0])
+
+
+def test_the_verdict_has_the_interval_of_wilson_and_a_hint_where_the_classifier_is_wrong():
+    results = [
+        Result(NO_RESTORER, "8", 8.0, {"accuracy": 0.25}),
+        Result("r", "8", 8.0, {"accuracy": 0.5}),
+    ]
+    unmoved = {NO_RESTORER: 0.75, "r": 0.5}
+    lines = Evaluation("shift", results, num_images=40, unmoved=unmoved).verdict().splitlines()
+    # 0.25 of 40: (0.25 + z²/80 ± z √(0.25 · 0.75 / 40 + z²/6400)) / (1 + z²/40), by hand
+    assert lines == [
+        "40 images, accuracy without → with the restorer (95 % confidence intervals):",
+        "moved, shift 8: 25.0 % (14.2 to 40.2) → 50.0 % (35.2 to 64.8)",
+        "unmoved: 75.0 % (59.8 to 85.8) → 50.0 % (35.2 to 64.8)",
+    ]
+    low = Evaluation("shift", results, num_images=40, unmoved={NO_RESTORER: 0.1, "r": 0.1})
+    assert "check that the size, the range and the normalization" in low.verdict("r", "8")
+    assert "unmoved: 10.0 % (4.0 to 23.1) → " in low.verdict()
+    for share, count in ((0.0, 7), (1.0, 7), (0.3, 200)):  # the interval solves Wilson's equation
+        for end in wilson_interval(share, count):
+            assert (share - end) ** 2 == pytest.approx(1.959964**2 * end * (1 - end) / count)
+    with pytest.raises(ValueError, match="Expected accuracies of unmoved images behind 'restored'"):
+        _evaluation().verdict()
 
 
 def test_rejections(tmp_path):
@@ -119,7 +143,7 @@ def test_wandb_gets_curves_a_chart_and_a_table(tmp_path):
         wandb.teardown()  # the file is complete when the writing process has ended
     (file,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
     history = read_history(file)
-    assert history["shifts/shifts up to, pixels"] == ["0", "4"]
+    assert history["shifts/largest shift (pixels)"] == ["0", "4"]
     assert history["shifts/accuracy, restored"] == ["0.975", "0.975"]
     assert [float(value) for value in history["shifts/consistency, no restorer"]] == [
         pytest.approx(1),

@@ -1,7 +1,14 @@
 import pytest
 import torch
 
-from eqrestore_lightning.evaluation import harmonic_rule, seam_rules
+from eqrestore_lightning import QuarterTurn, Turn
+from eqrestore_lightning.evaluation import (
+    border_rule,
+    harmonic_rule,
+    quarter_rules,
+    seam_rules,
+    turn_rules,
+)
 from eqrestore_lightning.functional import circular_shift, random_shift
 
 
@@ -48,3 +55,46 @@ def test_the_first_harmonic_follows_the_mass(size):
     assert torch.equal(rule(moved), images)
     (along_width,) = harmonic_rule(axes=(-1,)).values()
     assert torch.equal(along_width.find(moved).motion["shift"], shift[:, -1:])
+
+
+def test_a_blank_border_is_found_on_any_number_of_axes():
+    for size in ((12,), (12, 15), (9, 10, 11)):
+        images = torch.zeros(6, 3, *size, dtype=torch.uint8)
+        inner = images[(slice(None), slice(None), *[slice(2, -2)] * len(size))]
+        inner.copy_(torch.randint(1, 256, inner.shape))
+        (rule,) = border_rule(3, size, 2).values()
+        shift = random_shift(6, 4, num_spatial_dims=len(size))
+        assert torch.equal(rule.find(circular_shift(images, shift)).motion["shift"], shift)
+        filled = torch.randint(1, 256, images.shape, dtype=torch.uint8)  # no border: no answer
+        assert (rule.find(filled).motion["shift"] != 0).any()
+
+
+def _blobs(count=8, size=33):
+    """Ellipses longer to the right, the brighter end to the right: every direction is 0°."""
+    steps = torch.arange(size) - size // 2
+    up, right = -steps[:, None], steps[None, :]
+    lengths = torch.linspace(8, 12, count)[:, None, None]
+    inside = (up / 4.0) ** 2 + (right / lengths) ** 2 <= 1
+    return (inside * (0.6 + 0.4 * right / size)).unsqueeze(1)
+
+
+def test_turned_images_are_turned_back_by_each_rule():
+    images = _blobs()
+    angle = torch.linspace(-170, 170, len(images), dtype=torch.float64)
+    turned = Turn().apply(images, {"angle": angle})
+    for name, rule in turn_rules(images).items():
+        error = (rule.find(turned).motion["angle"] - angle + 180) % 360 - 180
+        assert error.abs().median() < 6, name
+        assert (rule(turned) - images).abs().mean() < (turned - images).abs().mean() / 2
+
+
+def test_quarter_turns_are_found_by_the_brighter_or_smoother_side():
+    sky = torch.zeros(12, 3, 16, 16)
+    sky[:, :, :8] = 0.9 + 0.1 * torch.rand(12, 3, 1, 1)
+    sky[:, :, 8:] = 0.3 * torch.rand(12, 3, 8, 16)
+    quarters = torch.arange(12) % 4
+    turned = QuarterTurn().apply(sky, {"quarters": quarters})
+    for rule in quarter_rules(sky).values():
+        found = rule.find(turned)
+        assert torch.equal(found.motion["quarters"], quarters)
+        assert torch.equal(rule.undo(turned, found), sky)

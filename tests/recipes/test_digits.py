@@ -53,7 +53,7 @@ def test_digits_writes_one_wandb_run_with_everything(digits):
     assert len(history["restorer-train/loss"]) == 4
     assert len(history["restorer-val/shift_accuracy"]) == 4
     for title in ("circular shifts", "zero-fill shifts"):
-        assert len(history[f"{title}/shifts up to, pixels"]) == 9
+        assert len(history[f"{title}/largest shift (pixels)"]) == 9
         for name in ("no restorer", "restored"):
             assert len(history[f"{title}/accuracy, {name}"]) == 9
         assert any(key.startswith(f"charts/{title}") for key in history)

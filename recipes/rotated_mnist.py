@@ -67,7 +67,7 @@ CENTRED = {
     "bias": True,
     "skip": False,
     "separable": True,
-    "exact_method": "exact",  # two layers, which float32 decides
+    "bits": None,  # two layers, which float32 decides
 }
 NETWORKS: dict[str, dict[str, Any]] = {
     "rotation": {"preset": "rotation", "learning_rate": 3e-3, **RINGS},

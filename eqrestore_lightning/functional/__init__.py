@@ -22,8 +22,6 @@ from eqrestore_lightning.functional._exact import (
 )
 from eqrestore_lightning.functional._exact_conv import (
     ExactFilters,
-    ExactMethod,
-    IntegerFilters,
     binary_unit,
     convolve_integers,
     exact_bits,
@@ -67,9 +65,7 @@ __all__ = [
     "LOCAL_TAPS",
     "ConvMethod",
     "ExactFilters",
-    "ExactMethod",
     "Fill",
-    "IntegerFilters",
     "Interpolation",
     "Normalization",
     "Registration",

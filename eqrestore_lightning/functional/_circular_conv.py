@@ -1,7 +1,7 @@
 """Circular convolution: one definition, several ways to evaluate it."""
 
 import math
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
@@ -14,17 +14,10 @@ from eqrestore_lightning.functional._conv_ways import (
     pointwise_conv,
     wrap,
 )
-from eqrestore_lightning.functional._exact_conv import ExactFilters, IntegerFilters
+from eqrestore_lightning.functional._exact_conv import ExactFilters
 
-ConvMethod: TypeAlias = Literal["auto", "direct", "fft", "depthwise", "exact", "integer"]
-CONV_METHODS: tuple[ConvMethod, ...] = (
-    "auto",
-    "direct",
-    "fft",
-    "depthwise",
-    "exact",
-    "integer",
-)
+ConvMethod: TypeAlias = Literal["auto", "direct", "fft", "depthwise", "exact"]
+CONV_METHODS: tuple[ConvMethod, ...] = get_args(ConvMethod)
 
 # Chosen as `LOCAL_TAPS` is.
 _DEPTHWISE_MAX_TAPS = 15 * 15
@@ -38,6 +31,7 @@ def circular_conv(
     bias: Tensor | None = None,
     dilation: int = 1,
     method: ConvMethod = "auto",
+    bits: int | None = None,
 ) -> Tensor:
     r"""Convolve over axes that wrap around: a block matrix of circular filters, plus a constant.
 
@@ -55,15 +49,12 @@ def circular_conv(
           (about 1e-6 relative) differs between shifts of an image.
         - `"depthwise"`: the batch as channels of one depthwise convolution. One channel in and one
           out; on a CPU several times faster than `"direct"`, and bitwise equal to it there.
-        - `"exact"`: spectra in float64 with `x` and `weight` rounded to 14 to 21 bits (relative to
-          the largest magnitude in a sample and in an output filter; fewer for larger sums). Every
-          sum is then a multiple of a known unit, to which the result is rounded. The result does
-          not depend on the order of summation and is therefore **bitwise equivariant** on any
-          device with float64.
-        - `"integer"`: the same with `x` and `weight` rounded to integers from −256 to 256, relative
-          to the same largest magnitudes. float32 holds the sums of up to 256 products of these, and
-          of more where weights are small, so that filters of up to 5 × 5 taps are summed directly,
-          in a fraction of the time; others by spectra in float64. Also **bitwise equivariant**.
+        - `"exact"`: `x` and `weight` are rounded to integers of `bits` bits, relative to the
+          largest magnitude in a sample and in an output filter, and sums of their products are
+          those of integers: directly in float32 where it holds them and there are at most 5 × 5
+          taps, else by spectra in float64, rounded. The result does not depend on the order of
+          summation and is therefore **bitwise equivariant** on any device with float64. No
+          gradients pass.
         - `"auto"`: a matrix product over channels for a single tap. On a CPU `"depthwise"` for one
           channel in and out without gradients up to 15 × 15 taps, else `"fft"` for one channel in
           or out or more than 5 × 5 taps, else `"direct"`. On other devices `"fft"` above 15 × 15
@@ -72,21 +63,24 @@ def circular_conv(
     Args:
         x: Samples of shape `(batch, in_channels, *spatial)` with 1 to 3 spatial axes, floating.
         weight: Filters of shape `(out_channels, in_channels, *kernel_size)`, dtype of `x` (for
-            `"exact"` and `"integer"` any floating dtype). On each axis
-            `dilation · (kernel_size − 1) + 1` is at most the size of `x`.
+            `"exact"` any floating dtype). On each axis `dilation · (kernel_size − 1) + 1` is at
+            most the size of `x`.
         bias: Constants of shape `(out_channels,)`, dtype of `weight`.
         dilation: Distance between taps, pixels.
         method: How to evaluate it.
+        bits: For `"exact"`, binary places kept of both operands. `None`: as many as float64 adds
+            exactly, 14 to 21 (fewer for larger sums), in units that are powers of two. 8: integers
+            from −256 to 256, of which float32 holds the sums of 256 products, and of more where
+            weights are small; a fraction of the time.
 
     Returns:
-        Shape `(batch, out_channels, *spatial)`; dtype of `x`, float64 for `"exact"`; for
-        `"integer"` float32, or float64 if that is the dtype of `x`. No gradients pass these two.
+        Shape `(batch, out_channels, *spatial)`, dtype of `x`; for `"exact"` at least float32.
 
     Raises:
         TypeError: If a dtype is not floating or the dtypes differ.
         ValueError: If the shapes do not match, the kernel does not fit into the image, `dilation`
-            is below 1, or `method` is unknown or does not apply, or images and filters are so large
-            that `"integer"` would not be exact.
+            is below 1, `method` is unknown or does not apply, or `bits` is given for another
+            method, below 1 or more than can be added exactly.
 
     Source: Definition 3.5 and Equation (3).
 
@@ -94,7 +88,7 @@ def circular_conv(
     >>> circular_conv(x, torch.tensor([[[1.0, 2.0, 3.0]]]), method="direct")
     tensor([[[3., 2., 1., 0.]]])
     """
-    _check(x, weight, bias, dilation, method)
+    _check(x, weight, bias, dilation, method, bits)
     pointwise = math.prod(weight.shape[2:]) == 1
     if method == "auto" and not pointwise:
         method = _choose(x, weight, bias)
@@ -106,10 +100,8 @@ def circular_conv(
         y = _depthwise(x, weight, dilation)
     elif method == "fft":
         y = _fft(x, weight, dilation)
-    elif method == "integer":
-        y = IntegerFilters(weight.to(x.device), x.shape[2:], dilation)(x)
     else:
-        y = ExactFilters(weight.to(x.device), x.shape[2:], dilation)(x)
+        y = ExactFilters(weight.to(x.device), x.shape[2:], dilation, bits)(x)
     return y if bias is None else y + bias.to(y).reshape(-1, *[1] * (x.ndim - 2))
 
 
@@ -148,10 +140,17 @@ def _fft(x: Tensor, weight: Tensor, dilation: int) -> Tensor:
 
 
 def _check(
-    x: Tensor, weight: Tensor, bias: Tensor | None, dilation: int, method: ConvMethod
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    dilation: int,
+    method: ConvMethod,
+    bits: int | None,
 ) -> None:
     if method not in CONV_METHODS:
         raise ValueError(f"Expected `method` to be one of {CONV_METHODS}, but got {method!r}.")
+    if bits is not None and method != "exact":
+        raise ValueError(f"Expected `bits` for method 'exact' only, but got method {method!r}.")
     if dilation < 1:
         raise ValueError(f"Expected `dilation` to be at least 1, but got {dilation}.")
     _check_shapes(x, weight, bias)
@@ -171,7 +170,7 @@ def _check(
             f"Expected `x` and `weight` to be floating, but got {x.dtype} and {weight.dtype}."
         )
     if (
-        method not in ("exact", "integer")
+        method != "exact"
         and x.dtype != weight.dtype
         and not torch.is_autocast_enabled(x.device.type)
     ):

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from functools import reduce
 from itertools import product
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,61 +18,12 @@ from eqrestore_lightning.functional._conv_ways import (
 )
 from eqrestore_lightning.functional._traced import is_traced
 
-ExactMethod: TypeAlias = Literal["exact", "integer"]
-
-_LARGEST = 256  # magnitude of the operands of "integer": eight bits, which bfloat16 holds too
 _LARGEST_SUM = 2**24  # up to which float32 holds every integer
 _HAS_ONE_DNN = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
 
 class ExactFilters:
     """Filters of the method `"exact"` of `circular_conv`, for many batches of images of one size.
-
-    They are rounded and transformed once. No gradients pass them.
-
-    Args:
-        weight: Filters of shape `(out_channels, in_channels, *kernel_size)`, floating, on the
-            device of the images to come.
-        spatial: Size of each axis of the images, pixels.
-        dilation: Distance between taps, pixels.
-
-    >>> filters = ExactFilters(torch.tensor([[[1.0, 2.0, 3.0]]]), (4,), 1)
-    >>> filters(torch.tensor([[[0.0, 1.0, 0.0, 0.0]]]))
-    tensor([[[3., 2., 1., 0.]]], dtype=torch.float64)
-    """
-
-    def __init__(self, weight: Tensor, spatial: Sequence[int], dilation: int) -> None:
-        self.bits = exact_bits((1, weight.shape[1], *spatial), weight.shape)
-        weight = weight.detach().double()
-        unit = binary_unit(weight, self.bits)
-        self.integers = (weight * unit.reciprocal()).round_()  # exact: units are powers of two
-        self.unit = unit.reshape(1, -1, *[1] * len(spatial))
-        taps = math.prod(weight.shape[2:])
-        self.spectra = None if taps == 1 else Spectra(self.integers, spatial, dilation)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Convolve images.
-
-        Args:
-            x: Shape `(batch, in_channels, *spatial)`, floating.
-
-        Returns:
-            float64 of shape `(batch, out_channels, *spatial)`; NaN for samples that are not finite.
-        """
-        x = x.detach().double()
-        if x.shape[0] == 0:
-            return x.new_zeros(0, len(self.integers), *x.shape[2:])
-        unit = binary_unit(x, self.bits)
-        integers = (x * unit.reciprocal()).round_()
-        if self.spectra is None:
-            y = pointwise_conv(integers, self.integers)
-        else:
-            y = self.spectra(integers).round_().add_(0.0)  # no -0.0
-        return y.mul_(unit * self.unit)
-
-
-class IntegerFilters:
-    """Filters of the method `"integer"` of `circular_conv`, for many batches of images of one size.
 
     They are rounded, and where necessary transformed, once. No gradients pass them.
 
@@ -81,29 +32,34 @@ class IntegerFilters:
             device of the images to come.
         spatial: Size of each axis of the images, pixels.
         dilation: Distance between taps, pixels.
+        bits: Binary places kept of filters and images; `None` for as many as can be added exactly.
 
     Raises:
-        ValueError: If images and filters are so large that sums would not be exact.
+        ValueError: If `bits` is below 1, or more than can be added exactly.
 
-    >>> filters = IntegerFilters(torch.tensor([[[1.0, 2.0, 4.0]]]), (4,), 1)
+    >>> filters = ExactFilters(torch.tensor([[[1.0, 2.0, 3.0]]]), (4,), 1)
     >>> filters(torch.tensor([[[0.0, 1.0, 0.0, 0.0]]]))
-    tensor([[[4., 2., 1., 0.]]])
+    tensor([[[3., 2., 1., 0.]]])
     """
 
-    def __init__(self, weight: Tensor, spatial: Sequence[int], dilation: int) -> None:
-        bits = exact_bits((1, weight.shape[1], *spatial), weight.shape)
-        if 2**bits < _LARGEST:
+    def __init__(
+        self, weight: Tensor, spatial: Sequence[int], dilation: int, bits: int | None = None
+    ) -> None:
+        most = exact_bits((1, weight.shape[1], *spatial), weight.shape)
+        if bits is not None and not 1 <= bits <= most:
             raise ValueError(
-                f"Expected images and filters for which at least 8 bits can be added exactly, but "
-                f"got {weight.shape[1]} channels of {tuple(spatial)} pixels and filters of "
-                f"{tuple(weight.shape[2:])} taps, which leave {bits}."
+                f"Expected `bits` to be from 1 to {most}, as many as can be added exactly for "
+                f"{weight.shape[1]} channels of {tuple(spatial)} pixels and filters of "
+                f"{tuple(weight.shape[2:])} taps, but got {bits}."
             )
-        self.dilation = dilation
-        self.integers, unit = _to_integers(weight.float())
+        self.bits, self.most_bits, self.dilation = bits, most, dilation
+        integers, unit = self._to_integers(weight if bits is None else weight.float())
+        in_float32 = _sums_fit(integers, most if bits is None else bits)
+        self.integers = integers.to(torch.float32 if in_float32 else torch.float64)
         self.unit = unit.reshape(1, -1, *[1] * len(spatial))
-        self.spectra: Spectra | None = None
-        if math.prod(weight.shape[2:]) > LOCAL_TAPS or not _sums_fit(self.integers):
-            self.spectra = Spectra(self.integers.double(), spatial, dilation)
+        taps = math.prod(weight.shape[2:])
+        direct = taps == 1 or (in_float32 and taps <= LOCAL_TAPS)
+        self.spectra = None if direct else Spectra(self.integers.double(), spatial, dilation)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Convolve images.
@@ -112,17 +68,31 @@ class IntegerFilters:
             x: Shape `(batch, in_channels, *spatial)`, floating.
 
         Returns:
-            float32, or float64 if that is the dtype of `x`, of shape `(batch, out_channels,
-            *spatial)`; NaN for samples that are not finite.
+            Shape `(batch, out_channels, *spatial)`, dtype of `x`, at least float32; NaN for samples
+            that are not finite.
         """
-        integers, unit = _to_integers(x if x.dtype == torch.float64 else x.float())
-        if self.spectra is None or x.shape[0] == 0:
-            wrapped = wrap(integers, self.integers.shape[2:], self.dilation)
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        if x.shape[0] == 0:
+            return x.new_zeros(0, len(self.integers), *x.shape[2:], dtype=dtype)
+        integers, unit = self._to_integers(x.to(dtype))
+        if self.spectra is None:
+            wrapped = wrap(integers.to(self.integers), self.integers.shape[2:], self.dilation)
             with torch.autocast(x.device.type, enabled=False):
                 y = convolve_integers(wrapped, self.integers, dilation=self.dilation)
         else:
-            y = self.spectra(integers.double()).round_().add_(0.0).float()
-        return y.to(unit.dtype).mul_(unit * self.unit)
+            y = self.spectra(integers.double()).round_().add_(0.0)  # no -0.0
+        return y.to(unit.dtype).mul_(unit * self.unit).to(dtype)
+
+    def _to_integers(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return integers up to `2^bits`, and the unit in which they give each `x[i]`."""
+        x = x.detach()
+        if self.bits is None:  # a power of two: integers of so many bits stay as they are
+            x = x.double()
+            unit = binary_unit(x, self.most_bits)
+            return (x * unit.reciprocal()).round_(), unit
+        levels = 2**self.bits  # all of them are used, as there are few
+        unit = _largest(x).clamp(min=torch.finfo(x.dtype).tiny * levels) / levels
+        return (x / unit).round_(), unit
 
 
 def convolve_integers(
@@ -172,31 +142,23 @@ def _one_dnn() -> bool:
     return bool(_HAS_ONE_DNN and torch.backends.mkldnn.enabled)
 
 
-def _to_integers(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return integers up to `_LARGEST`, float32, and the unit in which they give each `x[i]`."""
-    x = x.detach()
-    smallest = torch.finfo(x.dtype).tiny * _LARGEST  # below, units would lose bits
-    unit = _largest(x).clamp(min=smallest) / _LARGEST
-    return (x / unit).round_().float(), unit
-
-
 def _largest(x: Tensor) -> Tensor:
     """Return the largest magnitude in each entry of the first axis, `(batch, 1, …)`."""
     flat = x.flatten(1)
     return torch.maximum(flat.amax(1), -flat.amin(1)).reshape(-1, *[1] * (x.ndim - 1))
 
 
-def _sums_fit(weight: Tensor) -> bool:
-    """Check whether float32 holds all sums of products of integers with those of `weight`."""
-    if math.prod(weight.shape[1:]) * _LARGEST**2 <= _LARGEST_SUM:
+def _sums_fit(weight: Tensor, bits: int) -> bool:
+    """Check whether float32 holds all sums of products of such integers with those of `weight`."""
+    if math.prod(weight.shape[1:]) * 2 ** (2 * bits) <= _LARGEST_SUM:
         return True
-    if is_traced(weight):  # nothing may depend on what it holds; spectra give the same
+    if 2 ** (2 * bits) > _LARGEST_SUM or is_traced(weight):  # graphs depend on no values
         return False
-    return bool(weight.abs().flatten(1).sum(1).max() * _LARGEST <= _LARGEST_SUM)
+    return bool(weight.abs().flatten(1).sum(1).max() * 2**bits <= _LARGEST_SUM)
 
 
 def exact_bits(x_shape: Sequence[int], weight_shape: Sequence[int]) -> int:
-    """Return how many bits of `x` and `weight` the method `"exact"` of `circular_conv` keeps.
+    """Return how many bits of `x` and `weight` the method `"exact"` of `circular_conv` can keep.
 
     Transforms over N places and a sum over C channels, of operands below 2^bits, err by less than
     2^-53 · (12 log2(2 N) + 2 C) · |x| |w|, in Euclidean norms |x| |w| ≤ 2^(2 bits) √(terms C N)

@@ -11,8 +11,6 @@ from eqrestore_lightning.functional import (
     CONV_METHODS,
     ConvMethod,
     ExactFilters,
-    ExactMethod,
-    IntegerFilters,
     circular_conv,
 )
 
@@ -114,36 +112,31 @@ class CircularConv(nn.Module):
             product = product.unsqueeze(-1) * view
         return product
 
-    def forward(self, x: Tensor, *, method: ConvMethod | None = None) -> Tensor:
-        """Convolve `x`; `method` replaces that of the layer for this call."""
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve `x`."""
         if x.ndim != self.num_spatial_dims + 2:
             raise ValueError(
                 f"Expected `x` to have shape (batch, channels, *spatial) with "
                 f"{self.num_spatial_dims} spatial axes, but got {tuple(x.shape)}."
             )
-        return circular_conv(
-            x,
-            self.filters(),
-            bias=self.bias,
-            dilation=self.dilation,
-            method=self.method if method is None else method,
-        )
+        weight = self.filters()
+        return circular_conv(x, weight, bias=self.bias, dilation=self.dilation, method=self.method)
 
     def prepare(
-        self, spatial: Sequence[int], method: ExactMethod, device: torch.device
+        self, spatial: Sequence[int], device: torch.device, *, bits: int | None
     ) -> Callable[[Tensor], Tensor]:
-        """Return the convolution of images of one size, without gradients, for many batches.
+        """Return the exact convolution of images of one size, for many batches.
 
         Args:
             spatial: Size of each spatial axis of the images, pixels.
-            method: `"exact"` or `"integer"`, see `circular_conv`.
             device: Where the images lie.
+            bits: Binary places kept, see `circular_conv`.
 
         Returns:
-            What `forward` with this method does, whose filters are rounded and transformed once.
+            What `circular_conv(method="exact")` does, whose filters are rounded and transformed
+            once.
         """
-        kind = IntegerFilters if method == "integer" else ExactFilters
-        filters = kind(self.filters().detach().to(device), spatial, self.dilation)
+        filters = ExactFilters(self.filters().detach().to(device), spatial, self.dilation, bits)
         if self.bias is None:
             return filters
         bias = self.bias.detach().to(device).reshape(-1, *[1] * len(spatial))

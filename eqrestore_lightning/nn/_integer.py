@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eqrestore_lightning.functional import (
-    ExactMethod,
     as_float64,
     binary_unit,
     convolve_integers,
@@ -88,19 +87,18 @@ class IntegerConv2d(nn.Module):
         return convolve_integers(x, weight, bias)
 
 
-def as_precise(x: Tensor, method: ExactMethod) -> Tensor:
+def as_precise(x: Tensor, bits: int | None) -> Tensor:
     """Return images in the dtype from which exact scores are computed.
 
     Args:
         x: Any shape, any real dtype.
-        method: Of the network's exact scores.
+        bits: Of the network's exact scores.
 
     Returns:
-        float32 for the method `"integer"`, up to a power of two for each sample, so that it holds
-        the largest entries; else float64. On the CPU where the device of `x` (Apple's MPS) has no
-        float64.
+        float64 if `bits` is `None`, else float32, up to a power of two for each sample, so that it
+        holds the largest entries. On the CPU where the device of `x` (Apple's MPS) has no float64.
     """
-    if method == "exact":
+    if bits is None:
         return as_float64(x)
     if x.dtype in _HELD_BY_FLOAT32:
         return (x.cpu() if x.device.type == "mps" else x).float()

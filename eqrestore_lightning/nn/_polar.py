@@ -136,7 +136,7 @@ class RotationEstimator(Estimator):
 
     def score(self, x: Tensor, *, exact: bool) -> Tensor:
         """Score every angle of the grid; rolling the polar image rolls the scores."""
-        x = as_precise(x, self.network.exact_method) if exact else x
+        x = as_precise(x, self.network.bits) if exact else x
         return self.network.score(self._polar(x), exact=exact)
 
     @torch.no_grad()

@@ -23,7 +23,7 @@ _SEAM: dict[str, Any] = {
     "bias": True,
     "skip": True,
     "separable": [False, False, False, True, False, False],
-    "exact_method": "integer",
+    "bits": 8,
 }
 _ROTATION: dict[str, Any] = {
     "num_angles": 72,
@@ -32,7 +32,7 @@ _ROTATION: dict[str, Any] = {
     "dilation": [1, 1, 2, 2, 4, 4, 1],
     "bias": True,
     "skip": True,
-    "exact_method": "integer",
+    "bits": 8,
 }
 
 

@@ -2,16 +2,15 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from eqrestore_lightning.functional import (
     LOCAL_TAPS,
-    ExactMethod,
-    as_float64,
     check_axes,
+    exact_bits,
     index_to_shift,
     is_traced,
 )
@@ -69,10 +68,10 @@ class TranslationEstimator(ShiftEstimator):
             agree.
         separable: Whether filters are outer products of 1-D filters; one for all layers, or a list
             with one for each.
-        exact_method: How `exact_scores` evaluates filters of 2 to 25 taps, see `circular_conv`.
-            Both are exact, and the scores differ slightly: `"exact"` keeps 14 to 21 bits, as for
-            all other filters; `"integer"` keeps eight, in a fraction of the time. Scores of so few
-            bits tie often: let the last layer have a single tap.
+        bits: Binary places that `exact_scores` keeps for filters of 2 to 25 taps, see
+            `circular_conv`. `None` keeps 14 to 21, as for all other filters; 8 takes a fraction of
+            the time, and the scores differ slightly. Scores of so few bits tie often: let the last
+            layer have a single tap.
 
     Shapes:
         Input `(batch, in_channels, *spatial_size)`, floating; output `(batch, *sizes of axes)`.
@@ -106,22 +105,17 @@ class TranslationEstimator(ShiftEstimator):
         bias: bool = False,
         skip: bool = False,
         separable: bool | Sequence[bool] = False,
-        exact_method: ExactMethod = "exact",
+        bits: int | None = None,
     ) -> None:
         super().__init__()
         check_spatial_size(spatial_size)
-        if exact_method not in get_args(ExactMethod):
-            raise ValueError(
-                f"Expected `exact_method` to be one of {get_args(ExactMethod)}, "
-                f"but got {exact_method!r}."
-            )
         if in_channels < 1:
             raise ValueError(f"Expected `in_channels` to be at least 1, but got {in_channels}.")
         self.in_channels = in_channels
         self.spatial_size = tuple(spatial_size)
         self.axes = check_axes(axes, len(spatial_size))
         self.skip = skip
-        self.exact_method: ExactMethod = exact_method
+        self.bits = bits
         joined = in_channels * math.prod(spatial_size) // math.prod(self.shifted_size)
         channels = [joined, *hidden_channels, 1]
         num_layers = len(channels) - 1
@@ -138,7 +132,7 @@ class TranslationEstimator(ShiftEstimator):
             "bias": bias,
             "skip": skip,
             "separable": separables,
-            "exact_method": exact_method,
+            "bits": bits,
         }
         self.layers = nn.ModuleList()
         for layer in range(num_layers):
@@ -154,6 +148,7 @@ class TranslationEstimator(ShiftEstimator):
                     separable=separables[layer] and max(size) > 1,
                 )
             )
+        self._check_bits()
         self.reset_parameters()
 
     @property
@@ -209,27 +204,34 @@ class TranslationEstimator(ShiftEstimator):
         """
         if not exact:
             return self._score(_normalize(x), self._convs())
-        device = as_precise(x[:0], self.exact_method).device
+        device = as_precise(x[:0], self.bits).device
         layers = self._convs()
         widest = max(layer.out_channels for layer in layers)
-        *hidden, last = layers
-        convs = [self._prepare_hidden(conv, device) for conv in hidden]
-        convs.append(last.prepare(self.shifted_size, self._method(last), device))
+        *hidden, last = (
+            layer.prepare(self.shifted_size, device, bits=self._bits(layer)) for layer in layers
+        )
+        convs = [*hidden, lambda y: last(y.double())]
         scores = [
-            self._score(_normalize(as_precise(part, self.exact_method)), convs)
+            self._score(_normalize(as_precise(part, self.bits)), convs)
             for part in self._parts(x, _SCORED_AT_ONCE // widest)
         ]
-        return as_float64(torch.cat(scores) if len(scores) > 1 else scores[0])
+        return torch.cat(scores) if len(scores) > 1 else scores[0]
 
-    def _prepare_hidden(
-        self, conv: CircularConv, device: torch.device
-    ) -> Callable[[Tensor], Tensor]:
-        exact = conv.prepare(self.shifted_size, self._method(conv), device)
-        return exact if self.exact_method == "exact" else lambda x: exact(x).float()
+    def _check_bits(self) -> None:
+        most = min(
+            exact_bits(
+                (1, conv.in_channels, *self.shifted_size), (1, conv.in_channels, *conv.kernel_size)
+            )
+            for conv in self._convs()
+        )
+        if self.bits is not None and not 1 <= self.bits <= most:
+            raise ValueError(
+                f"Expected `bits` to be None or from 1 to {most}, but got {self.bits}."
+            )
 
-    def _method(self, conv: CircularConv) -> ExactMethod:
+    def _bits(self, conv: CircularConv) -> int | None:
         local = 1 < math.prod(conv.kernel_size) <= LOCAL_TAPS
-        return self.exact_method if local else "exact"
+        return self.bits if local else None
 
     def _score(self, x: Tensor, convs: Sequence[Callable[[Tensor], Tensor]]) -> Tensor:
         x = join_axes(x, self.axes)
@@ -245,11 +247,11 @@ class TranslationEstimator(ShiftEstimator):
 
         Where the best float32 score is ahead of the second by more than twice the bound of
         `FloatFilter`, it is the best exact score too. Larger networks, for which there is no useful
-        bound, and the method `"integer"` use exact scores for all images.
+        bound, and `bits` use exact scores for all images.
         """
         self.check_input(x)
         layers = self._convs()
-        bounded = self.exact_method == "exact" and FloatFilter.applies(layers)
+        bounded = self.bits is None and FloatFilter.applies(layers)
         bounded = bounded and math.prod(self.shifted_size) > 1
         if is_traced(x) or not bounded or not len(x):
             return super().estimate(x)

@@ -19,9 +19,10 @@ CASES = [  # spatial size, kernel size, dilation
     ((7, 6), (1, 1), 1),
 ]
 CHANNELS = [(1, 1), (1, 3), (3, 1), (2, 3)]
-METHODS = ["auto", "direct", "fft", "exact", "integer"]
+METHODS = ["auto", "direct", "fft", "exact"]
 WAYS = [(*channels, method) for channels in CHANNELS for method in METHODS]
 WAYS.append((1, 1, "depthwise"))  # takes one channel in and one out
+BITS = [None, 4, 8, 13]
 
 
 def _dense_reference(x, weight, dilation):
@@ -52,8 +53,7 @@ def test_every_method_equals_the_circulant_matrix(
     before = x.clone(), weight.clone()
     y = circular_conv(x, weight, bias=bias, dilation=dilation, method=method)
     expected = _dense_reference(x, weight, dilation) + bias.reshape(-1, *[1] * len(size))
-    # Operands have 14 to 21 bits, or 256 levels.
-    tolerance = {"exact": 2e-3, "integer": 0.2}.get(method, 1e-12)
+    tolerance = 2e-3 if method == "exact" else 1e-12  # operands have 14 to 21 bits
     assert_close(y.double(), expected, rtol=0, atol=tolerance)
     assert torch.equal(x, before[0])
     assert torch.equal(weight, before[1])
@@ -77,18 +77,14 @@ def test_depthwise_equals_direct_bitwise():
 
 @pytest.mark.parametrize(("size", "kernel", "dilation"), CASES)
 @pytest.mark.parametrize(("in_channels", "out_channels"), CHANNELS)
-@pytest.mark.parametrize(
-    ("method", "dtype"), [("exact", torch.float64), ("integer", torch.float32)]
-)
-def test_exact_is_bitwise_equivariant(
-    size, kernel, dilation, in_channels, out_channels, method, dtype
-):
+@pytest.mark.parametrize("bits", BITS)
+def test_exact_is_bitwise_equivariant(size, kernel, dilation, in_channels, out_channels, bits):
     x = torch.randn(1, in_channels, *size).expand(64, -1, *[-1] * len(size))
     weight = torch.randn(out_channels, in_channels, *kernel)
     shift = random_shift(64, max(size), num_spatial_dims=len(size))
-    y = circular_conv(x, weight, dilation=dilation, method=method)
-    shifted = circular_conv(circular_shift(x, shift), weight, dilation=dilation, method=method)
-    assert y.dtype == dtype
+    options = {"dilation": dilation, "method": "exact", "bits": bits}
+    y = circular_conv(x, weight, **options)
+    shifted = circular_conv(circular_shift(x, shift), weight, **options)
     assert torch.equal(shifted, circular_shift(y, shift))
 
 
@@ -147,7 +143,7 @@ def test_gradients(method):
     )
 
 
-@pytest.mark.parametrize("method", ["direct", "fft", "depthwise", "exact", "integer", "auto"])
+@pytest.mark.parametrize("method", ["direct", "fft", "depthwise", "exact", "auto"])
 def test_empty_batch(method):
     y = circular_conv(torch.rand(0, 1, 6, 7), torch.rand(1, 1, 3, 3), method=method)
     assert y.shape == (0, 1, 6, 7)
@@ -169,10 +165,25 @@ def test_loss_of_empty_batch_goes_backward(in_channels, out_channels, method, ke
         assert_close(tensor.grad, torch.zeros_like(tensor), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_fft_keeps_the_dtype(dtype):
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_the_dtype_is_kept_by_exact_convolutions_if_not_below_float32(dtype):
     x, weight = torch.rand(2, 1, 6, 7).to(dtype), torch.rand(1, 1, 6, 7).to(dtype)
     assert circular_conv(x, weight, method="fft").dtype == dtype
+    for bits in BITS:
+        for batch in (x, x[:0]):
+            y = circular_conv(batch, weight, method="exact", bits=bits)
+            assert y.dtype == torch.promote_types(dtype, torch.float32)
+
+
+@pytest.mark.parametrize("taps", [(1, 1), (3, 3), (6, 7)])
+def test_more_bits_are_nearer(taps):
+    x, weight = torch.rand(4, 3, 6, 7), torch.randn(5, 3, *taps)
+    expected = circular_conv(x.double(), weight.double())
+    errors = [
+        (circular_conv(x.double(), weight, method="exact", bits=bits) - expected).abs().max()
+        for bits in (4, 8, 12, None)
+    ]
+    assert all(coarse > 4 * fine for coarse, fine in itertools.pairwise(errors))
 
 
 def test_auto_takes_the_method_of_the_stated_rule(monkeypatch):
@@ -215,7 +226,13 @@ def test_auto_takes_the_method_of_the_stated_rule(monkeypatch):
         ((1, 2, 8), (1, 2, 3), {"method": "depthwise"}, "Expected one channel in and one out for "
          "method 'depthwise', but got 2 in and 1 out."),
         ((1, 1, 8), (1, 1, 3), {"method": "slow"}, "Expected `method` to be one of ('auto', "
-         "'direct', 'fft', 'depthwise', 'exact', 'integer'), but got 'slow'."),
+         "'direct', 'fft', 'depthwise', 'exact'), but got 'slow'."),
+        ((1, 1, 8), (1, 1, 3), {"bits": 8}, "Expected `bits` for method 'exact' only, but got "
+         "method 'auto'."),
+        ((1, 1, 8), (1, 1, 3), {"method": "exact", "bits": 0}, "Expected `bits` to be from 1 to "
+         "21, as many as can be added exactly for 1 channels of (8,) pixels and filters of (3,) "
+         "taps, but got 0."),
+        ((1, 1, 8), (1, 1, 3), {"method": "exact", "bits": 22}, "but got 22."),
     ],
 )  # fmt: skip
 def test_rejections(x, weight, options, message):

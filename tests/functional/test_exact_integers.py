@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from eqrestore_lightning.functional import IntegerFilters, circular_conv
+from eqrestore_lightning.functional import ExactFilters, circular_conv
 
 
 def _summed(x, weight):
@@ -48,7 +48,7 @@ def _check(case):
 
 
 def _check_levels(case):
-    """The method "integer" adds its 256 levels of either sign as integers, without error."""
+    """Eight bits, 256 levels of either sign, are added as integers, without error."""
     size, taps, (inputs, outputs), seed, bits = case
     random = np.random.default_rng(seed)
     x = random.integers(0 if bits == 1 else -256, 257, (2, inputs, *size))
@@ -56,9 +56,9 @@ def _check_levels(case):
     x[:, 0].reshape(2, -1)[:, 0] = 256  # so that nothing is rounded
     weight[:, 0].reshape(outputs, -1)[:, 0] = 256
     found = circular_conv(
-        torch.from_numpy(x).double(), torch.from_numpy(weight).double(), method="integer"
+        torch.from_numpy(x).double(), torch.from_numpy(weight).double(), method="exact", bits=8
     )
-    assert np.array_equal(found.numpy(), _summed(x, weight).astype(np.float32))
+    assert np.array_equal(found.numpy(), _summed(x, weight).astype(np.float64))
 
 
 @settings(deadline=None, max_examples=150, derandomize=True)
@@ -91,18 +91,18 @@ def test_levels_of_many_channels_with_and_without_one_dnn(size, taps, channels, 
 
 def test_levels_do_not_depend_on_threads_precision_or_autocast():
     x, weight = torch.randn(17, 32, 72), torch.randn(32, 32, 9)
-    expected = circular_conv(x, weight, method="integer")
+    expected = circular_conv(x, weight, method="exact", bits=8)
     threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
     try:
         torch.set_num_threads(3 - min(2, threads))
         torch.set_float32_matmul_precision("medium")  # operands may be rounded to bfloat16
         with torch.autocast("cpu", torch.bfloat16):
-            found = circular_conv(x, weight, method="integer")
+            found = circular_conv(x, weight, method="exact", bits=8)
     finally:
         torch.set_num_threads(threads)
         torch.set_float32_matmul_precision(precision)
     assert torch.equal(found, expected)
-    assert torch.equal(circular_conv(x[3:4], weight, method="integer"), expected[3:4])
+    assert torch.equal(circular_conv(x[3:4], weight, method="exact", bits=8), expected[3:4])
 
 
 @pytest.mark.parametrize("size", [(97,), (101, 53), (224, 224)])
@@ -119,7 +119,7 @@ def test_levels_in_batches_for_which_other_libraries_leave_plain_sums(one_dnn, c
     x, weight = torch.randn(32, 16, 32, 32), torch.randn(16, 16, 3, 3)
 
     def convolve(x):
-        return circular_conv(x, weight, method="integer")
+        return circular_conv(x, weight, method="exact", bits=8)
 
     expected = torch.cat([convolve(image) for image in x.split(1)])
     with torch.backends.mkldnn.flags(enabled=one_dnn):
@@ -135,11 +135,11 @@ def test_levels_beyond_what_float32_holds_are_added_in_float64(compiled):
     x[:, 0, 0, 0], weight[:, 0, 0, 0] = 256, 256
 
     def convolve(x):
-        return circular_conv(x, torch.from_numpy(weight).double(), method="integer")
+        return circular_conv(x, torch.from_numpy(weight).double(), method="exact", bits=8)
 
     convolve = torch.compile(convolve, backend="eager", fullgraph=True) if compiled else convolve
     found = convolve(torch.from_numpy(x).double())
-    assert np.array_equal(found.numpy(), _summed(x, weight).astype(np.float32))
+    assert np.array_equal(found.numpy(), _summed(x, weight).astype(np.float64))
 
 
 @pytest.mark.parametrize("exponent", [-110, 0, 110])
@@ -148,22 +148,22 @@ def test_levels_beyond_what_float32_holds_are_added_in_float64(compiled):
 def test_levels_do_not_depend_on_a_power_of_two(exponent, dtype, taps):
     x, weight = torch.randn(3, 2, 9, 8).to(dtype), torch.randn(4, 2, taps, taps).to(dtype)
     scale = 2.0**exponent
-    found = circular_conv(x * scale, weight, method="integer")
+    found = circular_conv(x * scale, weight, method="exact", bits=8)
     assert found.dtype == dtype
-    assert torch.equal(found, circular_conv(x, weight, method="integer") * scale)
+    assert torch.equal(found, circular_conv(x, weight, method="exact", bits=8) * scale)
 
 
-@pytest.mark.parametrize("method", ["exact", "integer"])
-def test_no_gradients_and_no_negative_zeros(method):
+@pytest.mark.parametrize("bits", [None, 8])
+def test_no_gradients_and_no_negative_zeros(bits):
     x = torch.zeros(2, 1, 16, 16)
     x[:, :, 3, 5] = 1.0
     weight = torch.randn(2, 1, 7, 7, requires_grad=True)
-    y = circular_conv(x.requires_grad_(), weight, method=method)
+    y = circular_conv(x.requires_grad_(), weight, method="exact", bits=bits)
     assert not y.requires_grad
     assert not (y.signbit() & (y == 0)).any()
 
 
 def test_sums_that_cannot_be_exact_are_refused():
     weight = torch.zeros(1, 16, 1, 1, 1).expand(1, 16, 256, 256, 256)
-    with pytest.raises(ValueError, match="Expected images and filters for which at least 8 bits"):
-        IntegerFilters(weight, (256, 256, 256), 1)
+    with pytest.raises(ValueError, match=r"Expected `bits` to be from 1 to 7, as many"):
+        ExactFilters(weight, (256, 256, 256), 1, bits=8)

@@ -302,9 +302,9 @@ def test_the_center_is_checked_and_saved():
 
 
 @pytest.mark.parametrize("center", ["image", "mass"])
-@pytest.mark.parametrize("exact_method", ["exact", "integer"])
-def test_the_dtype_of_the_same_pixels_does_not_matter(center, exact_method):
-    network = {"hidden_channels": [4, 4], "kernel_size": [5, 5, 1], "exact_method": exact_method}
+@pytest.mark.parametrize("bits", [None, 8])
+def test_the_dtype_of_the_same_pixels_does_not_matter(center, bits):
+    network = {"hidden_channels": [4, 4], "kernel_size": [5, 5, 1], "bits": bits}
     estimator = RotationEstimator(1, (16, 16), num_angles=24, center=center, **network)
     x = torch.randint(256, (16, 1, 16, 16), dtype=torch.uint8)
     expected = estimator.exact_scores(x)
@@ -312,10 +312,10 @@ def test_the_dtype_of_the_same_pixels_does_not_matter(center, exact_method):
         assert torch.equal(estimator.exact_scores(x.to(dtype)), expected)
 
 
-@pytest.mark.parametrize("exact_method", ["exact", "integer"])
-def test_quarter_turns_of_the_largest_numbers(exact_method):
+@pytest.mark.parametrize("bits", [None, 8])
+def test_quarter_turns_of_the_largest_numbers(bits):
     estimator = RotationEstimator(
-        1, (15, 15), num_angles=24, center="mass", kernel_size=5, exact_method=exact_method
+        1, (15, 15), num_angles=24, center="mass", kernel_size=5, bits=bits
     )
     x = (2 * torch.rand(3, 1, 15, 15) - 1) * 3e38
     scores = [estimator.exact_scores(x.rot90(turn, (2, 3))) for turn in range(4)]

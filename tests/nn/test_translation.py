@@ -53,7 +53,7 @@ NETWORKS = {
             "dilation": [1, 2, 1, 1, 1],
             "skip": True,
             "bias": True,
-            "exact_method": "integer",
+            "bits": 8,
         },
     ),
     "signal by integers": (
@@ -63,7 +63,7 @@ NETWORKS = {
             "hidden_channels": [32] * 2,
             "kernel_size": [9, 9, 1],
             "bias": True,
-            "exact_method": "integer",
+            "bits": 8,
         },
     ),
 }
@@ -99,7 +99,7 @@ def test_exact_scores_are_close_to_the_scores(estimator):
     x = _images(estimator)
     scores = estimator(x)
     difference = (estimator.exact_scores(x) - scores).abs().max()
-    tolerance = 1e-3 if estimator.exact_method == "exact" else 0.03
+    tolerance = 1e-3 if estimator.bits is None else 0.03
     assert difference < tolerance * scores.abs().max()
 
 
@@ -263,8 +263,8 @@ def test_exact_scores_take_integers_and_empty_batches():
         ({"kernel_size": [3, 3]}, "Expected `kernel_size` to be one value or 6, one for each "
          "layer, but got [3, 3]."),
         ({"in_channels": 0}, "Expected `in_channels` to be at least 1, but got 0."),
-        ({"exact_method": "fft"}, "Expected `exact_method` to be one of ('exact', 'integer'), but "
-         "got 'fft'."),
+        ({"bits": 0}, "Expected `bits` to be None or from 1 to 18, but got 0."),
+        ({"bits": 19}, "Expected `bits` to be None or from 1 to 18, but got 19."),
     ],
 )  # fmt: skip
 def test_constructor_rejections(options, message):
@@ -287,18 +287,19 @@ def test_integers_are_for_local_filters_alone():
     """Those of 2 to 25 taps; one tap, as in a last layer, would tie."""
     network = {"hidden_channels": [3, 3, 3], "kernel_size": [5, "full", 1, 1], "bias": True}
     fine = TranslationEstimator(1, (12, 9), **network)
-    coarse = TranslationEstimator(1, (12, 9), **network, exact_method="integer")
+    coarse = TranslationEstimator(1, (12, 9), **network, bits=8)
     coarse.load_state_dict(fine.state_dict())
     x = torch.rand(4, 1, 12, 9)
     local, *others = fine._convs()
-    hidden = local(x / x.amax((1, 2, 3), keepdim=True), method="integer").relu()
+    images = x / x.amax((1, 2, 3), keepdim=True)
+    hidden = local.prepare((12, 9), x.device, bits=8)(images).relu()
     for layer in others[:-1]:
-        hidden = layer(hidden.float(), method="exact").relu()
-    expected = others[-1](hidden.float(), method="exact").squeeze(1)
+        hidden = layer.prepare((12, 9), x.device, bits=None)(hidden).relu()
+    expected = others[-1].prepare((12, 9), x.device, bits=None)(hidden.double()).squeeze(1)
     assert_close(coarse.exact_scores(x), expected.detach(), rtol=1e-6, atol=1e-6)
     assert not torch.equal(coarse.exact_scores(x), fine.exact_scores(x))
     others_only = TranslationEstimator(1, (12, 9), kernel_size="full", hidden_channels=[2])
-    config = {**others_only.config, "exact_method": "integer"}
+    config = {**others_only.config, "bits": 8}
     twin = TranslationEstimator(**config)
     twin.load_state_dict(others_only.state_dict())
     assert_close(twin.exact_scores(x), others_only.exact_scores(x), rtol=1e-4, atol=1e-4)
@@ -306,7 +307,7 @@ def test_integers_are_for_local_filters_alone():
 
 def test_integers_are_found_as_scored():
     torch.manual_seed(0)
-    options = {"hidden_channels": [5], "kernel_size": [5, 1], "exact_method": "integer"}
+    options = {"hidden_channels": [5], "kernel_size": [5, 1], "bits": 8}
     for _ in range(10):
         network = TranslationEstimator(1, (9, 10), **options)
         x = torch.randint(256, (64, 1, 9, 10), dtype=torch.uint8)
@@ -314,10 +315,10 @@ def test_integers_are_found_as_scored():
         assert torch.equal(network.estimate(x)["shift"], found)
 
 
-@pytest.mark.parametrize("exact_method", ["exact", "integer"])
-def test_the_dtype_of_the_same_pixels_does_not_matter(exact_method):
+@pytest.mark.parametrize("bits", [None, 8])
+def test_the_dtype_of_the_same_pixels_does_not_matter(bits):
     network = {"hidden_channels": [4, 4], "kernel_size": [3, 3, 1], "bias": True, "skip": True}
-    estimator = TranslationEstimator(2, (9, 10), **network, exact_method=exact_method)
+    estimator = TranslationEstimator(2, (9, 10), **network, bits=bits)
     x = torch.randint(256, (16, 2, 9, 10), dtype=torch.uint8)
     expected = estimator.exact_scores(x)
     assert expected.dtype == torch.float64

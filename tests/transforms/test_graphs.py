@@ -34,7 +34,7 @@ def _restorers():
     yield "translation", TranslationEstimator(3, (16, 16), **full)
     yield "axes", TranslationEstimator(3, (16, 16), axes=(-1,), **full)
     local = {"hidden_channels": [4, 32, 4], "kernel_size": [3, 3, 3, 1], "bias": True}
-    yield "integers", TranslationEstimator(3, (16, 16), **local, exact_method="integer")
+    yield "integers", TranslationEstimator(3, (16, 16), **local, bits=8)
     yield "rotation", RotationEstimator(3, (16, 16), num_radii=6, num_angles=24)
     yield "quarter turns", QuarterTurnEstimator(3, (16, 16), mirrors=True)
     yield "upright", UprightEstimator(3, scorer_options={"channels": [4, 6]}, mirrors=True)

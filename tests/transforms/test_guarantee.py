@@ -25,7 +25,7 @@ SMALL = {"hidden_channels": [3], "kernel_size": [5, 1], "bias": True}
 FULL = {"hidden_channels": [2], "kernel_size": ["full", 1], "separable": True}
 DEEP = {"hidden_channels": [3, 3, 3], "kernel_size": 3, "skip": True}
 POLAR = {"num_radii": 5, "num_angles": 24, "hidden_channels": [3], "kernel_size": [5, 1]}
-INTEGERS = {**POLAR, "exact_method": "integer"}
+INTEGERS = {**POLAR, "bits": 8}
 
 
 def _translation(size, **network):
@@ -37,7 +37,7 @@ SHIFTED = {
     "2-D": (_translation((11, 8), **SMALL), (11, 8)),
     "full size": (_translation((9, 12), **FULL), (9, 12)),
     "deep": (_translation((8, 9), **DEEP), (8, 9)),
-    "deep, integers": (_translation((9, 8), **DEEP, exact_method="integer"), (9, 8)),
+    "deep, integers": (_translation((9, 8), **DEEP, bits=8), (9, 8)),
     "3-D": (_translation((5, 6, 4), **{**SMALL, "kernel_size": [3, 1]}), (5, 6, 4)),
     "photographs": (
         lambda: ProfileEstimator(2, channels=4, features=6, profile_channels=5),

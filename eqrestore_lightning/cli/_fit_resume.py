@@ -6,7 +6,8 @@ from typing import Any
 
 import lightning
 
-from eqrestore_lightning.weights import read_checkpoint, reading
+from eqrestore_lightning.files import reading
+from eqrestore_lightning.weights import read_checkpoint
 
 
 class RunNotes(lightning.Callback):

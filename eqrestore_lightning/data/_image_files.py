@@ -15,7 +15,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.v2 import functional as TF
 
 from eqrestore_lightning.data._orientation import ORIENTATION
-from eqrestore_lightning.weights import reading
+from eqrestore_lightning.files import reading
 
 _FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # EPS, say, would be run by Ghostscript
 _STRIP = 2**18  # pixels

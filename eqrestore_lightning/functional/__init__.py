@@ -27,7 +27,6 @@ from eqrestore_lightning.functional._exact_conv import (
     exact_bits,
     leading_bits,
 )
-from eqrestore_lightning.functional._level import lowest_level
 from eqrestore_lightning.functional._points import (
     mirror_points,
     quarter_turn_points,
@@ -88,7 +87,6 @@ __all__ = [
     "index_to_shift",
     "is_traced",
     "leading_bits",
-    "lowest_level",
     "mass_offset",
     "mirror",
     "mirror_points",

@@ -28,15 +28,12 @@ class Estimator(nn.Module, ABC):
     Attributes:
         in_channels: Channels of the images.
         spatial_size: Size of each spatial axis of the images, pixels; `None` for any size.
-        lowest_level: The `lowest_level` of the images that it was trained on, by which
-            `RestoreTransform` notices that it stands behind `Normalize`; `None` if not known.
 
     Source: Definition 4.1, for any group.
     """
 
     in_channels: int
     spatial_size: tuple[int, ...] | None
-    lowest_level: float | None = None
 
     @property
     @abstractmethod

@@ -37,7 +37,6 @@ class ClassifierModule(DigestedModule):
             none by default.
         seed: Determines these motions, together with the step, so that they depend neither on the
             number of processes nor on where training was resumed.
-        older: `max_shift`, from checkpoints written before there was `motion`.
 
     Raises:
         ValueError: If a number is out of range or a name is unknown.
@@ -60,14 +59,13 @@ class ClassifierModule(DigestedModule):
         weight_decay: float = 0.01,
         motion: Motion | Mapping[str, Any] | None = None,
         seed: int = 0,
-        **older: Any,
     ) -> None:
         super().__init__()
         if not learning_rate > 0:
             raise ValueError(f"Expected `learning_rate` to be above 0, but got {learning_rate}.")
         if not weight_decay >= 0:
             raise ValueError(f"Expected `weight_decay` to be at least 0, but got {weight_decay}.")
-        self.motion = motion_argument(motion, _STILL, older)
+        self.motion = motion_argument(motion, _STILL)
         self.save_hyperparameters(
             {
                 "in_channels": in_channels,

@@ -7,7 +7,7 @@ import lightning
 import torch
 from torch import Tensor
 
-from eqrestore_lightning.motions import Element, Motion, build_motion, replace_shift
+from eqrestore_lightning.motions import Element, Motion, build_motion
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:
@@ -54,24 +54,17 @@ def draw_for_batch(
     return {name: value[rank::processes].to(x.device) for name, value in element.items()}
 
 
-def motion_argument(
-    motion: Motion | Mapping[str, Any] | None, default: Motion, older: Mapping[str, Any]
-) -> Motion:
+def motion_argument(motion: Motion | Mapping[str, Any] | None, default: Motion) -> Motion:
     """Return the motion that a module was given: itself, its configuration, or `None`.
 
     Args:
         motion: The argument.
         default: Stands for `None`.
-        older: Further hyper-parameters of a checkpoint, written before there was `motion`:
-            `max_shift` and `fill` of the shift.
 
     Raises:
-        TypeError: If `motion` is of another type, or `older` has other names.
+        TypeError: If `motion` is of another type.
         ValueError: If a configuration does not describe a motion.
     """
-    unknown = sorted(set(older) - {"max_shift", "fill"})
-    if unknown:
-        raise TypeError(f"Expected no further arguments, but got {', '.join(unknown)}.")
     if isinstance(motion, Mapping):
         return build_motion(motion)
     if motion is not None and not isinstance(motion, Motion):
@@ -79,6 +72,4 @@ def motion_argument(
             f"Expected `motion` to be a motion, its configuration or None, "
             f"but got {type(motion).__name__}."
         )
-    if motion is not None:
-        return motion
-    return replace_shift(default, **older) if older else default
+    return default if motion is None else motion

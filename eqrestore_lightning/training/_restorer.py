@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
-from eqrestore_lightning.functional import lowest_level
 from eqrestore_lightning.metrics import motion_metrics
 from eqrestore_lightning.motions import Element, Motion
 from eqrestore_lightning.nn import Estimator
@@ -18,15 +17,9 @@ from eqrestore_lightning.training._callbacks import RestoredImageGrid
 from eqrestore_lightning.training._checkpoint import DigestedModule
 from eqrestore_lightning.training._draw import draw_for_batch, motion_argument
 from eqrestore_lightning.training._elapsed import elapsed_share, has_end
-from eqrestore_lightning.weights import (
-    LOWEST_LEVEL,
-    build_estimator,
-    check_level,
-    estimator_config,
-)
+from eqrestore_lightning.weights import build_estimator, estimator_config
 
 _WARMUP_STEPS = 500
-_NUM_LOOKED_AT = 10  # batches of each epoch
 
 
 class RestorerModule(DigestedModule):
@@ -61,7 +54,6 @@ class RestorerModule(DigestedModule):
         gradient_clip_norm: Largest norm of the gradient, unless the `Trainer` has its own.
         seed: Determines the motions, together with the step, so that they depend neither on the
             number of processes nor on where training was resumed.
-        older: `max_shift` and `fill`, from checkpoints written before there was `motion`.
 
     Raises:
         TypeError: If `estimator` or `motion` is of another type.
@@ -86,11 +78,10 @@ class RestorerModule(DigestedModule):
         weight_decay: float = 0.0,
         gradient_clip_norm: float = 1.0,
         seed: int = 0,
-        **older: Any,
     ) -> None:
         super().__init__()
         self.estimator = _estimator(estimator).train()  # loaded ones are in eval mode
-        self.motion = motion_argument(motion, self.estimator.training_motion, older)
+        self.motion = motion_argument(motion, self.estimator.training_motion)
         _check_motion(self.motion, self.estimator)
         for name, value in (
             ("learning_rate", learning_rate),
@@ -194,21 +185,9 @@ class RestorerModule(DigestedModule):
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Record how much of the trainer's `max_time` has passed, and what images look like."""
+        """Record how much of the trainer's `max_time` has passed."""
+        del batch, batch_idx
         self._elapsed = elapsed_share(self.trainer)
-        if batch_idx < _NUM_LOOKED_AT:  # looking at all of them would make a GPU wait
-            level = float(lowest_level(_images(batch)))  # NaN for blank images
-            self.estimator.lowest_level = min(self.estimator.lowest_level or 0.0, level)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the digest, and the `lowest_level` of the images."""
-        checkpoint[LOWEST_LEVEL] = self.estimator.lowest_level
-        super().on_save_checkpoint(checkpoint)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Compare the digest, and read the `lowest_level` of the images."""
-        super().on_load_checkpoint(checkpoint)
-        self.estimator.lowest_level = check_level(checkpoint.get(LOWEST_LEVEL))
 
     def configure_gradient_clipping(
         self,

@@ -16,7 +16,6 @@ from eqrestore_lightning.functional import Interpolation
 from eqrestore_lightning.motions import Element, Field
 from eqrestore_lightning.nn import Estimator
 from eqrestore_lightning.transforms._kernels import Item, Move, move
-from eqrestore_lightning.transforms._placement import PlacementCheck
 from eqrestore_lightning.transforms._samples import check_sample, image_tensor, only_image
 from eqrestore_lightning.transforms._sharing import Shareable
 from eqrestore_lightning.weights import load_estimator, read_notes
@@ -61,8 +60,7 @@ class RestoreTransform(Shareable, v2.Transform):  # type: ignore[misc]  # torchv
     counts as `0.0`: images that differ in that sign alone are restored to equal values.
 
     Its place is **before** `Normalize`: the estimator was trained on images whose empty border is
-    zero, and after `Normalize` it is not. A warning says so, once, if one of the first batches goes
-    far below zero, and the images that were trained on did not.
+    zero, and after `Normalize` it is not.
 
     Move it to the images' device with `.to(device)`, as any module. The weights are buffers: always
     in eval mode, in no optimizer, unchanged by training. Gradients flow through to the image.
@@ -149,7 +147,6 @@ class RestoreTransform(Shareable, v2.Transform):  # type: ignore[misc]  # torchv
         self.prior = prior
         self.notes = notes
         self.estimator = _freeze(estimator)
-        self._check_placement = PlacementCheck()
         self.train(False)
 
     def train(self, mode: bool = True) -> "RestoreTransform":
@@ -362,7 +359,6 @@ class RestoreTransform(Shareable, v2.Transform):  # type: ignore[misc]  # torchv
             )
         if x.is_complex():
             raise TypeError(f"Expected images of a real dtype, but got {x.dtype}.")
-        self._check_placement(x, self.estimator.lowest_level)
         return tuple(x.shape[: -dims - 1]), x.reshape(-1, *expected)
 
 

@@ -86,7 +86,7 @@ class Shareable:
                 force_download=force_download,
                 local_files_only=local_files_only,
             )
-        estimator = load_estimator(path, require_digest=True)
+        estimator = load_estimator(path)
         notes = read_notes(path)
         shared = {**_shared_settings(notes, path), **settings}
         restore = cls(estimator, **shared)  # type: ignore[call-arg]  # of `RestoreTransform`

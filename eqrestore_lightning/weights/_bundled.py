@@ -27,13 +27,15 @@ def bundled_weights() -> dict[str, dict[str, Any]]:
     return index
 
 
-def load_estimator(source: str | os.PathLike[str], *, require_digest: bool = False) -> Estimator:
+def load_estimator(source: str | os.PathLike[str]) -> Estimator:
     """Load an estimator by the name of bundled weights or by path.
+
+    Nothing in a file is executed, and a file whose content is not that of its digest is refused;
+    a digest protects from damage, not from forgery. From strangers take `.safetensors`: a `.ckpt`
+    of theirs may claim more memory than there is.
 
     Args:
         source: A name listed by `bundled_weights`, or the path of a `.safetensors` or `.ckpt` file.
-        require_digest: Whether to refuse files that hold no digest of their content, instead of
-            warning. A digest protects from damage, not from forgery.
 
     Returns:
         The estimator, on the CPU, float32.
@@ -41,16 +43,12 @@ def load_estimator(source: str | os.PathLike[str], *, require_digest: bool = Fal
     Raises:
         FileNotFoundError: If there is no file at the path.
         ValueError: If `source` is neither a known name nor a path with a known ending, or the file
-            is malformed or damaged.
+            is malformed or damaged, or holds no digest.
 
     >>> load_estimator("digits").spatial_size
     (32, 32)
     """
-    bundled = not Path(source).suffix
-    estimator = read_estimator(weights_file(source), require_digest=require_digest or bundled)
-    if bundled and estimator.lowest_level is None:  # not yet written down when these were trained
-        estimator.lowest_level = 0.0  # all of them on images in 0…1
-    return estimator
+    return read_estimator(weights_file(source))
 
 
 def weights_file(source: str | os.PathLike[str]) -> Path:

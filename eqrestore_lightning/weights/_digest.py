@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,30 +36,20 @@ def content_digest(notes: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> s
     return sha.hexdigest()
 
 
-def check_digest(found: object, expected: str, name: str, *, required: bool = False) -> None:
+def check_digest(found: object, expected: str, name: str) -> None:
     """Compare the digest that a file holds with that of its content.
 
     Args:
         found: What the file holds; `None` if it holds none.
         expected: What `content_digest` returned.
         name: Of the file, for messages.
-        required: Whether to refuse files without a digest.
 
     Raises:
-        ValueError: If they differ, or there is none and it is required.
+        ValueError: If they differ, or there is none.
     """
-    if found != expected and (required or found is not None):
+    if found != expected:
         what = "none" if found is None else f"{str(found)[:16]}…"
         raise ValueError(
             f"Expected {name} to hold the digest of its content, {expected[:16]}…, but got {what}: "
-            f"the file is damaged, or was changed."
+            f"the file is damaged, was changed, or was written by another program."
         )
-
-
-def warn_without_digest(name: str) -> None:
-    """Warn that a file holds no digest."""
-    warnings.warn(
-        f"{name} holds no digest, so that damage to it would go unnoticed. Load it and save it "
-        f"again to add one.",
-        stacklevel=3,
-    )

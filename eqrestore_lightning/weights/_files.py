@@ -1,39 +1,27 @@
 """Save and load estimators; safe for untrusted files."""
 
+import importlib
 import json
-import math
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save as to_safetensors
+from safetensors.torch import load_file, save as to_safetensors
 from torch import Tensor
 
-from eqrestore_lightning import theory  # noqa: F401  # registers its estimators
-from eqrestore_lightning.files import whole_file
+from eqrestore_lightning.files import reading, whole_file
 from eqrestore_lightning.nn import ESTIMATORS, Estimator
 from eqrestore_lightning.weights._arguments import check_arguments
-from eqrestore_lightning.weights._checkpoints import checkpoint_digest, read_checkpoint
-from eqrestore_lightning.weights._digest import (
-    DIGEST,
-    check_digest,
-    content_digest,
-    warn_without_digest,
-)
-from eqrestore_lightning.weights._reading import reading
+from eqrestore_lightning.weights._checkpoints import read_checkpoint
+from eqrestore_lightning.weights._digest import DIGEST, check_digest, content_digest
 
 _FORMAT = "eqrestore-estimator"
-LOWEST_LEVEL = "lowest_level"
-"""The key under which files hold the `lowest_level` of an estimator."""
-OWN_KEYS = ("format", "config", LOWEST_LEVEL, DIGEST)
+OWN_KEYS = ("format", "config", DIGEST)
 """What `save_estimator` itself writes into a file's metadata; all else is notes."""
 _LONGEST_CONFIG = 20_000  # characters of JSON
-_LONGEST_HEADER = 10_000_000  # bytes; a tensor that is described in it takes ten times as much
 
 
 def estimator_config(estimator: Estimator) -> dict[str, Any]:
@@ -85,6 +73,8 @@ def build_estimator(config: Mapping[str, Any]) -> Estimator:
         )
     arguments = dict(config)
     kind = arguments.pop("kind", None)
+    if str(kind) not in ESTIMATORS:
+        importlib.import_module("eqrestore_lightning.theory")  # registers its own
     cls = ESTIMATORS.find(kind)
     try:
         estimator = cls(**arguments)
@@ -138,25 +128,20 @@ def save_estimator(
         "format": _FORMAT,
         "config": json.dumps(estimator_config(estimator)),
     }
-    if estimator.lowest_level is not None:
-        notes[LOWEST_LEVEL] = str(estimator.lowest_level)
     notes[DIGEST] = content_digest(notes, tensors)
     content = to_safetensors({name: value.contiguous() for name, value in tensors.items()}, notes)
     with whole_file(path) as part:
         part.write_bytes(content)
 
 
-def read_estimator(path: str | os.PathLike[str], *, require_digest: bool = False) -> Estimator:
+def read_estimator(path: str | os.PathLike[str]) -> Estimator:
     """Load an estimator from a `.safetensors` file or a Lightning `.ckpt`.
 
-    The digest that the file holds is compared with its content; a warning tells if there is none.
-    Only tensors and plain values are read, nothing in the file is executed, and every tensor must
-    be present with its shape; memory is allocated for what the file holds, not for what it claims.
+    Only tensors and plain values are read, nothing in the file is executed, every tensor must be
+    present with its shape, and the digest that the file holds must be that of its content.
 
     Args:
         path: File written by `save_estimator`, or checkpoint of a `RestorerModule`.
-        require_digest: Whether to refuse files that hold no digest, such as older ones, instead of
-            warning.
 
     Returns:
         The estimator, on the CPU, float32.
@@ -164,37 +149,16 @@ def read_estimator(path: str | os.PathLike[str], *, require_digest: bool = False
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If the file is malformed or of another kind, its tensors do not fit the network
-            that it describes, or its digest is wrong.
+            that it describes, or its digest is missing or wrong.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"Expected a file of weights, but found none at {path.absolute()}.")
     if path.suffix == ".safetensors":
-        content = _read_safetensors(path)
-    elif path.suffix == ".ckpt":
-        content = _read_checkpoint(path)
-    else:
-        raise ValueError(f"Expected `path` to end in .safetensors or .ckpt, but got {path}.")
-    check_digest(content.found, content.digest, str(path), required=require_digest)
-    with reading(f"{path} to hold an estimator"):
-        estimator = _assemble(content.config, content.state)
-        estimator.scale_scores(content.scale)
-        estimator.lowest_level = check_level(content.lowest_level)
-    if content.found is None:
-        warn_without_digest(str(path))
-    return estimator
-
-
-@dataclass(frozen=True)
-class _Content:
-    """What a file holds: a configuration, tensors, and a digest of both, if any, and as it is."""
-
-    config: object
-    state: Mapping[str, object]
-    found: object
-    digest: str
-    scale: float = 1.0
-    lowest_level: object = None
+        return _read_safetensors(path)
+    if path.suffix == ".ckpt":
+        return _read_restorer(path)
+    raise ValueError(f"Expected `path` to end in .safetensors or .ckpt, but got {path}.")
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -203,124 +167,49 @@ def read_metadata(path: Path) -> dict[str, str]:
     Raises:
         ValueError: If it is not a safetensors file.
     """
-    with _opened(path) as file:
+    with reading(f"{path} to be a safetensors file"), safe_open(path, framework="pt") as file:
         return dict(file.metadata() or {})
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    with reading(f"{path} to be a safetensors file"):
-        _check_header(path)
-        with safe_open(path, framework="pt") as file:
-            yield file
-
-
-def _read_safetensors(path: Path) -> _Content:
-    with _opened(path) as file:
-        notes = file.metadata() or {}
-        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    if notes.get("format") != _FORMAT or "config" not in notes:
+def _read_safetensors(path: Path) -> Estimator:
+    notes = read_metadata(path)
+    if notes.get("format") != _FORMAT:
         raise ValueError(
             f"Expected {path} to be written by `save_estimator`, "
             f"but its metadata has the format {notes.get('format')!r}."
         )
-    with reading(f"the configuration in {path} to be JSON"):
-        if len(notes["config"]) > _LONGEST_CONFIG:
-            raise ValueError(f"{len(notes['config']):,} characters, of at most {_LONGEST_CONFIG:,}")
-        config = _parse(notes["config"])
-    digest = content_digest(notes, state)
-    level = notes.get(LOWEST_LEVEL)
-    return _Content(config, state, notes.get(DIGEST), digest, lowest_level=level)
+    with reading(f"{path} to be a safetensors file"):
+        state = load_file(path)
+    check_digest(notes.get(DIGEST), content_digest(notes, state), str(path))
+    with reading(f"{path} to hold an estimator"):
+        return _assemble(json.loads(notes["config"]), state)
 
 
-def _check_header(path: Path) -> None:
-    """Refuse headers that are longer than those of weights, or name a part twice."""
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if length > _LONGEST_HEADER:
-            raise ValueError(f"a header of {length:,} bytes, of at most {_LONGEST_HEADER:,}")
-        _parse(file.read(length))
+def _read_restorer(path: Path) -> Estimator:
+    checkpoint, prefix = read_checkpoint(path), "estimator."
+    with reading(f"{path} to be a checkpoint of a RestorerModule"):
+        config, state = checkpoint["hyper_parameters"]["estimator"], checkpoint["state_dict"]
+        tensors = {
+            name.removeprefix(prefix): state[name] for name in state if name.startswith(prefix)
+        }
+        estimator = _assemble(config, tensors)
+        estimator.scale_scores(float(state["log_scale"].double().exp()))  # 1 after training
+    return estimator
 
 
-def _parse(text: str | bytes) -> object:
-    """Parse JSON as its standard has it: no name twice in one object, no `NaN`, no `Infinity`."""
-    return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError(f"a name twice among {[name for name, _ in pairs]}")
-    return found
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name}, which is no number of JSON")
-
-
-def _read_checkpoint(path: Path) -> _Content:
-    checkpoint = read_checkpoint(path)
-    prefix = "estimator."
-    parameters, state = checkpoint.get("hyper_parameters"), checkpoint.get("state_dict")
-    if not isinstance(parameters, dict) or "estimator" not in parameters:
-        raise ValueError(
-            f"Expected {path} to be a checkpoint of a RestorerModule, "
-            f"but its hyper-parameters name no `estimator`."
-        )
-    if not isinstance(state, dict):
-        raise ValueError(f"Expected {path} to hold a `state_dict`, but got {type(state).__name__}.")
-    tensors = {
-        name.removeprefix(prefix): value
-        for name, value in state.items()
-        if isinstance(name, str) and name.startswith(prefix)
-    }
-    log_scale = state.get("log_scale")  # the factor of the loss, until training has ended
-    scale = 1.0
-    if isinstance(log_scale, Tensor) and log_scale.ndim == 0:
-        scale = float(log_scale.double().exp())
-    with reading(f"{path} to be a checkpoint of tensors and plain values"):
-        digest = checkpoint_digest(checkpoint)
-    level = checkpoint.get(LOWEST_LEVEL)
-    return _Content(parameters["estimator"], tensors, checkpoint.get(DIGEST), digest, scale, level)
-
-
-def check_level(found: Any) -> float | None:
-    """Return the `lowest_level` that a file holds, if it holds one.
-
-    Raises:
-        ValueError: If it is not a number from −1 to 1.
-    """
-    try:
-        level = None if found is None else float(found)
-    except (TypeError, ValueError):
-        level = math.nan
-    if level is not None and not -1 <= level <= 1:
-        raise ValueError(f"a `{LOWEST_LEVEL}` of {str(found)[:16]!r}, not from -1 to 1.")
-    return level
-
-
-def _assemble(config: object, state: Mapping[str, object]) -> Estimator:
-    if not isinstance(config, dict) or not all(isinstance(name, str) for name in config):
-        raise ValueError(f"a configuration of type {type(config).__name__}, not a mapping.")
-    with torch.device("meta"):  # shapes only: an untrusted file must not allocate memory
+def _assemble(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Estimator:
+    """Build an estimator whose weights are these, exactly."""
+    with torch.device("meta"):  # shapes only: no memory is taken for what a configuration claims
         estimator = build_estimator(config)
-    expected = estimator.state_dict()
-    if set(expected) != set(state):
-        missing, unknown = set(expected) - set(state), set(state) - set(expected)
-        raise ValueError(f"missing tensors {sorted(missing)}, unknown tensors {sorted(unknown)}.")
-    tensors = {}
-    for name, shape in ((name, tuple(value.shape)) for name, value in expected.items()):
-        value = state[name]
-        dtype = torch.float32 if expected[name].is_floating_point() else expected[name].dtype
-        if not isinstance(value, Tensor) or (
-            not value.is_floating_point() if dtype == torch.float32 else value.dtype != dtype
-        ):
-            kind = "floating" if dtype == torch.float32 else str(dtype)
-            raise ValueError(f"{name}, which is not a {kind} tensor.")
-        if tuple(value.shape) != shape:
-            raise ValueError(f"{name} of shape {tuple(value.shape)}, not {shape}.")
-        if not value.isfinite().all():
-            raise ValueError(f"{name} with entries that are not finite.")
-        tensors[name] = value.detach().to(dtype, copy=True)
+    dtypes = {name: value.dtype for name, value in estimator.state_dict().items()}
+    tensors = {
+        name: value.to(torch.float32 if value.is_floating_point() else value.dtype, copy=True)
+        for name, value in state.items()
+    }
     estimator.load_state_dict(tensors, strict=True, assign=True)
+    for name, value in estimator.state_dict().items():
+        if value.dtype != dtypes[name]:
+            raise ValueError(f"{name} of dtype {value.dtype}, not {dtypes[name]}")
+        if not value.isfinite().all():
+            raise ValueError(f"{name} with entries that are not finite")
     return estimator.eval()

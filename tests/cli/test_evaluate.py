@@ -13,9 +13,7 @@ from eqrestore_lightning import (
     save_estimator,
 )
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers", "ignore:.*holds no digest"
-)
+pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
 _BRIGHT = """
 import torch
 

@@ -1,16 +1,20 @@
-"""Modules are loaded from what the checkpoint holds, and from nothing else."""
+"""Modules are loaded from what the checkpoint holds, if it is whole, and from nothing else."""
 
 import io
 import os
 
+import lightning
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from eqrestore_lightning import ClassifierModule, RestorerModule, TranslationEstimator
 from eqrestore_lightning.training import load_classifier
 from eqrestore_lightning.weights import estimator_config
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*holds no digest", "ignore:.*not found")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::lightning.fabric.utilities.warnings.PossibleUserWarning", "ignore:.*litlogger"
+)
 
 NETWORK = {"hidden_channels": [2], "kernel_size": [3, 1], "bias": True}
 
@@ -22,6 +26,7 @@ def _save(module, path, **changes):
         "pytorch-lightning_version": "2.6.6",
         **changes,
     }
+    module.on_save_checkpoint(content)
     torch.save(content, path)
     return path
 
@@ -35,49 +40,40 @@ def _restorer():
     return RestorerModule(TranslationEstimator(1, (6, 7), **NETWORK))
 
 
-def test_what_was_checked_is_loaded(path):
+def test_what_was_saved_is_loaded(path):
     module = _restorer()
     _save(module, path)
     loaded = RestorerModule.load_from_checkpoint(path, map_location="cpu", learning_rate=0.5)
     assert loaded.hparams["learning_rate"] == 0.5
     for name, value in module.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], value)
-        assert loaded.state_dict()[name].data_ptr() != value.data_ptr()
     path.unlink()  # nothing refers to it any more
     assert torch.isfinite(loaded(torch.rand(1, 1, 6, 7))).all()
 
 
-@pytest.mark.parametrize("num_classes", [10**10, 10**6])
-def test_a_classifier_cannot_claim_memory(num_classes, path):
-    module = ClassifierModule(1, 2)
-    parameters = {**module.hparams, "num_classes": num_classes}
-    with torch.device("meta"):
-        shapes = ClassifierModule(**parameters).state_dict()
-    _save(module, path, hyper_parameters=parameters)
-    with pytest.raises(ValueError, match=r"x\.ckpt to be .*, but got: .* of shape \(2, .*, not \("):
-        load_classifier(str(path))
-    state = {name: torch.zeros(()).expand(value.shape) for name, value in shapes.items()}
-    _save(module, path, hyper_parameters=parameters, state_dict=state)
-    with pytest.raises(ValueError, match=r"tensors that claim [\d,]+ bytes, which is more than"):
-        load_classifier(str(path))
-
-
-@pytest.mark.parametrize(
-    ("change", "told"),
-    [
-        (lambda value: None, "of shape none, not"),
-        (lambda value: value.tolist(), "of shape none, not"),
-        (lambda value: value.to(torch.int64), "of dtype torch.int64, not torch.float32"),
-        (lambda value: value[:1], r"of shape \(1, "),
-    ],
-)
-def test_tensors_must_be_those_of_the_module(change, told, path):
-    module = _restorer()
-    state = module.state_dict()
-    state["estimator.layers.0.weight"] = change(state["estimator.layers.0.weight"])
-    _save(module, path, state_dict=state)
-    with pytest.raises(ValueError, match=f"but got: estimator.layers.0.weight {told}"):
+def test_checkpoints_of_other_modules_are_refused(path):
+    _save(ClassifierModule(1, 2), path)
+    with pytest.raises(ValueError, match=r"to be a checkpoint of a RestorerModule, but got"):
         RestorerModule.load_from_checkpoint(path)
+    state = _restorer().state_dict()
+    del state["estimator.layers.0.weight"]
+    _save(_restorer(), path, state_dict=state)
+    with pytest.raises(ValueError, match=r'Missing key\(s\) in state_dict: "estimator.layers.0.we'):
+        RestorerModule.load_from_checkpoint(path)
+
+
+@pytest.mark.parametrize("digest", [None, "0" * 64])
+def test_without_the_digest_of_its_content_it_is_neither_loaded_nor_resumed(digest, path):
+    module = _restorer()
+    content = torch.load(_save(module, path))
+    content["digest"] = digest
+    torch.save(content, path)
+    message = "to hold the digest of its content, .*, but got (none|000)"
+    with pytest.raises(ValueError, match=message):
+        RestorerModule.load_from_checkpoint(path)
+    trainer = lightning.Trainer(max_epochs=1, logger=False, default_root_dir=path.parent)
+    with pytest.raises(ValueError, match=message):
+        trainer.fit(module, DataLoader(torch.rand(2, 1, 6, 7)), ckpt_path=path, weights_only=True)
 
 
 class _Payload:
@@ -94,9 +90,10 @@ class _Payload:
 )
 def test_no_part_of_a_checkpoint_is_executed(place, path, tmp_path):
     payload = _Payload(tmp_path / "executed")
-    _save(_restorer(), path, **{place: payload})
+    content = torch.load(_save(_restorer(), path))
+    torch.save({**content, place: payload}, path)
     for load in (RestorerModule.load_from_checkpoint, load_classifier):
-        with pytest.raises(ValueError, match=r"the name '\w+ mkdir', which tensors and plain"):
+        with pytest.raises(ValueError, match=r"but got: Weights only load failed"):
             load(str(path))
     assert not payload.canary.exists()
     content = torch.load(path, weights_only=False)  # it would have been
@@ -112,14 +109,14 @@ def test_functions_that_are_named_are_not_called(path):
         {"motion": {"kind": "os.getcwd"}},
     ):
         _save(module, path, hyper_parameters={**module.hparams, **change})
-        with pytest.raises(ValueError, match=r"^Expected .*x\.ckpt to be a checkpoint of a"):
+        with pytest.raises(ValueError, match=r"^Expected .*x\.ckpt to "):
             RestorerModule.load_from_checkpoint(path)
 
 
 def test_only_files_are_read_unless_trusted(path):
     module = _restorer()
     content = _save(module, path).read_bytes()
-    with pytest.raises(ValueError, match="to be a checkpoint of a RestorerModule, but got"):
+    with pytest.raises(ValueError, match="to be a checkpoint of tensors and plain values, but got"):
         RestorerModule.load_from_checkpoint(io.BytesIO(content))
     with pytest.raises(FileNotFoundError):
         RestorerModule.load_from_checkpoint("https://example.org/x.ckpt")

@@ -126,5 +126,7 @@ def test_checkpoints_of_other_modules_are_no_classifiers(tmp_path):
     (tmp_path / "empty.ckpt").write_bytes(b"")
     (tmp_path / "text.ckpt").write_text("no checkpoint")
     for path in tmp_path.iterdir():
-        with pytest.raises(ValueError, match="to be a checkpoint of a ClassifierModule, but got"):
+        with pytest.raises(
+            ValueError, match=r"Expected .*ckpt to (be a checkpoint|hold the digest)"
+        ):
             load_classifier(str(path))

@@ -24,7 +24,7 @@ from eqrestore_lightning import (
     circular_shift,
     load_estimator,
 )
-from eqrestore_lightning.functional import lowest_level, zero_fill_shift
+from eqrestore_lightning.functional import zero_fill_shift
 from eqrestore_lightning.training import RestoredImageGrid, draw_for_batch
 
 # Lightning and torch warn about workers, forking, and each other's deprecations, not about us.
@@ -75,28 +75,6 @@ def test_five_lines_on_ones_own_loader_restore(tmp_path):
     with Image.open(tmp_path / "restored.png") as grid:
         width, height = 8 * (SIZE[1] + 2) + 2, 3 * (SIZE[0] + 2) + 2
         assert grid.size == (6 * width + 80, 6 * height)  # enlarged, with names beside the rows
-
-
-@pytest.mark.parametrize("offset", [0.0, 0.4])
-def test_how_low_images_go_is_remembered(offset, tmp_path):
-    images = _blobs() - offset
-    module = RestorerModule(_estimator())
-    trainer = _trainer(tmp_path, max_epochs=1)
-    trainer.fit(module, DataLoader(images, batch_size=32))
-    lowest = min(0.0, *(float(lowest_level(batch)) for batch in images.split(32)))
-    assert module.estimator.lowest_level == lowest
-    assert (lowest < -0.4) == (offset > 0)
-    trainer.save_checkpoint(tmp_path / "e.ckpt")
-    assert load_estimator(tmp_path / "e.ckpt").lowest_level == lowest
-    again = RestorerModule.load_from_checkpoint(tmp_path / "e.ckpt", weights_only=True)
-    assert again.estimator.lowest_level == lowest
-    restore = RestoreTransform(module.estimator)
-    restore(images)  # no warning
-    if offset == 0:
-        with pytest.warns(UserWarning, match="as behind `Normalize`"):
-            restore(images - 0.5)
-    else:
-        restore(images - 0.5)
 
 
 def test_metrics_are_logged_for_every_stage(tmp_path):
@@ -396,7 +374,7 @@ def test_types_that_are_refused():
         RestorerModule(torch.nn.Linear(1, 1))
     with pytest.raises(TypeError, match="Expected `motion` to be a motion, its configuration or"):
         RestorerModule(_estimator(), motion=4)
-    with pytest.raises(TypeError, match=r"Expected no further arguments, but got shift_max\."):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'shift_max'"):
         RestorerModule(_estimator(), shift_max=4)
     with pytest.raises(TypeError, match="Expected a batch to be images or to begin with them"):
         RestorerModule(_estimator()).training_step(["image"], 0)

@@ -208,8 +208,6 @@ def test_rejections():
     message = "the fields that the estimator finds, ['angle'], but got ['angle', 'shift']."
     with pytest.raises(ValueError, match=re.escape(message)):
         RestorerModule(rotation, motion=Product(Turn(), Shift()))
-    with pytest.raises(ValueError, match="Expected a motion that shifts images, to apply"):
-        RestorerModule(rotation, max_shift=1)
     templates = TemplateEstimator(1, (16, 16), num_templates=2)
     with pytest.raises(ValueError, match="Expected `estimator` to have weights to train, but a T"):
         RestorerModule(templates)

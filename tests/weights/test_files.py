@@ -1,12 +1,10 @@
 import json
-import pickle
 import re
 import struct
 
 import lightning
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings, strategies as st
 from safetensors.torch import save_file
 from torch.testing import assert_close
 
@@ -20,12 +18,12 @@ from eqrestore_lightning.nn import (
 from eqrestore_lightning.training import RestorerModule
 from eqrestore_lightning.weights import (
     build_estimator,
+    content_digest,
     estimator_config,
     load_estimator,
     save_estimator,
 )
-
-pytestmark = pytest.mark.filterwarnings("ignore:.*holds no digest")  # files made by hand
+from eqrestore_lightning.weights._checkpoints import add_digest
 
 NETWORK = {"hidden_channels": [2], "kernel_size": ["full", 1], "bias": True, "separable": True}
 
@@ -66,21 +64,6 @@ def test_round_trip(kind, estimator, request):
     assert not loaded.training
     x = torch.rand(3, 1, 6, 7)
     assert torch.equal(loaded(x), estimator(x))
-
-
-@pytest.mark.parametrize("level", [None, 0.0, -0.4375])
-@pytest.mark.parametrize("kind", ["saved", "checkpoint"])
-def test_what_is_known_of_the_images_is_kept(kind, level, estimator, request):
-    estimator.lowest_level = level
-    assert load_estimator(request.getfixturevalue(kind)).lowest_level == level
-
-
-@pytest.mark.parametrize("level", ["1.5", "-1.1", "nan", "low", "[0]"])
-def test_a_level_that_is_none_is_refused(level, estimator, tmp_path):
-    save_estimator(estimator, tmp_path / "e.safetensors", metadata={"lowest_level": level})
-    message = f"to hold an estimator, but got: a `lowest_level` of '{level}', not from -1 to 1."
-    with pytest.raises(ValueError, match=re.escape(message)):
-        load_estimator(tmp_path / "e.safetensors")
 
 
 @pytest.mark.parametrize("kind", OTHERS)
@@ -126,27 +109,6 @@ def test_malformed_configurations_of_other_kinds_are_refused(kind, change, tmp_p
     _write(path, estimator, config={**estimator_config(estimator), **change})
     with pytest.raises(ValueError, match="to hold an estimator, but got: "):
         load_estimator(path)
-
-
-def test_files_from_before_there_were_axes_load(estimator, tmp_path):
-    path = tmp_path / "e.safetensors"
-    config = estimator_config(estimator)
-    del config["axes"]
-    _write(path, estimator, config=config)
-    loaded = load_estimator(path)
-    assert loaded.config == estimator.config
-    x = torch.rand(3, 1, 6, 7)
-    assert torch.equal(loaded.exact_scores(x), estimator.exact_scores(x))
-    content = {
-        "hyper_parameters": {"estimator": config, "max_shift": 4, "fill": "zeros", "seed": 0},
-        "state_dict": {
-            "log_scale": torch.tensor(0.0),
-            **{f"estimator.{name}": value for name, value in estimator.state_dict().items()},
-        },
-    }
-    torch.save(content, tmp_path / "e.ckpt")
-    loaded = load_estimator(tmp_path / "e.ckpt")
-    assert torch.equal(loaded.exact_scores(x), estimator.exact_scores(x))
 
 
 @pytest.mark.parametrize("kind", OTHERS)
@@ -222,70 +184,62 @@ def test_missing_files_and_unknown_names(tmp_path):
         load_estimator(tmp_path / "e.pth")
 
 
-class _Malicious:
-    def __reduce__(self):
-        return (open, ("executed", "w"))
+def _write(path, estimator, *, state=None, config=None, **changes):
+    """Write a file as `save_estimator` does, digest included, of other content."""
+    tensors = estimator.state_dict() if state is None else state
+    description = estimator_config(estimator) if config is None else config
+    notes = {"format": "eqrestore-estimator", "config": json.dumps(description), **changes}
+    notes["digest"] = content_digest(notes, tensors)
+    save_file({name: value.clone() for name, value in tensors.items()}, path, notes)
 
 
-def test_nothing_in_a_checkpoint_is_executed(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    path = tmp_path / "evil.ckpt"
-    torch.save({"state_dict": {}, "hyper_parameters": {"estimator": _Malicious()}}, path)
-    with pytest.raises(ValueError, match="to be a checkpoint of tensors and plain values"):
-        load_estimator(path)
-    path.write_bytes(pickle.dumps(_Malicious()))
-    with pytest.raises(ValueError, match="to be a checkpoint of tensors and plain values"):
-        load_estimator(path)
-    assert not (tmp_path / "executed").exists()
+def _write_checkpoint(path, estimator, **changes):
+    content = {
+        "hyper_parameters": {"estimator": estimator_config(estimator)},
+        "state_dict": RestorerModule(estimator).state_dict(),
+        **changes,
+    }
+    add_digest(content)
+    torch.save(content, path)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ([1, 2], "to be a checkpoint of tensors and plain values, but got: a list, not a"),
-        ({"state_dict": {}}, "its hyper-parameters name no `estimator`"),
-        ({"hyper_parameters": {"learning_rate": 1.0}}, "its hyper-parameters name no `estimator`"),
-        ({"hyper_parameters": {"estimator": {}}}, "to hold a `state_dict`, but got NoneType"),
+        ({"hyper_parameters": {}}, "but got: no 'estimator'"),
+        ({"hyper_parameters": {"estimator": 3}}, "but got: 'int' object is not iterable"),
+        ({"state_dict": {}}, "but got: Error(s) in loading state_dict for TranslationEstimator: "),
         (
-            {"hyper_parameters": {"estimator": 3}, "state_dict": {}},
-            "a configuration of type int, not a mapping",
-        ),
-        (
-            {"hyper_parameters": {"estimator": {"kind": "Other"}}, "state_dict": {}},
-            "Expected `config['kind']` to be one of {kinds}, but got 'Other'",
+            {"hyper_parameters": {"estimator": {"kind": "Other"}}},
+            "Expected `config['kind']` to be one of ['ConstructedEstimator', 'ProfileEstimator', ",
         ),
     ],
 )
-def test_other_checkpoints_are_refused(content, message, tmp_path):
-    torch.save(content, tmp_path / "e.ckpt")
-    message = message.format(kinds=sorted(ESTIMATORS))
-    with pytest.raises(ValueError, match=re.escape(message)):
-        load_estimator(tmp_path / "e.ckpt")
-
-
-def _write(path, estimator, *, state=None, config=None, metadata=None):
-    tensors = estimator.state_dict() if state is None else state
-    description = estimator_config(estimator) if config is None else config
-    notes = {"format": "eqrestore-estimator", "config": json.dumps(description)}
-    save_file(
-        {name: value.clone() for name, value in tensors.items()},
-        path,
-        notes if metadata is None else metadata,
-    )
+def test_checkpoints_of_other_modules_are_refused(content, message, estimator, tmp_path):
+    path = tmp_path / "e.ckpt"
+    _write_checkpoint(path, estimator)
+    load_estimator(path)
+    _write_checkpoint(path, estimator, **content)
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
+        load_estimator(path)
+    assert str(error.value).startswith(f"Expected {path} to be a checkpoint of a RestorerModule")
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda state: state.pop("layers.0.bias"), "missing tensors ['layers.0.bias']"),
-        (lambda state: state.update(extra=torch.zeros(1)), "unknown tensors ['extra']"),
+        (lambda state: state.pop("layers.0.bias"), 'Missing key(s) in state_dict: "layers.0.bias"'),
+        (
+            lambda state: state.update(extra=torch.zeros(1)),
+            'Unexpected key(s) in state_dict: "extra"',
+        ),
         (
             lambda state: state.update({"layers.0.bias": torch.zeros(3)}),
-            "layers.0.bias of shape (3,), not (2,)",
+            "size mismatch for layers.0.bias",
         ),
         (
             lambda state: state.update({"layers.0.bias": torch.zeros(2, dtype=torch.int64)}),
-            "layers.0.bias, which is not a floating tensor",
+            "layers.0.bias",
         ),
         (
             lambda state: state.update({"layers.0.bias": torch.tensor([0.0, float("nan")])}),
@@ -308,42 +262,14 @@ def test_a_configuration_cannot_claim_memory(estimator, tmp_path):
     path = tmp_path / "e.safetensors"
     config = {**estimator_config(estimator), "spatial_size": [10**6, 10**6]}
     _write(path, estimator, config=config)
-    with pytest.raises(ValueError, match=re.escape("of shape (2, 1, 6), not (2, 1, 1000000)")):
+    with pytest.raises(ValueError, match=r"copying a param with shape torch.Size\(\[2, 1, 6\]\)"):
         load_estimator(path)
-
-
-def test_a_checkpoint_cannot_claim_memory(estimator, tmp_path):
-    config = {**estimator_config(estimator), "spatial_size": [10**6, 10**6]}
-    claimed = {
-        f"estimator.{name}": torch.zeros(1).expand(2, 1, 10**6) if "0.weight" in name else value
-        for name, value in estimator.state_dict().items()
-    }
-    path = tmp_path / "e.ckpt"
-    torch.save({"hyper_parameters": {"estimator": config}, "state_dict": claimed}, path)
-    assert path.stat().st_size < 10_000
-    with pytest.raises(ValueError, match=r"tensors that claim 16,000,\d+ bytes, which is more"):
-        load_estimator(path)
-
-
-def test_a_checkpoint_without_a_factor_gives_the_scores_as_they_are(estimator, tmp_path):
-    content = {
-        "hyper_parameters": {"estimator": estimator_config(estimator)},
-        "state_dict": {f"estimator.{k}": v for k, v in estimator.state_dict().items()},
-    }
-    torch.save(content, tmp_path / "e.ckpt")
-    x = torch.rand(3, estimator.in_channels, *estimator.spatial_size)
-    loaded = load_estimator(tmp_path / "e.ckpt")
-    assert torch.equal(loaded.exact_scores(x), estimator.exact_scores(x))
 
 
 @pytest.mark.parametrize("log_scale", [float("nan"), float("inf"), 1e9])
 def test_a_factor_that_is_not_finite_is_refused(log_scale, estimator, tmp_path):
-    content = {
-        "hyper_parameters": {"estimator": estimator_config(estimator)},
-        "state_dict": {f"estimator.{k}": v for k, v in estimator.state_dict().items()},
-    }
-    content["state_dict"]["log_scale"] = torch.tensor(log_scale)
-    torch.save(content, tmp_path / "e.ckpt")
+    state = {**RestorerModule(estimator).state_dict(), "log_scale": torch.tensor(log_scale)}
+    _write_checkpoint(tmp_path / "e.ckpt", estimator, state_dict=state)
     with pytest.raises(ValueError, match="Expected `factor` to be finite and above 0, but got"):
         load_estimator(tmp_path / "e.ckpt")
 
@@ -368,37 +294,20 @@ def test_malformed_configurations_are_refused(change, estimator, tmp_path):
         load_estimator(path)
 
 
+@pytest.mark.parametrize("text", ["{", "[" * 100_000, '{"kind": "SeamRule"', "[]", "null", ""])
+def test_configurations_that_are_no_mappings_are_refused(text, estimator, tmp_path):
+    path = tmp_path / "e.safetensors"
+    notes = {"format": "eqrestore-estimator", "config": text}
+    save_file({}, path, {**notes, "digest": content_digest(notes, {})})
+    with pytest.raises(ValueError, match="to hold an estimator, but got: "):
+        load_estimator(path)
+
+
 def test_files_of_other_programs_are_refused(estimator, tmp_path):
     path = tmp_path / "e.safetensors"
-    _write(path, estimator, metadata={"format": "pt"})
+    _write(path, estimator, format="pt")
     with pytest.raises(ValueError, match="to be written by `save_estimator`, but its metadata"):
-        load_estimator(path)
-    _write(path, estimator, metadata={"format": "eqrestore-estimator", "config": "{"})
-    with pytest.raises(ValueError, match=r"Expected the configuration in .* to be JSON"):
         load_estimator(path)
     path.write_bytes(struct.pack("<Q", 2**60))
     with pytest.raises(ValueError, match="to be a safetensors file, but got"):
         load_estimator(path)
-
-
-@settings(
-    max_examples=150,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-@given(data=st.data())
-@pytest.mark.parametrize("kind", ["saved", "checkpoint"])
-def test_damaged_files_load_fully_or_are_refused(kind, data, request, tmp_path):
-    content = bytearray(request.getfixturevalue(kind).read_bytes())
-    for _ in range(data.draw(st.integers(1, 4))):
-        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-    content = content[: data.draw(st.integers(0, len(content)))]
-    damaged = tmp_path / f"damaged{request.getfixturevalue(kind).suffix}"
-    damaged.write_bytes(content)
-    try:
-        loaded = load_estimator(damaged)
-    except ValueError as error:
-        assert str(damaged) in str(error)  # noqa: PT017
-    else:
-        assert all(value.isfinite().all() for value in loaded.state_dict().values())

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+_LONGEST = 500  # characters of an error's text
+
 
 @contextmanager
 def reading(expected: str) -> Iterator[None]:
@@ -27,5 +29,7 @@ def reading(expected: str) -> Iterator[None]:
     except Exception as error:
         if "can't allocate memory" in str(error):  # how torch says it
             raise MemoryError(str(error)) from error
-        lines = str(error).splitlines() or [type(error).__name__]
-        raise ValueError(f"Expected {expected}, but got: {lines[0]}") from error
+        told = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, KeyError):
+            told = f"no {told}"
+        raise ValueError(f"Expected {expected}, but got: {told[:_LONGEST]}") from error

@@ -20,8 +20,7 @@ from eqrestore_lightning import (
 )
 from eqrestore_lightning.nn import ProfileEstimator, SeamRule
 from eqrestore_lightning.theory import ConstructedEstimator
-from eqrestore_lightning.weights import estimator_config
-from eqrestore_lightning.weights._digest import content_digest
+from eqrestore_lightning.weights import content_digest, estimator_config
 
 ESTIMATORS = {
     "TranslationEstimator": TranslationEstimator(1, (6, 7), **NETWORK),

@@ -1,5 +1,6 @@
 """Layers and estimators."""
 
+from eqrestore_lightning.nn._any_size import ProfileEstimator
 from eqrestore_lightning.nn._base import (
     ESTIMATORS,
     Estimator,
@@ -16,7 +17,6 @@ from eqrestore_lightning.nn._circular_conv import (
 from eqrestore_lightning.nn._copies import QuarterTurnEstimator
 from eqrestore_lightning.nn._polar import RotationEstimator
 from eqrestore_lightning.nn._presets import build_preset, list_presets, register_preset
-from eqrestore_lightning.nn._profile import ProfileEstimator
 from eqrestore_lightning.nn._roto_translation import RotoTranslationEstimator
 from eqrestore_lightning.nn._rules import SeamMeasure, SeamRule
 from eqrestore_lightning.nn._scorers import build_scorer, register_scorer

@@ -2,8 +2,8 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,9 @@ class Estimator(nn.Module, ABC):
     `RestoreTransform` calls `estimate`, then `motion.undo`; where it needs margins, `exact_scores`,
     `margin` and `locate` instead. `RestorerModule` trains with `loss`; saving and loading use
     `config`. A new kind of estimator is a subclass with `@register_estimator`.
+
+    Weights keep their dtype: what is found must not depend on whether a restorer stands in a model
+    that was sent to half precision. `.half()`, `.double()` and `.to(dtype)` change the device only.
 
     Attributes:
         in_channels: Channels of the images.
@@ -64,7 +67,8 @@ class Estimator(nn.Module, ABC):
         """Score every element; `forward` and `exact_scores` check `x` and call it.
 
         Args:
-            x: Shape `(batch, in_channels, *spatial_size)`, floating; any real dtype if `exact`.
+            x: Shape `(batch, in_channels, *spatial_size)`, float32 or float64; any real dtype if
+                `exact`.
             exact: Whether scores must follow the image bit for bit, and be float64, rather than be
                 differentiable.
 
@@ -111,7 +115,7 @@ class Estimator(nn.Module, ABC):
             x: Shape `(batch, in_channels, *spatial_size)`, floating.
 
         Returns:
-            Shape `(batch, *elements)`, dtype of `x`.
+            Shape `(batch, *elements)`, dtype of `x`, at least float32.
 
         Raises:
             TypeError: If `x` is not floating.
@@ -120,7 +124,8 @@ class Estimator(nn.Module, ABC):
         if not x.is_floating_point():
             raise TypeError(f"Expected `x` to be floating, but got {x.dtype}.")
         self.check_input(x)
-        return self.score(x, exact=False)
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        return self.score(x.to(dtype), exact=False).to(dtype)
 
     @torch.no_grad()
     def exact_scores(self, x: Tensor) -> Tensor:
@@ -209,6 +214,15 @@ class Estimator(nn.Module, ABC):
         """
         flat = scores.flatten(1)
         return flat.amax(1) - flat.amin(1) <= 1e-5 * flat.abs().amax(1)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Move weights as every module does, but keep their dtype."""
+
+        def keep_dtype(weight: Tensor) -> Tensor:
+            moved = fn(weight)
+            return moved if moved.dtype == weight.dtype else weight.to(moved.device)
+
+        return super()._apply(keep_dtype, recurse)
 
     def check_input(self, x: Tensor) -> None:
         """Raise `ValueError` unless `x` has the shape that the estimator was built for."""

@@ -134,14 +134,14 @@ def to_levels(x: Tensor, levels: int = LEVELS) -> Tensor:
     return y.to(x.device, torch.float32)
 
 
-def requantise_(x: Tensor) -> Tensor:
+def relu_to_levels_(x: Tensor) -> Tensor:
     """Apply ReLU, cut at 255 and round, in place; gradients pass from 0 to 255, without rounding.
 
-    >>> requantise_(torch.tensor([-3.0, 1.75, 300.0]))
+    >>> relu_to_levels_(torch.tensor([-3.0, 1.75, 300.0]))
     tensor([  0.,   2., 255.])
     """
     if torch.is_grad_enabled() and x.requires_grad:
-        return _Requantise.apply(x)  # type: ignore[no-any-return]
+        return _ReluToLevels.apply(x)  # type: ignore[no-any-return]
     return F.hardtanh_(x.round_(), 0, LEVELS)
 
 
@@ -173,22 +173,13 @@ def round_through(x: Tensor, unit: float, limit: float) -> Tensor:
     tensor([ 0.2500, -2.0000])
     """
     x = x.clamp(-limit, limit) / unit
-    if torch.is_grad_enabled() and x.requires_grad:
-        return _Round.apply(x) * unit  # type: ignore[no-any-return]
-    return x.round() * unit
+    rounded = x.round()
+    if x.requires_grad:
+        rounded = x + (rounded - x).detach()  # exact, as the difference is
+    return rounded * unit
 
 
-class _Round(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:  # noqa: ARG004
-        return x.round()
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # noqa: ARG004
-        return grad
-
-
-class _Requantise(torch.autograd.Function):
+class _ReluToLevels(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         y = x.round_().clamp_(0, LEVELS)

@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from eqrestore_lightning._registry import Registry
+from eqrestore_lightning.nn._any_size import ProfileEstimator
 from eqrestore_lightning.nn._base import Estimator
 from eqrestore_lightning.nn._polar import RotationEstimator
-from eqrestore_lightning.nn._profile import ProfileEstimator
 from eqrestore_lightning.nn._roto_translation import RotoTranslationEstimator
 from eqrestore_lightning.nn._translation import TranslationEstimator
 from eqrestore_lightning.nn._upright import UprightEstimator

@@ -203,7 +203,8 @@ class TranslationEstimator(ShiftEstimator):
         maximum. None of them depends on where an entry lies.
         """
         if not exact:
-            return self._score(_normalize(x), self._convs())
+            layers = self._convs()
+            return self._score(_normalize(x).to(layers[0].factors()[0].dtype), layers)
         device = as_precise(x[:0], self.bits).device
         layers = self._convs()
         widest = max(layer.out_channels for layer in layers)

@@ -6,12 +6,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import override
 
 from eqrestore_lightning.functional import as_float64
 from eqrestore_lightning.nn._base import check_sides, register_estimator, split_batch
 from eqrestore_lightning.nn._integer import (
     IntegerConv2d,
-    requantise_,
+    relu_to_levels_,
     round_through,
     row_sums,
     to_levels,
@@ -24,8 +25,8 @@ _SMALLEST, _LARGEST = 8, 65_536  # pixels on each axis
 _UNIT = 2.0**-10
 _LARGEST_ENTRY = 2.0**13
 _LARGEST_WEIGHT = 8.0
-_MEASURES = 12  # of each row, see `_measures`
-_LARGEST_MEASURE = 4 * 255
+_STATISTICS = 12  # of each row, see `_row_statistics`
+_LARGEST_DIFFERENCE = 4 * 255  # a third one
 _ROWS = 6  # that the filters see at once: three on either side of a seam
 _MOST_ROWS = 512  # times candidates: small images are cheap, and tell less
 _IN_CACHE = 2**16  # pixels measured at once
@@ -107,10 +108,10 @@ class ProfileEstimator(SeparableShiftEstimator):
                 raise ValueError(f"Expected `{name}` to be at least 1, but got {size}.")
         self._config = {"in_channels": in_channels, "axes": list(self.axes), **sizes}
         self.candidates = candidates
-        self.profile1 = nn.Conv1d(_MEASURES, profile_channels, 5)
+        self.profile1 = nn.Conv1d(_STATISTICS, profile_channels, 5)
         self.profile2 = nn.Conv1d(profile_channels, profile_channels, 5)
         self.profile3 = nn.Conv1d(profile_channels, 1, 1)
-        self.overall = nn.Linear(_MEASURES, profile_channels, bias=False)
+        self.overall = nn.Linear(_STATISTICS, profile_channels, bias=False)
         self.local1 = IntegerConv2d(in_channels, channels, (_ROWS, 3))
         self.local2 = IntegerConv2d(channels, channels, (1, 3))
         self.local3 = IntegerConv2d(channels, features, (1, 1))
@@ -119,8 +120,8 @@ class ProfileEstimator(SeparableShiftEstimator):
         self.reset_parameters()
 
     @property
+    @override
     def config(self) -> dict[str, Any]:
-        """Arguments that build an estimator of the same shape, in plain JSON types."""
         return dict(self._config)
 
     @torch.no_grad()
@@ -136,53 +137,51 @@ class ProfileEstimator(SeparableShiftEstimator):
         self.overall.weight.zero_()
         self.scale.fill_(1.0)
 
+    @override
     def check_input(self, x: Tensor) -> None:
-        """Raise `ValueError` unless `x` holds images of `in_channels`, neither small nor huge."""
         super().check_input(x)
         check_sides(x, _SMALLEST, _LARGEST)
 
+    @override
     def score(self, x: Tensor, *, exact: bool) -> Tensor:
-        """Score every shift.
+        # If `exact`, profiles are float64. Every sum is then one of integers, exact in any order;
+        # the other operations (differences, quotients, square roots, rounding) are those that
+        # IEEE 754 defines to the last bit, and see single entries.
+        return self.score_axes(x, torch.float64 if exact else x.dtype)
 
-        If `exact`, profiles are float64. Every sum is then one of integers, exact in any order; the
-        other operations (differences, quotients, square roots, rounding) are those that IEEE 754
-        defines to the last bit, and see single entries.
-        """
-        if exact:
-            return self.score_axes(x, torch.float64)
-        return self.score_axes(x, torch.promote_types(x.dtype, torch.float32)).to(x.dtype)
-
+    @override
     def prepare(self, x: Tensor) -> Tensor:
-        """Map pixels to integers from 0 to 255."""
         return to_levels(x)
 
+    @override
     def score_rows(self, x: Tensor, dtype: torch.dtype) -> Tensor:
-        """Score rows of images of integers."""
         rows = x.movedim(1, 3).contiguous()  # channels innermost
         hidden, proposed = self._propose(rows, dtype)
         count = max(self.candidates, _MOST_ROWS // x.shape[2])
         places, chosen = _best(proposed.detach(), count)
-        near = hidden.gather(2, places.unsqueeze(1).expand(-1, hidden.shape[1], -1))
-        sums = self._look(rows, places.to(rows.device)).transpose(1, 2)
-        seen = _compressed(_convert(sums, dtype) / x.shape[3])
-        kept = chosen.unsqueeze(1).to(dtype)
-        mean = _rounded((seen * kept).sum(2, keepdim=True) / kept.sum(2, keepdim=True).clamp(min=1))
-        y = torch.cat([seen, mean.expand_as(seen), near], 1)
+        context = hidden.gather(2, places.unsqueeze(1).expand(-1, hidden.shape[1], -1))
+        sums = self._sum_features(rows, places.to(rows.device)).transpose(1, 2)
+        features = _eighth_root(_convert(sums, dtype) / x.shape[3])
+        weight = chosen.unsqueeze(1).to(dtype)
+        total = (features * weight).sum(2, keepdim=True)
+        mean = _rounded(total / weight.sum(2, keepdim=True).clamp(min=1))
+        y = torch.cat([features, mean.expand_as(features), context], 1)
         y = _circular_conv1d(_rounded(_circular_conv1d(y, self.seam1).relu()), self.seam2)
-        closer = torch.where(chosen, y.squeeze(1) + _AHEAD, 0)
-        return proposed.scatter_add(1, places, closer)
+        verified = torch.where(chosen, y.squeeze(1) + _AHEAD, 0)
+        return proposed.scatter_add(1, places, verified)
 
     def _propose(self, rows: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Return what the profile tells of each row, `(batch, channels, rows)`, and its score."""
-        measures = [_measures(part) for part in split_batch(rows.permute(0, 3, 1, 2), _IN_CACHE)]
-        profile = _compressed(_convert(torch.cat(measures), dtype))
+        parts = split_batch(rows.permute(0, 3, 1, 2), _IN_CACHE)
+        statistics = torch.cat([_row_statistics(part) for part in parts])
+        profile = _eighth_root(_convert(statistics, dtype))
         mean = _rounded(profile.sum(2) / profile.shape[2])
         overall = F.linear(mean, _weight(self.overall.weight, dtype)).unsqueeze(2)
         y = _rounded((_circular_conv1d(profile, self.profile1) + overall).relu())
         y = _rounded(_circular_conv1d(y, self.profile2).relu())
         return y, _circular_conv1d(y, self.profile3).squeeze(1)
 
-    def _look(self, rows: Tensor, places: Tensor) -> Tensor:
+    def _sum_features(self, rows: Tensor, places: Tensor) -> Tensor:
         """Sum what the filters see along each candidate: `(batch, candidates, features)`."""
         batch, height, width, channels = rows.shape
         around = torch.arange(-_ROWS // 2, _ROWS // 2, device=rows.device)
@@ -192,39 +191,39 @@ class ProfileEstimator(SeparableShiftEstimator):
         y = torch.cat([y[:, -2 * channels :], y, y[:, : 2 * channels]], 1)
         y = y.reshape(index.numel() // _ROWS, _ROWS, width + 4, channels).permute(0, 3, 1, 2)
         for layer in (self.local1, self.local2, self.local3):
-            y = requantise_(layer(y))
+            y = relu_to_levels_(layer(y))
         return row_sums(y).reshape(*places.shape, len(self.local3.bias))
 
 
-def _measures(x: Tensor) -> Tensor:
-    """Measure the seam before each row: `(batch, measures, rows)`.
+def _row_statistics(x: Tensor) -> Tensor:
+    """Measure the seam before each row: `(batch, statistics, rows)`.
 
     Sums are of integers up to 1,020, exact; everything else depends on single entries only.
     """
     flat = x.permute(0, 2, 3, 1).flatten(2)
-    exact = flat.shape[2] * _LARGEST_MEASURE <= 2**24
+    exact_in_float32 = flat.shape[2] * _LARGEST_DIFFERENCE <= 2**24
     y = torch.cat([flat[:, -3:], flat, flat[:, :2]], 1)  # from row -3 to row `height + 1`
 
-    def mean(y: Tensor) -> Tensor:
-        return (y if exact else as_float64(y)).sum(2) / y.shape[2]
+    def mean(sizes: Tensor) -> Tensor:
+        return (sizes if exact_in_float32 else as_float64(sizes)).sum(2) / sizes.shape[2]
 
-    across = mean((y[:, 3:-2] - y[:, 1:-4]).abs_())  # to the row before the row before
-    steps = y[:, 1:] - y[:, :-1]  # from row -2 on
-    turns = steps[:, 1:] - steps[:, :-1]  # from row -1 on
-    bends = (turns[:, 2:-1] - turns[:, 1:-2]).abs_()  # from row 0 on
-    turn = mean(turns[:, 1:-2].abs_())
-    step = mean(steps.abs_())
-    some = mean(steps.clamp_max_(24))
-    few = mean(steps.clamp_max_(6))
-    bend = mean(bends)
-    bow = mean(bends.clamp_max_(16))
-    near = step[:, 1:-3] + step[:, 3:-1] + 2**-4
-    far = near + step[:, :-4] + step[:, 4:]
-    here = slice(2, -2)
-    measures = [step[:, here], some[:, here], few[:, here], bend, bow, turn, across]
-    measures += [8 * y[:, here] / (y[:, 1:-3] + y[:, 3:-1] + 2**-4) for y in (step, some, few)]
-    measures += [8 * bend / far, 8 * bow / near]
-    return torch.stack(measures, 1)
+    def beside(sizes: Tensor) -> Tensor:
+        return sizes[:, 1:-3] + sizes[:, 3:-1] + 2**-4  # one row before and one after
+
+    first = y[:, 1:] - y[:, :-1]  # differences to the row before, from row -2 on
+    second = first[:, 1:] - first[:, :-1]  # from row -1 on
+    third = (second[:, 2:-1] - second[:, 1:-2]).abs_()  # from row 0 on
+    across = mean((y[:, 3:-2] - y[:, 1:-4]).abs_())  # from the row before to the row after it
+    steps = first.abs_()
+    mean_steps = [mean(steps), mean(steps.clamp_max(24)), mean(steps.clamp_max(6))]
+    mean_third, mean_third_cut = mean(third), mean(third.clamp_max(16))
+    near = beside(mean_steps[0])
+    near_and_far = near + mean_steps[0][:, :-4] + mean_steps[0][:, 4:]
+    statistics = [step[:, 2:-2] for step in mean_steps]
+    statistics += [mean_third, mean_third_cut, mean(second[:, 1:-2].abs_()), across]
+    statistics += [8 * step[:, 2:-2] / beside(step) for step in mean_steps]
+    statistics += [8 * mean_third / near_and_far, 8 * mean_third_cut / near]
+    return torch.stack(statistics, 1)
 
 
 def _best(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -238,7 +237,8 @@ def _convert(x: Tensor, dtype: torch.dtype) -> Tensor:
     return as_float64(x) if dtype == torch.float64 else x.to(dtype)
 
 
-def _compressed(x: Tensor) -> Tensor:
+def _eighth_root(x: Tensor) -> Tensor:
+    """Compress numbers, so that small ones count too."""
     return _rounded((x + 2**-6).sqrt().sqrt().sqrt() * 4 - 4)
 
 

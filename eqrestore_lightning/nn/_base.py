@@ -222,7 +222,7 @@ class Estimator(nn.Module, ABC):
             moved = fn(weight)
             return moved if moved.dtype == weight.dtype else weight.to(moved.device)
 
-        return super()._apply(keep_dtype, recurse)
+        return super()._apply(keep_dtype, recurse)  # type: ignore[no-any-return, no-untyped-call]
 
     def check_input(self, x: Tensor) -> None:
         """Raise `ValueError` unless `x` has the shape that the estimator was built for."""

@@ -1,19 +1,23 @@
 """What the recipes share: stages that are reused, tables, pictures, weights, one W&B run."""
 
+import datetime
 import json
 import os
+import platform
+import re
+import shlex
 import shutil
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 import torch
 import wandb
-from _figures import markdown
-from _origin import origin
+from jsonargparse import ArgumentParser
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
 from safetensors import safe_open
@@ -30,11 +34,13 @@ from eqrestore_lightning import (
 )
 from eqrestore_lightning.data import DataModule, ImageTensors
 from eqrestore_lightning.evaluation import Evaluation, Restorer, shifts_found, wandb_is_offline
-from eqrestore_lightning.files import only_process, remove_parts, whole_file
+from eqrestore_lightning.files import markdown_table, only_process, remove_parts, whole_file
 from eqrestore_lightning.motions import Motion
 from eqrestore_lightning.training import AtomicCheckpointIO, load_classifier, trainer_options
 
+ROOT = Path(__file__).parent.parent
 DATA = Path(os.environ.get("EQRESTORE_DATA", "data"))
+CHECKPOINT_EVERY = datetime.timedelta(minutes=10)
 _NO_MATTER = ("root", "download", "num_workers")  # settings that leave the images as they are
 
 
@@ -42,8 +48,7 @@ class Run:
     """One run of a recipe: stages of training, tables, pictures and weights, in one W&B run.
 
     Everything is written below `output`. A finished stage is reused and an interrupted one resumed
-    at its last epoch, so it is enough to run the same command again. Another process that asks for
-    the same folder meanwhile is refused.
+    by the same command. Another process that asks for the same folder meanwhile is refused.
 
     Args:
         name: Name of the recipe; groups W&B runs.
@@ -52,6 +57,9 @@ class Run:
         tags: For W&B, besides the name.
         config: Settings of the recipe, for W&B; results of runs with other settings are replaced.
     """
+
+    publish: ClassVar[bool] = False
+    """Whether `close` writes `docs/results/NAME.md`."""
 
     def __init__(
         self,
@@ -78,20 +86,27 @@ class Run:
         self,
         stage: str,
         module: L.LightningModule,
-        data: DataModule,
+        data: Any,
         *,
-        epochs: int,
+        epochs: int | None = None,
+        minutes: float | None = None,
         launcher_precision: bool = False,
+        **options: Any,
     ) -> float:
         """Train a module, or load the result of the same stage.
+
+        A checkpoint is written after each epoch and every ten minutes; the same command resumes it.
 
         Args:
             stage: Name of its folder and prefix of its curves.
             module: What to train, with fresh weights.
-            data: Where images come from.
+            data: A `DataModule`, or batches with `settings`, what determines them in JSON types.
             epochs: Passes over the training images.
+            minutes: How long to train, instead or at most.
             launcher_precision: Whether to train in the precision that the launcher was given
                 (`--precision bf16-mixed`) rather than in float32.
+            options: Further arguments of `lightning.Trainer`, such as `precision`; `callbacks` are
+                added to those of this class.
 
         Returns:
             Seconds of training, of all runs together that worked on the stage.
@@ -99,64 +114,76 @@ class Run:
         Raises:
             ValueError: If the folder contains a stage that was trained differently.
         """
-        options = trainer_options()
+        launched = trainer_options()
         if not launcher_precision:
-            options.pop("precision", None)
+            launched.pop("precision", None)
+        options = {**launched, **options}
         folder = self.output / stage
-        finished = folder / f"{stage}.ckpt"
-        settings = stage_settings(module, data, epochs, options)
-        found = self._stage(stage)
-        if found and found["settings"] != settings:
+        checkpoint = folder / f"{stage}.ckpt"
+        settings = stage_settings(module, data, epochs, minutes, options)
+        found = {"settings": settings, "seconds": 0.0, "finished": False, **self._stage(stage)}
+        if found["settings"] != settings:
             raise ValueError(
                 f"Expected {folder} to be empty or to contain this very stage, {settings}, but it "
                 f"contains {found['settings']}; remove it or choose another `output`."
             )
-        if found and finished.is_file():
-            state = torch.load(finished, map_location="cpu", weights_only=True)["state_dict"]
+        if found["finished"] and checkpoint.is_file():
+            state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
             module.load_state_dict(state)
-            self.say(f"Reusing {finished}.")
+            self.say(f"Reusing {checkpoint}.")
             return float(found["seconds"])
-        self._train(stage, module, data, {"settings": settings, "seconds": 0.0, **found}, options)
+        trainer = self._trainer(stage, epochs, minutes, options)
+        self._train(trainer, stage, module, data, found)
         return self.seconds(stage)
+
+    def _trainer(
+        self, stage: str, epochs: int | None, minutes: float | None, options: Mapping[str, Any]
+    ) -> L.Trainer:
+        folder = self.output / stage
+        saving: dict[str, Any] = {"filename": stage, "enable_version_counter": False}
+        run = self.logger.experiment if is_rank_zero() else None
+        defaults: dict[str, Any] = {
+            "max_epochs": -1 if epochs is None else epochs,
+            "max_time": None if minutes is None else datetime.timedelta(minutes=minutes),
+            "logger": WandbLogger(experiment=run, prefix=stage, save_dir=folder),
+            "default_root_dir": folder,
+            "plugins": [AtomicCheckpointIO()],
+            "enable_model_summary": False,
+            "log_every_n_steps": 1,
+        }
+        callbacks = [
+            *options.get("callbacks", []),
+            ModelCheckpoint(folder, save_on_train_epoch_end=True, **saving),
+            ModelCheckpoint(folder, train_time_interval=CHECKPOINT_EVERY, **saving),
+        ]
+        return L.Trainer(**{**defaults, **options, "callbacks": callbacks})
 
     def _train(
         self,
+        trainer: L.Trainer,
         stage: str,
         module: L.LightningModule,
-        data: DataModule,
+        data: Any,
         record: dict[str, Any],
-        options: Mapping[str, Any],
     ) -> None:
-        folder = self.output / stage
-        interrupted = folder / "interrupted.ckpt"
-        resumed = interrupted if interrupted.is_file() else None
+        checkpoint = self.output / stage / f"{stage}.ckpt"
+        resumed = checkpoint if checkpoint.is_file() else None
         if resumed:
             self.say(f"Resuming from {resumed}.")
-        run = self.logger.experiment if is_rank_zero() else None
-        last = ModelCheckpoint(folder, filename="interrupted", enable_version_counter=False)
-        trainer = L.Trainer(
-            max_epochs=record["settings"]["epochs"],
-            logger=WandbLogger(experiment=run, prefix=stage, save_dir=folder),
-            default_root_dir=folder,
-            callbacks=[last],
-            plugins=[AtomicCheckpointIO()],
-            enable_model_summary=False,
-            log_every_n_steps=1,
-            **options,
-        )
         self._record(stage, record)
+        where = {"datamodule" if isinstance(data, DataModule) else "train_dataloaders": data}
         start = time.perf_counter()
         try:
-            trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True)
+            trainer.fit(module, **where, ckpt_path=resumed, weights_only=True)
         finally:
-            spent = time.perf_counter() - start
-            self._record(stage, {**record, "seconds": record["seconds"] + spent})
+            record["seconds"] += time.perf_counter() - start
+            self._record(stage, record)
         if trainer.interrupted:
             raise KeyboardInterrupt
-        trainer.save_checkpoint(folder / f"{stage}.ckpt")
-        data.trainer = None  # whoever asks for batches next is one process
-        if is_rank_zero():
-            interrupted.unlink(missing_ok=True)
+        trainer.save_checkpoint(checkpoint)
+        self._record(stage, {**record, "finished": True})
+        if isinstance(data, DataModule):
+            data.trainer = None  # whoever asks for batches next is one process
 
     def _record(self, stage: str, record: Mapping[str, Any]) -> None:
         if is_rank_zero():
@@ -165,25 +192,19 @@ class Run:
             _write_json(folder / "stage.json", {**record, **origin()})
 
     def fit_classifier(
-        self,
-        stage: str,
-        data: DataModule,
-        *,
-        epochs: int,
-        given: str | None = None,
-        launcher_precision: bool = False,
-        **options: Any,
+        self, stage: str, data: DataModule, *, given: str | None = None, **options: Any
     ) -> nn.Module:
-        """Train a classifier in a stage, see `fit`, and return it on the CPU.
+        """Train a classifier in a stage, and return it on the CPU.
 
         `given` is a trained one to load instead, `.ckpt` or `package.module:name`; `options` are
-        arguments of `ClassifierModule`.
+        arguments of `fit` (`epochs`, `minutes`, `launcher_precision`) and of `ClassifierModule`.
         """
         if given is not None:
             return load_classifier(given)
         L.seed_everything(self.seed, verbose=False)
+        how = _taken(options, "epochs", "minutes", "launcher_precision")
         module = ClassifierModule(data.in_channels, data.num_classes, seed=self.seed, **options)
-        self.fit(stage, module, data, epochs=epochs, launcher_precision=launcher_precision)
+        self.fit(stage, module, data, **how)
         return module.cpu()
 
     def fit_restorer(
@@ -192,22 +213,21 @@ class Run:
         data: DataModule,
         preset: str,
         *,
-        epochs: int,
         learning_rate: float = 1e-2,
         motion: Motion | None = None,
-        launcher_precision: bool = False,
         **options: Any,
     ) -> RestoreTransform:
-        """Train the network of a preset in a stage, see `fit`, and return the restorer on the CPU.
+        """Train the network of a preset in a stage, and return the restorer on the CPU.
 
-        `learning_rate` and `motion` are arguments of `RestorerModule`; `options` replace arguments
-        of the preset.
+        `learning_rate` and `motion` are arguments of `RestorerModule`; `options` are arguments of
+        `fit` (`epochs`, `minutes`, `launcher_precision`) and replace those of the preset.
         """
         L.seed_everything(self.seed, verbose=False)
+        how = _taken(options, "epochs", "minutes", "launcher_precision")
         network = build_preset(preset, data.in_channels, data.spatial_size or (), **options)
         rate = learning_rate
         module = RestorerModule(network, motion=motion, learning_rate=rate, seed=self.seed)
-        self.fit(stage, module, data, epochs=epochs, launcher_precision=launcher_precision)
+        self.fit(stage, module, data, **how)
         return RestoreTransform(network.cpu())
 
     def seconds(self, stage: str) -> float:
@@ -216,7 +236,7 @@ class Run:
 
     def add_table(self, title: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Print rows with the same keys as a Markdown table, keep them, and log them."""
-        self._add(title, markdown(rows), rows)
+        self._add(title, markdown_table(rows), rows)
         table = wandb.Table(columns=list(rows[0]), data=[list(row.values()) for row in rows])
         self.logger.experiment.log({f"tables/{title}": table})
 
@@ -230,8 +250,8 @@ class Run:
         """
         found = {name: shifts_found(images, each) for name, each in restorers.items()}
         self.add_table(title, [{"restorer": name, **shares} for name, shares in found.items()])
-        exact, near = (share / 100 for share in next(iter(found.values())).values())
-        return {"exact": exact, "within_1_pixel": near}
+        exact, within = (share / 100 for share in next(iter(found.values())).values())
+        return {"exact": exact, "within_1_pixel": within}
 
     def add_evaluation(
         self,
@@ -257,7 +277,7 @@ class Run:
     def add_picture(self, path: Path) -> None:
         """Log a picture, or an animation if it is a GIF."""
         kind = wandb.Video if path.suffix == ".gif" else wandb.Image
-        self.logger.experiment.log({path.stem: kind(str(path))})
+        self.logger.experiment.log({path.name: kind(str(path))})
 
     def save_weights(
         self,
@@ -267,25 +287,30 @@ class Run:
         stage: str,
         metrics: Mapping[str, float],
         bundle: bool = False,
+        **options: Any,
     ) -> Path:
         """Write an estimator, with notes on the `stage` that trained it and what was measured.
 
-        `bundle` copies the file and the notes into the package.
+        `bundle` copies the file and the notes into the package; `options` are those of
+        `save_estimator`, such as `dtype`.
         """
         trained = self._stage(stage)
+        settings = trained["settings"]
+        length = {key: settings[key] for key in ("epochs", "minutes") if key in settings}
         notes = {
             **origin(),
             "seed": self.seed,
             "weights": sum(tensor.numel() for tensor in estimator.state_dict().values()),
             "training_seconds": round(trained["seconds"], 1),
             "training": {
-                **{key: trained["settings"][key] for key in ("epochs", "precision", "data")},
+                **length,
+                **{key: settings[key] for key in ("precision", "data")},
                 **{key: trained[key] for key in ("command", "launcher")},
             },
             "metrics": dict(metrics),
         }
         path = self.output / f"{name}.safetensors"
-        save_estimator(estimator, path, metadata={"notes": json.dumps(notes)})
+        save_estimator(estimator, path, metadata={"notes": json.dumps(notes)}, **options)
         self.results[f"weights {name}"] = notes
         self.logger.experiment.summary.update({f"{name}/{key}": v for key, v in metrics.items()})
         if bundle:
@@ -305,7 +330,7 @@ class Run:
             print(text, flush=True)
 
     def close(self) -> None:
-        """Write `tables.md` and `results.json`, and end the W&B run.
+        """Write `tables.md` and `results.json`, the page if asked to, and end the W&B run.
 
         Tables that an earlier run with the same settings wrote, such as those of other sections,
         are kept.
@@ -314,11 +339,15 @@ class Run:
         found = _read_json(path)
         found = found if found.get("config") == self.config else {}
         tables = {**found.get("tables", {}), **self.tables}
-        text = "\n\n".join(f"## {title}\n\n{table}" for title, table in tables.items())
-        with whole_file(self.output / "tables.md") as part:
-            part.write_text(text + "\n", encoding="utf-8")
+        text = "\n\n".join(f"## {title}\n\n{table}" for title, table in tables.items()) + "\n"
+        _write_text(self.output / "tables.md", text)
         about = {"config": self.config, "origin": origin(), "tables": tables}
         _write_json(path, {**found, **about, **self.results})
+        if self.publish:
+            page = ROOT / "docs" / "results" / f"{self.name}.md"
+            page.parent.mkdir(parents=True, exist_ok=True)
+            _write_text(page, f"# {self.name}\n\n{_written_by()}\n\n{text}")
+            self.say(f"Wrote {page}.")
         self.say(f"Finished in {time.perf_counter() - self._started:.0f} s; see {self.output}.")
         wandb.finish()
         self._closing.close()
@@ -346,6 +375,18 @@ class Run:
         )
 
 
+def start(main: Callable[..., None]) -> None:
+    """Call the function of a recipe with the arguments of the command line, and `--publish`."""
+    parser = ArgumentParser(description=sys.modules[main.__module__].__doc__)
+    parser.add_function_arguments(main)
+    parser.add_argument(
+        "--publish", action="store_true", help="write the tables to docs/results/NAME.md"
+    )
+    given = vars(parser.instantiate_classes(parser.parse_args()))
+    Run.publish = given.pop("publish")
+    main(**given)
+
+
 def is_rank_zero() -> bool:
     """Return whether this process is the one that evaluates, prints and writes."""
     return rank() == 0
@@ -367,17 +408,76 @@ def median_seconds(work: Callable[[], object], *, min_seconds: float = 2.0) -> f
 
 
 def stage_settings(
-    module: L.LightningModule, data: DataModule, epochs: int, options: Mapping[str, Any]
+    module: L.LightningModule,
+    data: Any,
+    epochs: int | None,
+    minutes: float | None,
+    options: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return what determines the result of a stage, in plain JSON types."""
     images = {key: value for key, value in data.settings.items() if key not in _NO_MATTER}
+    if isinstance(data, DataModule):
+        images["fingerprint"] = data.fingerprint()
+    length = {"epochs": epochs, "minutes": minutes}
     settings = {
         "module": {"kind": type(module).__name__, **dict(module.hparams)},
-        "data": {**images, "fingerprint": data.fingerprint()},
-        "epochs": epochs,
-        "precision": options.get("precision", "32-true"),
+        "data": images,
+        **{key: value for key, value in length.items() if value is not None},
+        "precision": options.get("precision") or "32-true",
     }
     return dict(json.loads(json.dumps(settings)))
+
+
+def origin() -> dict[str, Any]:
+    """Return what is running: command, options of the launcher, hardware and versions."""
+    recipe = f"recipes/{Path(sys.argv[0]).name}"
+    launcher = {k: v for k, v in os.environ.items() if k.startswith("LT_") or k == "WORLD_SIZE"}
+    return {
+        "recipe": recipe,
+        "command": shlex.join([recipe, *sys.argv[1:]]),
+        "launcher": dict(sorted(launcher.items())),
+        "hardware": hardware(),
+        "versions": {
+            "eqrestore-lightning": eqrestore_lightning.__version__,
+            "torch": torch.__version__,
+            "lightning": L.__version__,
+        },
+    }
+
+
+def hardware() -> str:
+    """Return the name of the machine."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    names = re.findall(r"model name\s*: (.*)", _cpuinfo()) or [platform.machine()]
+    return f"{os.cpu_count()} cores of {names[0]}, no GPU"
+
+
+def processor_flags() -> set[str]:
+    """Return what the processor can do, such as `"amx_bf16"`; nothing where Linux does not say."""
+    return set(" ".join(re.findall(r"flags\s*: (.*)", _cpuinfo())[:1]).split())
+
+
+def _cpuinfo() -> str:
+    path = Path("/proc/cpuinfo")
+    return path.read_text() if path.is_file() else ""
+
+
+def _written_by() -> str:
+    """Say what wrote a page: command, hardware, versions and date."""
+    about = origin()
+    options = [f"{name}={value}" for name, value in about["launcher"].items()]
+    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    today = datetime.datetime.now(tz=datetime.UTC).date()
+    return (
+        f"Written by `{' '.join([*options, 'python', about['command']])}`: {about['hardware']}; "
+        f"{versions}; {today}."
+    )
+
+
+def _taken(options: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Remove some options, and return them."""
+    return {name: options.pop(name) for name in names if name in options}
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -385,5 +485,9 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _write_json(path: Path, content: Any) -> None:
+    _write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def _write_text(path: Path, text: str) -> None:
     with whole_file(path) as part:
-        part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        part.write_text(text, encoding="utf-8")

@@ -2,7 +2,8 @@
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -146,7 +147,15 @@ class InMemoryDataModule(DataModule):
         sampler: DistributedSampler[Any] = DistributedSampler(
             dataset, *self._place, seed=self.seed, drop_last=True
         )
-        return self._loader(dataset, sampler, drop_last=True)
+        return _ResumableLoader(
+            dataset,
+            data=self,
+            batch_size=self._batch_size_per_process(),
+            collate_fn=_unchanged,
+            sampler=sampler,
+            drop_last=True,
+            **self._worker_options(),
+        )
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Return a loader of all validation images, each once."""
@@ -164,17 +173,35 @@ class InMemoryDataModule(DataModule):
                 f"but got {len(dataset)}."
             )
         sampler = UnrepeatedDistributedSampler(dataset, *self._place, shuffle=False)
-        return self._loader(dataset, sampler, drop_last=False)
-
-    def _loader(
-        self, dataset: ImageTensors, sampler: DistributedSampler[Any], *, drop_last: bool
-    ) -> DataLoader[Batch]:
         return dataset.loader(
-            self._batch_size_per_process(),
-            sampler=sampler,
-            drop_last=drop_last,
-            **self._worker_options(),
+            self._batch_size_per_process(), sampler=sampler, **self._worker_options()
         )
+
+
+class _ResumableLoader(DataLoader[Batch]):
+    """A loader that begins behind what a resumed epoch has seen already.
+
+    Args:
+        data: Its trainer knows how many batches that are.
+        options: Those of `DataLoader`.
+    """
+
+    def __init__(self, dataset: ImageTensors, *, data: InMemoryDataModule, **options: Any) -> None:
+        super().__init__(dataset, **options)
+        self.data = data
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        trainer, seen = self.data.trainer, 0
+        if trainer is not None and trainer.training:
+            seen = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        yield from islice(super().__iter__(), seen, None)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing: the trainer's progress, in each checkpoint, is enough."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Tell Lightning that an epoch may be resumed anywhere."""
 
 
 def split_at_random(

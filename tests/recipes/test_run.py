@@ -1,5 +1,6 @@
 """Stages are reused, resumed or refused; tables, weights and origins are kept."""
 
+import datetime
 import json
 import sys
 
@@ -40,9 +41,14 @@ class _Stopped(RestorerModule):
     """Is interrupted at the beginning of an epoch."""
 
     stop_at: int | None = None
+    stop_in_step: int | None = None
 
     def on_train_epoch_start(self):
         if self.current_epoch == self.stop_at:
+            raise KeyboardInterrupt
+
+    def on_train_batch_start(self, batch, batch_idx):
+        if self.global_step == self.stop_in_step:
             raise KeyboardInterrupt
 
 
@@ -75,8 +81,7 @@ def test_an_interrupted_stage_is_resumed_and_comes_to_the_same_bits(
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         _fit(start, tmp_path / "parts")
     folder = tmp_path / "parts" / "stage"
-    assert not (folder / "stage.ckpt").exists()
-    assert torch.load(folder / "interrupted.ckpt", weights_only=True)["epoch"] == 1
+    assert torch.load(folder / "stage.ckpt", weights_only=True)["epoch"] == 1
     first = json.loads((folder / "stage.json").read_text("utf-8"))["seconds"]
     assert first > 0
     monkeypatch.setattr(_Stopped, "stop_at", 1)  # it does not begin there again
@@ -86,10 +91,37 @@ def test_an_interrupted_stage_is_resumed_and_comes_to_the_same_bits(
     monkeypatch.setattr(_Stopped, "stop_at", 0)  # nor does it train at all
     reused = _fit(start, tmp_path / "parts")
     assert "Reusing" in capsys.readouterr().out
-    assert not (folder / "interrupted.ckpt").exists()
+    assert [path.name for path in folder.glob("*.ckpt")] == ["stage.ckpt"]
     for name, value in whole.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], value)
         assert torch.equal(reused.state_dict()[name], value)
+
+
+def test_a_stage_goes_on_within_an_epoch(start, load, tmp_path, monkeypatch):
+    whole = _fit(start, tmp_path / "whole", epochs=3)
+    monkeypatch.setattr(load("_run"), "CHECKPOINT_EVERY", datetime.timedelta(0))
+    monkeypatch.setattr(_Stopped, "stop_in_step", 6)  # of four in each epoch
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        _fit(start, tmp_path / "parts", epochs=3)
+    saved = torch.load(tmp_path / "parts" / "stage" / "stage.ckpt", weights_only=True)
+    assert saved["global_step"] == 6
+    monkeypatch.setattr(_Stopped, "stop_in_step", None)
+    resumed = _fit(start, tmp_path / "parts", epochs=3)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], value)
+
+
+@pytest.mark.filterwarnings("ignore:You defined a .validation_step.")
+def test_training_for_a_time_ends_and_is_reused(start, tmp_path, capsys):
+    run = start(tmp_path)
+    batches = torch.utils.data.DataLoader(_Spots().dataset("train").images.float(), batch_size=8)
+    batches.settings = {"kind": "spots"}
+    seconds = run.fit("timed", _module(), batches, minutes=0.02, limit_val_batches=0)
+    assert 1 < seconds < 30
+    assert run.fit("timed", _module(), batches, minutes=0.02) == seconds
+    assert "Reusing" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"'minutes': 0\.02"):
+        run.fit("timed", _module(), batches, minutes=1)
 
 
 def test_a_stage_trained_differently_is_refused(start, tmp_path):
@@ -107,7 +139,7 @@ def test_a_stage_trained_differently_is_refused(start, tmp_path):
 def test_a_padded_classifier_is_not_reused_for_resized_digits(load, made_mnist):
     settings = load("_run").stage_settings
     padded, resized = (
-        settings(_module(), MNISTDataModule(made_mnist, enlarge=enlarge), 1, {})
+        settings(_module(), MNISTDataModule(made_mnist, enlarge=enlarge), 1, None, {})
         for enlarge in ("pad", "resize")
     )
     assert padded["module"] == resized["module"]
@@ -138,6 +170,25 @@ def test_weights_carry_what_ran(start, load, tmp_path, monkeypatch, capsys):
     assert set(notes["versions"]) == {"eqrestore-lightning", "torch", "lightning"}
     assert notes["training_seconds"] >= 0
     assert results["sizes"] == [{"name": "a", "count": 23_000, "error": 2e-7}]
+
+
+def test_pages_are_written_when_asked_for(start, load, tmp_path, monkeypatch):
+    run, module = start(tmp_path / "run"), load("_run")
+    monkeypatch.setattr(sys, "argv", ["recipes/spots.py", "--publish"])
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    asked = []
+
+    def main(count: int = 3) -> None:
+        asked.append((count, module.Run.publish))
+
+    monkeypatch.setattr(module.Run, "publish", False)
+    module.start(main)
+    assert asked == [(3, True)]
+    run.add_table("sizes", [{"count": 7}])
+    run.close()
+    page = (tmp_path / "docs" / "results" / "spots.md").read_text("utf-8")
+    assert page.startswith("# spots\n\nWritten by `python recipes/spots.py --publish`: ")
+    assert page.endswith("## sizes\n\n| count |\n|---|\n| 7 |\n")
 
 
 def test_tables_of_runs_with_the_same_settings_are_kept_together(start, tmp_path):

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import lightning as L
 import torch
 import wandb
-from jsonargparse import ArgumentParser
+from jsonargparse import auto_cli
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
 from safetensors import safe_open
@@ -376,15 +376,13 @@ class Run:
 
 
 def start(main: Callable[..., None]) -> None:
-    """Call the function of a recipe with the arguments of the command line, and `--publish`."""
-    parser = ArgumentParser(description=sys.modules[main.__module__].__doc__)
-    parser.add_function_arguments(main)
-    parser.add_argument(
-        "--publish", action="store_true", help="write the tables to docs/results/NAME.md"
-    )
-    given = vars(parser.instantiate_classes(parser.parse_args()))
-    Run.publish = given.pop("publish")
-    main(**given)
+    """Call the function of a recipe with the arguments of the command line.
+
+    `--publish` among them writes the tables to `docs/results/NAME.md` as well.
+    """
+    arguments = sys.argv[1:]
+    Run.publish = "--publish" in arguments
+    auto_cli(main, args=[argument for argument in arguments if argument != "--publish"])
 
 
 def is_rank_zero() -> bool:

@@ -163,6 +163,9 @@ def content_keys(x: Tensor) -> Iterator[Tensor]:
 def content_hash(x: Tensor, weights: Tensor) -> Tensor:
     """Sum what images hold, weighted, modulo 2^64: exact, in any order.
 
+    It serves where all images are compared as they stand; `content_keys` needs transforms, which
+    integers modulo 2^64 do not have, and serves where a few are compared under every shift.
+
     Images that differ in any value have different sums with near certainty.
 
     Args:

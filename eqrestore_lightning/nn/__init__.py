@@ -18,8 +18,8 @@ from eqrestore_lightning.nn._copies import QuarterTurnEstimator
 from eqrestore_lightning.nn._polar import RotationEstimator
 from eqrestore_lightning.nn._presets import build_preset, list_presets, register_preset
 from eqrestore_lightning.nn._roto_translation import RotoTranslationEstimator
-from eqrestore_lightning.nn._rules import SeamMeasure, SeamRule
 from eqrestore_lightning.nn._scorers import build_scorer, register_scorer
+from eqrestore_lightning.nn._seam_rule import SeamMeasure, SeamRule
 from eqrestore_lightning.nn._separable import SeparableShiftEstimator
 from eqrestore_lightning.nn._shift import ShiftEstimator
 from eqrestore_lightning.nn._translation import TranslationEstimator

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from eqrestore_lightning.functional import (
     check_axes,
@@ -53,8 +54,8 @@ class SeparableShiftEstimator(ShiftEstimator):
         self.register_buffer("scale", torch.ones(()))
 
     @property
+    @override
     def num_spatial_dims(self) -> int:
-        """Number of spatial axes of the images."""
         return self._num_spatial_dims
 
     @abstractmethod
@@ -75,23 +76,17 @@ class SeparableShiftEstimator(ShiftEstimator):
         """Return the images as `score_rows` needs them; the shape stays."""
 
     @torch.no_grad()
+    @override
     def scale_scores(self, factor: float) -> None:
-        """Multiply all scores by a factor above 0, in place: no estimate changes, margins do.
-
-        Raises:
-            ValueError: If `factor` is not finite or not above 0.
-        """
         check_factor(factor)
         self.scale.mul_(factor)
 
     @torch.no_grad()
+    @override
     def estimate(self, x: Tensor) -> Element:
-        """Find the shift: on each axis by itself, where the best place there leaves no doubt.
-
-        Where the best place of each axis is ahead by more than 2^-40 of all magnitudes, which is
-        far more than adding the axes rounds by, no other shift can have the same score or a larger
-        one. Otherwise, as for blank images, the scores of all shifts decide.
-        """
+        # On each axis by itself. Where the best place of each is ahead by more than 2^-40 of all
+        # magnitudes, which is far more than adding the axes rounds by, no other shift can have the
+        # same score or a larger one. Otherwise, as for blank images, those of all shifts decide.
         self.check_input(x)
         if is_traced(x):
             return super().estimate(x)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from typing_extensions import override
 
 from eqrestore_lightning.functional import (
     as_float64,
@@ -26,38 +27,28 @@ class ShiftEstimator(Estimator):
     axes: tuple[int, ...]
 
     @property
+    @override
     def motion(self) -> Motion:
-        """Circular shifts along `axes`."""
         return Shift(self.axes)
 
     @property
+    @override
     def training_motion(self) -> Motion:
-        """No motion: a shifted image teaches an equivariant network nothing new."""
+        # A shifted image teaches an equivariant network nothing new.
         return Shift(self.axes, max_shift=0)
 
     @torch.no_grad()
+    @override
     def locate(self, scores: Tensor, x: Tensor) -> Element:
-        """Return the shift with the largest score; ties are broken by content.
-
-        Among shifts with exactly equal scores, the one is chosen that, once undone, makes the image
-        correlate most with fixed pseudo-random patterns (`content_keys`), so that the choice
-        follows the image bit for bit.
-
-        Args:
-            scores: What `exact_scores(x)` returned.
-            x: The images scored.
-
-        Returns:
-            `shift`, pixels, int64 of shape `(batch, num_axes)`, on the device of `x`; 0 for images
-            with entries that are not finite.
-        """
+        # Among shifts with exactly equal scores, the one is chosen that, once undone, makes the
+        # image correlate most with fixed patterns, so that the choice follows the image.
         index = best_index_by_content(
             scores, x, lambda some: join_axes(as_float64(some), self.axes)
         )
         return {"shift": index_to_shift(index, scores.shape[1:]).to(x.device)}
 
+    @override
     def loss(self, scores: Tensor, element: Element) -> Tensor:
-        """Compute the cross-entropy over all shifts."""
         target = shift_to_index(element["shift"], scores.shape[1:])
         return F.cross_entropy(scores.flatten(1), target)
 

@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from eqrestore_lightning.functional import (
     LOCAL_TAPS,
@@ -152,8 +153,8 @@ class TranslationEstimator(ShiftEstimator):
         self.reset_parameters()
 
     @property
+    @override
     def config(self) -> dict[str, Any]:
-        """Arguments that build an estimator of the same shape, in plain JSON types."""
         return dict(self._config)
 
     @property
@@ -187,21 +188,15 @@ class TranslationEstimator(ShiftEstimator):
                 taps[0, :passed, center] += passed ** (-1 / len(factors))
 
     @torch.no_grad()
+    @override
     def scale_scores(self, factor: float) -> None:
-        """Multiply all scores by a positive factor, in place: margins change, estimates do not.
-
-        Raises:
-            ValueError: If `factor` is not finite or not above 0.
-        """
         check_factor(factor)
         self._convs()[-1].factors()[0].mul_(factor)
 
+    @override
     def score(self, x: Tensor, *, exact: bool) -> Tensor:
-        """Score every shift.
-
-        If `exact`, every convolution is exact; all other operations act on single entries or take a
-        maximum. None of them depends on where an entry lies.
-        """
+        # If `exact`, every convolution is; all other operations act on single entries or take a
+        # maximum. None of them depends on where an entry lies.
         if not exact:
             layers = self._convs()
             return self._score(_normalize(x).to(layers[0].factors()[0].dtype), layers)
@@ -243,13 +238,11 @@ class TranslationEstimator(ShiftEstimator):
         return last(x).squeeze(1)
 
     @torch.no_grad()
+    @override
     def estimate(self, x: Tensor) -> Element:
-        """Find the shift: float32 scores where their proven error leaves no doubt, else exact ones.
-
-        Where the best float32 score is ahead of the second by more than twice the bound of
-        `FloatFilter`, it is the best exact score too. Larger networks, for which there is no useful
-        bound, and `bits` use exact scores for all images.
-        """
+        # Where the best float32 score is ahead of the second by more than twice the bound of
+        # `FloatFilter`, it is the best exact score too. Larger networks, for which there is no
+        # useful bound, and those with `bits` use exact scores for all images.
         self.check_input(x)
         layers = self._convs()
         bounded = self.bits is None and FloatFilter.applies(layers)

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from eqrestore_lightning.nn import ShiftEstimator, check_spatial_size, register_estimator
 from eqrestore_lightning.theory._binary import BinaryDecomposition
@@ -110,8 +111,8 @@ class ConstructedEstimator(ShiftEstimator):
         return estimator
 
     @property
+    @override
     def config(self) -> dict[str, Any]:
-        """Arguments that build an estimator of the same shape, in plain JSON types."""
         return {
             "in_channels": self.in_channels,
             "spatial_size": list(self.spatial_size),
@@ -119,35 +120,12 @@ class ConstructedEstimator(ShiftEstimator):
             "num_bits": self.num_bits,
         }
 
+    @override
     def scale_scores(self, factor: float) -> None:
-        """Multiply all scores by a positive factor, in place: margins change, estimates do not.
-
-        Raises:
-            ValueError: If `factor` is not finite or not above 0.
-        """
         self.templates.scale_scores(factor)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Score every shift by evaluating all layers.
-
-        Args:
-            x: Shape `(batch, in_channels, *spatial_size)`, any real dtype.
-
-        Returns:
-            float64 of shape `(batch, *spatial_size)`, equal to `exact_scores`, which is faster.
-
-        Raises:
-            ValueError: If `x` has another shape.
-        """
-        self.check_input(x)
-        return self.score(x, exact=False)
-
+    @override
     def score(self, x: Tensor, *, exact: bool) -> Tensor:
-        """Score every shift: integers times the scale.
-
-        Returns:
-            NaN for images that are not finite if `exact`.
-        """
         values = read_integers(x, num_bits=self.num_bits)
         if not exact:
             return self.templates.score(self.decomposition(values), exact=False)

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from eqrestore_lightning.functional import as_float64, circular_conv
 from eqrestore_lightning.nn import (
@@ -136,8 +137,8 @@ class TemplateEstimator(ShiftEstimator):
             votes[order] = weight
 
     @property
+    @override
     def config(self) -> dict[str, Any]:
-        """Arguments that build an estimator of the same shape, in plain JSON types."""
         return {
             "in_channels": self.in_channels,
             "spatial_size": list(self.spatial_size),
@@ -145,39 +146,16 @@ class TemplateEstimator(ShiftEstimator):
         }
 
     @torch.no_grad()
+    @override
     def scale_scores(self, factor: float) -> None:
-        """Multiply all scores by a positive factor, in place: margins change, estimates do not.
-
-        Raises:
-            ValueError: If `factor` is not finite or not above 0.
-        """
         check_factor(factor)
         self.scale.mul_(factor)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Score every shift by evaluating both layers.
-
-        Args:
-            x: Shape `(batch, in_channels, *spatial_size)`, any real dtype.
-
-        Returns:
-            float64 of shape `(batch, *spatial_size)`, equal to `exact_scores`, which is faster.
-
-        Raises:
-            ValueError: If `x` has another shape.
-        """
-        self.check_input(x)
-        return self.score(x, exact=False)
-
+    @override
     def score(self, x: Tensor, *, exact: bool) -> Tensor:
-        """Score every shift; if `exact`, units that cannot fire are skipped.
-
-        A template inside an image has at most as many ones in every channel, and at most as many
-        pairs of ones at any distance. Both can be counted quickly and are the same for all shifts.
-
-        Returns:
-            Integers, times the scale; NaN for images that are not finite if `exact`.
-        """
+        # If `exact`, units that cannot fire are skipped: a template inside an image has at most as
+        # many ones in every channel, and at most as many pairs of ones at any distance. Both can be
+        # counted quickly and are the same for all shifts.
         bits = read_integers(x, num_bits=1)
         if exact:
             return self.score_bits(bits, finite_images(x))

@@ -5,6 +5,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from eqrestore_lightning.functional import as_float64
 from eqrestore_lightning.nn._base import register_estimator
@@ -72,8 +73,8 @@ class SeamRule(SeparableShiftEstimator):
         self.measure = measure
 
     @property
+    @override
     def config(self) -> dict[str, Any]:
-        """Arguments that build an estimator of the same shape, in plain JSON types."""
         return {
             "in_channels": self.in_channels,
             "axes": list(self.axes),
@@ -81,17 +82,17 @@ class SeamRule(SeparableShiftEstimator):
             "num_spatial_dims": self.num_spatial_dims,
         }
 
+    @override
     def score(self, x: Tensor, *, exact: bool) -> Tensor:
-        """Score every shift; all sums are exact in both cases, as nothing here can be trained."""
-        scores = self.score_axes(x, torch.float64)
-        return scores if exact else scores.to(x)
+        del exact  # nothing here can be trained
+        return self.score_axes(x, torch.float64)
 
+    @override
     def prepare(self, x: Tensor) -> Tensor:
-        """Map pixels to integers from 0 to 65,535."""
         return as_float64(to_levels(x, _LEVELS))
 
+    @override
     def score_rows(self, x: Tensor, dtype: torch.dtype) -> Tensor:
-        """Score rows of images of integers."""
         del dtype
         steps = x - x.roll(1, 2)
         sizes = steps.abs().sum((1, 3))

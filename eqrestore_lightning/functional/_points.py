@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from eqrestore_lightning.functional._rotation import turned_size
 from eqrestore_lightning.functional._shift import check_axes
 
 
@@ -70,7 +71,8 @@ def rotate_points(points: Tensor, angle: Tensor, spatial_size: Sequence[int]) ->
     tensor([[[[1.5000, 0.5000]]]])
     """
     angle_rad = torch.deg2rad(angle.to(points))
-    return _turned(points, torch.cos(angle_rad), torch.sin(angle_rad), spatial_size)
+    cosine, sine = torch.cos(angle_rad), torch.sin(angle_rad)
+    return _turned(points, cosine, sine, spatial_size, spatial_size)
 
 
 def quarter_turn_points(points: Tensor, quarters: Tensor, spatial_size: Sequence[int]) -> Tensor:
@@ -79,17 +81,21 @@ def quarter_turn_points(points: Tensor, quarters: Tensor, spatial_size: Sequence
     Args:
         points: Pixels, floating of shape `(batch, things, points, 2)`.
         quarters: Quarter turns, int64 of shape `(batch,)`, counter-clockwise as displayed.
-        spatial_size: Height and width of the images, pixels.
+        spatial_size: Height and width of the images before they are turned, pixels.
 
     Returns:
         Shape and dtype of `points`.
+
+    Raises:
+        ValueError: If the turned images would not fit into one batch.
 
     >>> points = torch.tensor([[[[0.5, 1.5]]]])
     >>> quarter_turn_points(points, torch.tensor([2]), (3, 3))
     tensor([[[[2.5000, 1.5000]]]])
     """
     cosine = torch.tensor([1, 0, -1, 0], dtype=points.dtype, device=points.device)
-    return _turned(points, cosine[quarters % 4], cosine[(quarters - 1) % 4], spatial_size)
+    sine, after = cosine[(quarters - 1) % 4], turned_size(spatial_size, quarters)
+    return _turned(points, cosine[quarters % 4], sine, spatial_size, after)
 
 
 def mirror_points(points: Tensor, mirrored: Tensor, spatial_size: Sequence[int]) -> Tensor:
@@ -111,9 +117,15 @@ def mirror_points(points: Tensor, mirrored: Tensor, spatial_size: Sequence[int])
     return torch.where((mirrored % 2 == 1).reshape(-1, 1, 1, 1), flipped, points)
 
 
-def _turned(points: Tensor, cosine: Tensor, sine: Tensor, spatial_size: Sequence[int]) -> Tensor:
+def _turned(
+    points: Tensor, cosine: Tensor, sine: Tensor, before: Sequence[int], after: Sequence[int]
+) -> Tensor:
     """Turn points about the center of the image, counter-clockwise as displayed."""
     cosine, sine = (each.reshape(-1, 1, 1) for each in (cosine, sine))
-    middle = torch.tensor(tuple(spatial_size), dtype=points.dtype, device=points.device) / 2
-    down, right = (points - middle).unbind(-1)
-    return middle + torch.stack([cosine * down - sine * right, sine * down + cosine * right], -1)
+    center, new_center = (
+        torch.tensor(tuple(size), dtype=points.dtype, device=points.device) / 2
+        for size in (before, after)
+    )
+    down, right = (points - center).unbind(-1)
+    turned = torch.stack([cosine * down - sine * right, sine * down + cosine * right], -1)
+    return new_center + turned

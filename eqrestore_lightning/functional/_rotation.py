@@ -1,6 +1,7 @@
 """Rotations about the center of an image; all conventions about angles are defined here."""
 
 import math
+from collections.abc import Sequence
 from typing import Literal, TypeAlias, get_args
 
 import torch
@@ -175,21 +176,23 @@ def rotate(
 
 
 def quarter_turn(x: Tensor, quarters: Tensor) -> Tensor:
-    """Turn every square image by its own number of quarters: pixels move, nothing is interpolated.
+    """Turn every image by its own number of quarters: pixels move, nothing is interpolated.
 
     Convention:
         Positive is counter-clockwise as displayed, as in `torch.rot90`.
 
     Args:
-        x: Images of shape `(batch, channels, size, size)`, any dtype.
-        quarters: Quarter turns, int64 of shape `(batch,)`; any value, taken modulo 4.
+        x: Images of shape `(batch, channels, height, width)`, any dtype.
+        quarters: Quarter turns, int64 of shape `(batch,)`; any value, taken modulo 4. For images
+            that are not square all even or all odd, so that the batch keeps one shape.
 
     Returns:
-        A new tensor with the shape and dtype of `x` (exact).
+        A new tensor with the dtype of `x` (exact), and its shape; with height and width exchanged
+        if images that are not square are turned by an odd number of quarters.
 
     Raises:
         TypeError: If `quarters` is not int64.
-        ValueError: If the images are not square or the shapes do not match.
+        ValueError: If the shapes do not match, or the turned images do not fit into one batch.
 
     >>> x = torch.arange(4).reshape(1, 1, 2, 2)
     >>> quarter_turn(x, torch.tensor([1]))[0, 0]
@@ -197,16 +200,48 @@ def quarter_turn(x: Tensor, quarters: Tensor) -> Tensor:
             [0, 2]])
     """
     _check_images(x)
-    if x.shape[2] != x.shape[3]:
-        raise ValueError(f"Expected `x` to be square images, but got {tuple(x.shape)}.")
     if quarters.dtype != torch.int64:
         raise TypeError(f"Expected `quarters` to have dtype torch.int64, but got {quarters.dtype}.")
     _check_one_each("quarters", quarters, x)
     chosen = (quarters % 4).reshape(-1, 1, 1, 1)
-    turned = x.clone()
-    for quarter in range(1, 4):
+    first = 0 if turned_size(x.shape[2:], quarters) == tuple(x.shape[2:]) else 1
+    step = 1 if x.shape[2] == x.shape[3] else 2  # even or odd quarters alone keep one shape
+    turned = torch.rot90(x, first, (2, 3)).clone()
+    for quarter in range(first + step, 4, step):
         turned = torch.where(chosen == quarter, torch.rot90(x, quarter, (2, 3)), turned)
     return turned
+
+
+def turned_size(spatial_size: Sequence[int], quarters: Tensor) -> tuple[int, ...]:
+    """Return the size that images have once they are turned by quarters.
+
+    Args:
+        spatial_size: Height and width before, pixels.
+        quarters: Quarter turns of each image, int64 of shape `(batch,)`.
+
+    Returns:
+        Height and width of all of them, pixels.
+
+    Raises:
+        ValueError: If some keep their size and others do not.
+
+    >>> turned_size((3, 4), torch.tensor([1, -1]))
+    (4, 3)
+    """
+    height, width = spatial_size
+    if height == width or not len(quarters):
+        return height, width
+    odd = quarters % 2 == 1
+    if bool(odd.all()):
+        return width, height
+    if bool(odd.any()):
+        raise ValueError(
+            f"Expected images that are not square to be turned by even quarters all, or by odd "
+            f"ones all, so that the batch keeps one shape, but got images of {height} × {width} "
+            f"pixels and quarters of both kinds; pass such images one by one, or crop them to "
+            f"squares."
+        )
+    return height, width
 
 
 def mirror(x: Tensor, mirrored: Tensor) -> Tensor:

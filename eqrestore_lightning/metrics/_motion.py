@@ -39,6 +39,8 @@ class MotionAccuracy(Metric):
         if not tolerance >= 0:
             raise ValueError(f"Expected `tolerance` to be at least 0, but got {tolerance}.")
         self.tolerance = tolerance
+        # A state, as `MetricCollection` takes metrics of equal states for one and the same.
+        self.add_state("largest_error", torch.tensor(float(tolerance)), dist_reduce_fx="max")
         self.add_state("num_correct", torch.tensor(0), dist_reduce_fx="sum")
         self.add_state("num_samples", torch.tensor(0), dist_reduce_fx="sum")
 

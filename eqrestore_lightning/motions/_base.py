@@ -126,12 +126,25 @@ class Motion(ABC):
             element: How to move each.
 
         Returns:
-            A new tensor with the shape and dtype of `x`.
+            A new tensor with the dtype of `x` and, unless `moved_size` says another, its shape.
         """
 
     @abstractmethod
     def undo(self, x: Tensor, element: Element) -> Tensor:
         """Move images back; arguments and result as for `apply`."""
+
+    def moved_size(self, spatial_size: Sequence[int], element: Element) -> tuple[int, ...]:
+        """Return the size that images have once they are moved, or moved back: the same.
+
+        Args:
+            spatial_size: Size of each spatial axis before, pixels.
+            element: How each image of a batch is moved.
+
+        Raises:
+            ValueError: If images moved so would not fit into one batch.
+        """
+        del element
+        return tuple(spatial_size)
 
     def apply_points(self, points: Tensor, element: Element, spatial_size: Sequence[int]) -> Tensor:
         """Move points to where `apply` moves what lies at them; for boxes and key points.
@@ -141,7 +154,7 @@ class Motion(ABC):
                 image: the middle of its first pixel lies at ½ along each axis. Floating of shape
                 `(batch, things, points, axes)`; the points of one thing stay together.
             element: How to move each image.
-            spatial_size: Size of each spatial axis of the images, pixels.
+            spatial_size: Size of each spatial axis of the images before they are moved, pixels.
 
         Returns:
             Shape and dtype of `points`.

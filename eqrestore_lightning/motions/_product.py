@@ -100,16 +100,25 @@ class Product(Motion):
             x = motion.undo(x, element)
         return x
 
+    def moved_size(self, spatial_size: Sequence[int], element: Element) -> tuple[int, ...]:
+        """Return the size that images have after all motions."""
+        size = tuple(spatial_size)
+        for motion in self.motions:
+            size = motion.moved_size(size, element)
+        return size
+
     def apply_points(self, points: Tensor, element: Element, spatial_size: Sequence[int]) -> Tensor:
         """Move points by the first motion, then by the next ones."""
         for motion in self.motions:
             points = motion.apply_points(points, element, spatial_size)
+            spatial_size = motion.moved_size(spatial_size, element)
         return points
 
     def undo_points(self, points: Tensor, element: Element, spatial_size: Sequence[int]) -> Tensor:
         """Move points back by the last motion, then by those before it."""
         for motion in reversed(self.motions):
             points = motion.undo_points(points, element, spatial_size)
+            spatial_size = motion.moved_size(spatial_size, element)
         return points
 
 

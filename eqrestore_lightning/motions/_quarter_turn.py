@@ -1,4 +1,4 @@
-"""Motions that permute the pixels of a square: quarter turns and mirror images."""
+"""Motions that permute pixels about the center: quarter turns and mirror images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +12,16 @@ from eqrestore_lightning.functional import (
     quarter_turn,
     quarter_turn_points,
 )
+from eqrestore_lightning.functional._rotation import turned_size
 from eqrestore_lightning.motions._base import Element, Field, Motion
 
 
 @dataclass(frozen=True)
 class QuarterTurn(Motion):
-    """Turn square images by multiples of 90°, and optionally mirror them; no interpolation.
+    """Turn images by multiples of 90°, and optionally mirror them; no interpolation.
+
+    Images that are not square change their shape, so a batch of them must be turned by even
+    quarters all, or by odd ones all; one image by any.
 
     Field `quarters`: quarter turns, int64 of shape `(batch,)`, 0 to 3; with `mirrors` also
     `mirrored`: 1 for images that were mirrored, int64 of shape `(batch,)`.
@@ -51,10 +55,12 @@ class QuarterTurn(Motion):
         """Return 4 quarters, and 2 for mirror images.
 
         Raises:
-            ValueError: If the images are not square.
+            ValueError: If the images do not have two spatial axes.
         """
-        if len(spatial_size) != 2 or spatial_size[0] != spatial_size[1]:
-            raise ValueError(f"Expected square images, but got {tuple(spatial_size)}.")
+        if len(spatial_size) != 2:
+            raise ValueError(
+                f"Expected images with two spatial axes, but got {tuple(spatial_size)}."
+            )
         return {"mirrored": (2,), "quarters": (4,)} if self.mirrors else {"quarters": (4,)}
 
     def from_index(self, index: Tensor) -> Element:
@@ -81,6 +87,10 @@ class QuarterTurn(Motion):
             torch.randint(self.num_copies, (batch_size,), generator=generator, device=device)
         )
 
+    def moved_size(self, spatial_size: Sequence[int], element: Element) -> tuple[int, ...]:
+        """Return height and width, exchanged if images that are not square lie on their side."""
+        return turned_size(spatial_size, element["quarters"])
+
     def apply(self, x: Tensor, element: Element) -> Tensor:
         """Mirror and turn images: exact, for any dtype."""
         mirrored = mirror(x, element["mirrored"]) if self.mirrors else x
@@ -99,5 +109,8 @@ class QuarterTurn(Motion):
 
     def undo_points(self, points: Tensor, element: Element, spatial_size: Sequence[int]) -> Tensor:
         """Turn and mirror points back: exact."""
-        turned = quarter_turn_points(points, -element["quarters"], spatial_size)
-        return mirror_points(turned, element["mirrored"], spatial_size) if self.mirrors else turned
+        points = quarter_turn_points(points, -element["quarters"], spatial_size)
+        if self.mirrors:
+            size = self.moved_size(spatial_size, element)
+            points = mirror_points(points, element["mirrored"], size)
+        return points

@@ -21,8 +21,8 @@ from eqrestore_lightning.nn import Estimator
 class RestoredImageGrid(lightning.Callback):
     """Draw images as they are, moved, and restored, when training ends.
 
-    Writes a picture into the trainer's log folder, and passes it to every logger that has
-    `log_image`, such as `WandbLogger`. Draws 2-D images of one or three channels only.
+    Writes a picture into the trainer's log folder, and passes it, under its name, to every logger
+    that has `log_image`, such as `WandbLogger`. Draws 2-D images of one or three channels only.
 
     Args:
         num_images: How many images of the first validation batch, or else training batch.
@@ -59,7 +59,9 @@ class RestoredImageGrid(lightning.Callback):
         if not drawable or not trainer.is_global_zero or trainer.fast_dev_run:
             return
         loaders = CombinedLoader(trainer.val_dataloaders or trainer.train_dataloader).flattened
-        batch = next(iter(loaders[0]))
+        batch = next(iter(loaders[0]), None)
+        if batch is None:
+            return
         images = batch if isinstance(batch, Tensor) else batch[0]
         grid = restored_image_grid(
             estimator,
@@ -73,7 +75,7 @@ class RestoredImageGrid(lightning.Callback):
             _with_names(grid).save(part)
         for logger in trainer.loggers:
             if hasattr(logger, "log_image"):
-                logger.log_image("restored", [str(path)])
+                logger.log_image(self.filename, [str(path)])
 
 
 @torch.no_grad()

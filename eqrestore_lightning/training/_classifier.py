@@ -16,8 +16,10 @@ from eqrestore_lightning.classifiers import Architecture, Stem, build_classifier
 from eqrestore_lightning.motions import Motion, Shift
 from eqrestore_lightning.training._checkpoint import DigestedModule
 from eqrestore_lightning.training._draw import draw_for_batch, motion_argument
+from eqrestore_lightning.training._schedule import elapsed_share, num_training_steps
 
 _STILL = Shift(max_shift=0)
+_TIMED_STEPS = 10_000  # of a schedule that only `max_time` ends
 
 
 class ClassifierModule(DigestedModule):
@@ -31,7 +33,8 @@ class ClassifierModule(DigestedModule):
         architecture: Which network, see `classifiers.build_classifier`.
         stem: Its first layers, for small images or as torchvision has them.
         width: Factor on the number of its channels, for architectures that have one.
-        learning_rate: Peak of AdamW's one-cycle schedule.
+        learning_rate: Peak of AdamW's one-cycle schedule, which ends with the `max_epochs`,
+            `max_steps` or `max_time` of the `Trainer`, whichever comes first.
         weight_decay: Of AdamW.
         motion: Applied to training images, such as `Shift(max_shift=4)`, or its configuration;
             none by default.
@@ -80,6 +83,7 @@ class ClassifierModule(DigestedModule):
             }
         )
         self.seed = seed
+        self._timed = False  # whether only `max_time` ends training
         self.classifier = build_classifier(
             architecture, in_channels, num_classes, stem=stem, width=width
         )
@@ -119,23 +123,26 @@ class ClassifierModule(DigestedModule):
         """Build AdamW with a one-cycle schedule.
 
         Raises:
-            ValueError: If the trainer has neither `max_epochs` nor `max_steps`.
+            ValueError: If no end of known length is set, over which the learning rate could fall.
         """
-        if math.isinf(self.trainer.estimated_stepping_batches):
-            raise ValueError(
-                "Expected the `Trainer` to have `max_epochs` or `max_steps`, over which the "
-                "learning rate rises and falls, but got neither."
-            )
         rate = float(self.hparams["learning_rate"])
         optimizer = torch.optim.AdamW(
             self.parameters(), lr=rate, weight_decay=float(self.hparams["weight_decay"])
         )
+        total = num_training_steps(self.trainer)
+        self._timed = total == math.inf
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer,
-            max_lr=rate,
-            total_steps=max(2, int(self.trainer.estimated_stepping_batches)),
+            optimizer, max_lr=rate, total_steps=_TIMED_STEPS if self._timed else max(2, int(total))
         )
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """Go one step on, or to the share of `max_time` that has passed, whichever is further."""
+        del metric
+        step = 0 if self._timed else scheduler.last_epoch + 1
+        step = max(step, int(elapsed_share(self.trainer) * scheduler.total_steps))
+        scheduler.last_epoch = min(step, scheduler.total_steps - 1) - 1
+        scheduler.step()
 
     def _augmented(self, images: Tensor) -> Tensor:
         """Move images in a way that depends neither on the number of processes nor on resuming."""

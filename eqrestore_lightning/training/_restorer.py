@@ -16,7 +16,7 @@ from eqrestore_lightning.nn import Estimator
 from eqrestore_lightning.training._callbacks import RestoredImageGrid
 from eqrestore_lightning.training._checkpoint import DigestedModule
 from eqrestore_lightning.training._draw import draw_for_batch, motion_argument
-from eqrestore_lightning.training._elapsed import elapsed_share, has_end
+from eqrestore_lightning.training._schedule import elapsed_share, num_training_steps
 from eqrestore_lightning.weights import build_estimator, estimator_config
 
 _WARMUP_STEPS = 500
@@ -101,7 +101,6 @@ class RestorerModule(DigestedModule):
                 "seed": seed,
             }
         )
-        self._epoch: list[tuple[Tensor, Tensor, int]] = []  # of each step: loss, constant, images
         self._elapsed = 0.0  # share of the trainer's `max_time`
         self.log_scale = nn.Parameter(torch.zeros(()))
         self.val_metrics = _metrics(self.motion, "val/")
@@ -119,21 +118,20 @@ class RestorerModule(DigestedModule):
         scores = self(x)
         loss = self.estimator.loss(scores, element)
         if attached:
-            constant = self.estimator.constant(scores.detach()).sum()
-            self._epoch.append((len(x) * loss.detach(), constant, len(x)))
+            constant = self.estimator.constant(scores.detach()).sum().float()
+            epoch = {"on_step": False, "on_epoch": True, "sync_dist": True, "batch_size": len(x)}
+            self.log("train/loss", loss, **epoch)
+            self.log("train/constant_scores", constant, reduce_fx="sum", **epoch)
         return loss
 
-    def on_train_epoch_start(self) -> None:
-        """Begin to collect what is logged."""
-        self._epoch.clear()
-
     def on_train_epoch_end(self) -> None:
-        """Log once an epoch: `log` in each step takes as long as a small network."""
-        if self._epoch:
-            losses, constant, sizes = zip(*self._epoch, strict=True)
-            self.log("train/loss", torch.stack(losses).sum() / sum(sizes), sync_dist=True)
-            total = torch.stack(constant).sum().float()
-            self.log("train/constant_scores", total, reduce_fx="sum", sync_dist=True)
+        """Stop where the loss is not finite, as all weights are lost then."""
+        loss = float(self.trainer.callback_metrics.get("train/loss", 0.0))
+        if not math.isfinite(loss):
+            raise ValueError(
+                f"Expected a finite loss, but got {loss} in epoch {self.current_epoch}: look for "
+                f"training images that are not finite, or lower the `learning_rate`."
+            )
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Measure one validation batch."""
@@ -154,7 +152,7 @@ class RestorerModule(DigestedModule):
         """Build AdamW with a schedule of warm-up, plateau and exponential decay.
 
         Raises:
-            ValueError: If the trainer has no end, toward which the learning rate could fall.
+            ValueError: If no end of known length is set, toward which the learning rate could fall.
         """
         parameters = self.hparams
         rate = float(parameters["learning_rate"])
@@ -168,17 +166,12 @@ class RestorerModule(DigestedModule):
             betas=(0.9, 0.99),
             weight_decay=float(parameters["weight_decay"]),
         )
-        if not has_end(self.trainer):
-            raise ValueError(
-                "Expected the `Trainer` to have `max_epochs`, `max_steps` or `max_time`, toward "
-                "which the learning rate falls, but got none."
-            )
-        total = max(1.0, self.trainer.estimated_stepping_batches)
+        total = num_training_steps(self.trainer)
         warmup = max(1.0, min(10.0 * _WARMUP_STEPS, total) // 10)
 
         def factor(step: int) -> float:
             rise = max((step + 1) / warmup, 10 * self._elapsed)
-            fall = max(0.0, (max(step / total, self._elapsed) - 0.25) / 0.75)
+            fall = max(0.0, (min(1.0, max(step / total, self._elapsed)) - 0.25) / 0.75)
             return float(min(1.0, rise) * math.pow(1e-3, fall))
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
@@ -206,9 +199,9 @@ class RestorerModule(DigestedModule):
 
     def configure_callbacks(self) -> list[lightning.Callback]:
         """Add the picture at the end, unless the `Trainer` has one already."""
-        if any(isinstance(callback, RestoredImageGrid) for callback in self._callbacks()):
-            return []
-        return [RestoredImageGrid()]
+        callbacks: Any = self.trainer.callbacks  # type: ignore[attr-defined]  # set by a mixin
+        has_own = any(isinstance(callback, RestoredImageGrid) for callback in callbacks)
+        return [] if has_own else [RestoredImageGrid()]
 
     def on_fit_end(self) -> None:
         """Move the factor of the loss into the estimator, also where nothing was left to train."""
@@ -227,9 +220,6 @@ class RestorerModule(DigestedModule):
                 stacklevel=2,
             )
 
-    def _callbacks(self) -> list[Any]:
-        return [] if self._trainer is None else list(self.trainer.callbacks)  # type: ignore[attr-defined]
-
     def _evaluation_step(
         self, batch: Any, batch_idx: int, stage: str, metrics: nn.ModuleDict
     ) -> None:
@@ -246,6 +236,7 @@ class RestorerModule(DigestedModule):
     def _moved(self, batch: Any, step: int) -> tuple[Tensor, Element]:
         """Move images in a way that depends neither on the number of processes nor on resuming."""
         x = _images(batch)
+        self.estimator.check_input(x)
         if self.estimator.spatial_size is None:
             self.motion.check(tuple(x.shape[2:]))
         element = draw_for_batch(
@@ -284,21 +275,23 @@ def _check_motion(motion: Motion, estimator: Estimator) -> None:
 
 def _metrics(motion: Motion, prefix: str) -> nn.ModuleDict:
     """Return the metrics of every field of a motion."""
-    # equal counts in the first batch must not make metrics share their state
     return nn.ModuleDict(
         {
-            field.name: MetricCollection(
-                dict(motion_metrics(field)), prefix=prefix, compute_groups=False
-            )
+            field.name: MetricCollection(dict(motion_metrics(field)), prefix=prefix)
             for field in motion.fields
         }
     )
 
 
 def _images(batch: Any) -> Tensor:
-    images = batch if isinstance(batch, Tensor) else batch[0]
+    """Return the images of a batch: the batch itself, or the first entry of a tuple or list."""
+    images = batch[0] if isinstance(batch, tuple | list) and batch else batch
     if not isinstance(images, Tensor):
+        found = type(images).__name__
+        if isinstance(images, Mapping):
+            found = f"a dictionary of {', '.join(map(repr, images))}"
         raise TypeError(
-            f"Expected a batch to be images or to begin with them, but got {type(images).__name__}."
+            f"Expected a batch to be images, or a tuple that begins with them, but got {found}; "
+            f"a `collate_fn` of the loader may put the images first."
         )
     return images

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import PIL.Image
@@ -30,7 +30,7 @@ class Move:
         element: By how much, for all images in one batch axis.
         batch: Shape of the batch of images; empty for one image.
         num_spatial_dims: Number of spatial axes of the images.
-        spatial_size: Size of each of them, pixels; `None` for any.
+        spatial_size: Size of each of them before they are moved, pixels; `None` for any.
         back: Whether to undo the motion.
         interpolation: `"nearest"` for maps whose labels must not be mixed; `None` to decide by
             type and dtype.
@@ -45,14 +45,21 @@ class Move:
     interpolation: Interpolation | None = None
 
     def pixels(self, y: Tensor, *, labels: bool) -> Tensor:
-        """Move images or maps of shape `(*batch, ..., *spatial)`; `labels` are not mixed."""
+        """Move images or maps of shape `(*batch, *maps, *spatial)`; `labels` are not mixed."""
         if self.interpolation is not None:
             labels = self.interpolation == "nearest"
         motion = self.motion.for_labels() if labels else self.motion
-        size = self.spatial_size or tuple(y.shape[-self.num_spatial_dims :])
-        flat = flatten_maps(y, self.batch, size)
+        between = y.ndim - self.num_spatial_dims
+        maps, size = y.shape[len(self.batch) : between], tuple(y.shape[between:])
+        expected = self.spatial_size or size
+        if tuple(y.shape) != (*self.batch, *maps, *expected):
+            axes = ", ".join(map(str, [*self.batch, "...", *expected]))
+            raise ValueError(
+                f"Expected images or maps of shape ({axes}), but got {tuple(y.shape)}."
+            )
+        flat = y.reshape(math.prod(self.batch), math.prod(maps), *size)
         moved = (motion.undo if self.back else motion.apply)(flat, self.element)
-        return moved.reshape(y.shape)
+        return moved.reshape((*self.batch, *maps, *moved.shape[2:]))
 
     def points(self, xy: Tensor, canvas_size: Sequence[int]) -> Tensor:
         """Move points (right, down) of shape `(*batch, ..., points of one thing, 2)`, float64.
@@ -68,10 +75,17 @@ class Move:
             )
         flat = xy.reshape(count, math.prod(shape[first:-2]), *shape[-2:]).flip(-1)
         element = {name: value.to(xy.device) for name, value in self.element.items()}
-        size = tuple(canvas_size)
-        motion = self.motion
-        moved = (motion.undo_points if self.back else motion.apply_points)(flat, element, size)
-        return moved.flip(-1).reshape(shape)
+        move_points = self.motion.undo_points if self.back else self.motion.apply_points
+        return move_points(flat, element, tuple(canvas_size)).flip(-1).reshape(shape)
+
+    def moved_size(self, size: Sequence[int]) -> tuple[int, ...]:
+        """Return the size of images or maps once they are moved."""
+        return self.motion.moved_size(size, self.element)
+
+    def reversed(self) -> "Move":
+        """Return how to move back what was moved."""
+        size = self.spatial_size and self.moved_size(self.spatial_size)
+        return replace(self, spatial_size=size, back=not self.back)
 
 
 _KERNELS: dict[type, Callable[[Any, Move], Any]] = {}
@@ -138,26 +152,50 @@ def _move_pil(x: PIL.Image.Image, how: Move) -> PIL.Image.Image:
 def _move_boxes(x: Any, how: Move) -> Tensor:
     _check_canvas(x, how)
     boxes = _precise(x.as_subclass(Tensor))
-    rotated = tv_tensors.is_rotated_bounding_format(x.format)
-    outline = _FORMATS.XYXYXYXY if rotated else _FORMATS.XYXY
-    corners = TF.convert_bounding_box_format(boxes, x.format, outline)
-    if rotated:
-        corners = corners.unflatten(-1, (4, 2))
-        moved = how.points(corners, x.canvas_size)
-        mirrored = (_orientation(corners) != _orientation(moved))[..., None, None]
-        moved = torch.where(mirrored, moved[..., [1, 0, 3, 2], :], moved).flatten(-2)
-    else:
-        corners = corners[..., [0, 1, 2, 1, 2, 3, 0, 3]].unflatten(-1, (4, 2))
-        moved = how.points(corners, x.canvas_size)
-        moved = torch.cat([moved.amin(-2), moved.amax(-2)], -1)
-    return _like(TF.convert_bounding_box_format(moved, outline, x.format), x)
+    if tv_tensors.is_rotated_bounding_format(x.format):
+        return _like(_move_rotated(boxes, x.format, x.canvas_size, how), x, how)
+    corners = TF.convert_bounding_box_format(boxes, x.format, _FORMATS.XYXY)
+    corners = corners[..., [0, 1, 2, 1, 2, 3, 0, 3]].unflatten(-1, (4, 2))
+    moved = how.points(corners, x.canvas_size)
+    around = torch.cat([moved.amin(-2), moved.amax(-2)], -1)
+    ends, inverted = moved[..., [0, 2], :].flatten(-2), around.roll(2, -1)
+    invalid = torch.where(_has_area(ends), inverted, ends)  # `SanitizeBoundingBoxes` removes them
+    valid = _has_area(corners[..., [0, 2], :].flatten(-2))
+    return _like(
+        TF.convert_bounding_box_format(
+            torch.where(valid, around, invalid), _FORMATS.XYXY, x.format
+        ),
+        x,
+        how,
+    )
+
+
+def _move_rotated(boxes: Tensor, layout: Any, canvas_size: Sequence[int], how: Move) -> Tensor:
+    outline = TF.convert_bounding_box_format(boxes, layout, _FORMATS.XYXYXYXY)
+    corners = outline.unflatten(-1, (4, 2))
+    moved = how.points(corners, canvas_size)
+    mirrored = (_orientation(corners) != _orientation(moved))[..., None, None]
+    moved = torch.where(mirrored, moved[..., [1, 0, 3, 2], :], moved).flatten(-2)
+    moved = TF.convert_bounding_box_format(moved, _FORMATS.XYXYXYXY, layout)
+    if layout == _FORMATS.XYXYXYXY:
+        return moved
+    sizes = boxes[..., 2:4]  # lengths that are not above 0 stay so
+    valid = (sizes > 0).all(-1, keepdim=True)
+    return torch.cat(
+        [moved[..., :2], torch.where(valid, moved[..., 2:4], sizes), moved[..., 4:]], -1
+    )
+
+
+def _has_area(boxes: Tensor) -> Tensor:
+    """Check which boxes, as left, top, right, bottom, have a size above 0: `(..., 4)` to 1."""
+    return (boxes[..., 2:] > boxes[..., :2]).all(-1, keepdim=True)
 
 
 @_moves(tv_tensors.KeyPoints)
 def _move_key_points(x: Any, how: Move) -> Tensor:
     _check_canvas(x, how)
     middle = _precise(x.as_subclass(Tensor)).unsqueeze(-2) + 0.5  # (0, 0) is the first pixel
-    return _like((how.points(middle, x.canvas_size) - 0.5).squeeze(-2), x)
+    return _like((how.points(middle, x.canvas_size) - 0.5).squeeze(-2), x, how)
 
 
 def _check_canvas(x: Any, how: Move) -> None:
@@ -182,38 +220,12 @@ def _precise(x: Tensor) -> Tensor:
     return x.to(torch.float32 if x.device.type == "mps" else torch.float64)
 
 
-def _like(y: Tensor, x: Tensor) -> Tensor:
-    """Return coordinates with the dtype and type of `x`."""
-    return _wrap((y if x.is_floating_point() else y.round()).to(x.dtype), like=x)
+def _like(y: Tensor, x: Any, how: Move) -> Tensor:
+    """Return coordinates with the dtype and type of `x`, on the canvas of the moved image."""
+    y = (y if x.is_floating_point() else y.round()).to(x.dtype)
+    return _wrap(y, like=x, canvas_size=how.moved_size(x.canvas_size))
 
 
-def _wrap(y: Tensor, like: Tensor) -> Tensor:
-    wrapped: Tensor = tv_tensors.wrap(y, like=like)
+def _wrap(y: Tensor, like: Tensor, **changes: Any) -> Tensor:
+    wrapped: Tensor = tv_tensors.wrap(y, like=like, **changes)
     return wrapped
-
-
-def flatten_maps(y: Tensor, batch: Sequence[int], spatial: Sequence[int]) -> Tensor:
-    """Return images, or maps that belong to them, as `(images, maps, *spatial)`.
-
-    Args:
-        y: Shape `(*batch, *maps, *spatial)`, with any number of axes in between.
-        batch: Shape of the batch of images; empty for one image.
-        spatial: Size of each spatial axis, pixels.
-
-    Raises:
-        ValueError: If `y` has another shape.
-
-    >>> flatten_maps(torch.zeros(7, 2, 5, 3, 4), (7, 2), (3, 4)).shape
-    torch.Size([14, 5, 3, 4])
-    """
-    between = y.ndim - len(spatial)
-    if (
-        between < len(batch)
-        or tuple(y.shape[: len(batch)]) != tuple(batch)
-        or tuple(y.shape[between:]) != tuple(spatial)
-    ):
-        expected = ", ".join(map(str, [*batch, "...", *spatial]))
-        raise ValueError(
-            f"Expected images or maps of shape ({expected}), but got {tuple(y.shape)}."
-        )
-    return y.reshape(math.prod(batch), math.prod(y.shape[len(batch) : between]), *spatial)

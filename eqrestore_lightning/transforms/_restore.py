@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from eqrestore_lightning.functional import Interpolation
-from eqrestore_lightning.motions import Element, Field
+from eqrestore_lightning.motions import Element
 from eqrestore_lightning.nn import Estimator
 from eqrestore_lightning.transforms._kernels import Item, Move, move
 from eqrestore_lightning.transforms._samples import check_sample, image_tensor, only_image
@@ -71,7 +71,7 @@ class RestoreTransform(Shareable, v2.Transform):  # type: ignore[misc]  # torchv
 
     Args:
         source: The name of bundled weights, the path of a `.safetensors` or Lightning `.ckpt` file,
-            or an estimator (copied).
+            or an estimator (copied; of a compiled one, the estimator that was compiled).
         min_margin: Images whose margin is below it are left as they are; 0 restores all. The
             margin of an image is the same for every shift, so an image is restored for all shifts
             or for none.
@@ -130,6 +130,7 @@ class RestoreTransform(Shareable, v2.Transform):  # type: ignore[misc]  # torchv
         prior: float | None = None,
     ) -> None:
         super().__init__()
+        source = getattr(source, "_orig_mod", source)  # of `torch.compile(estimator)`
         if isinstance(source, Estimator):
             estimator, notes = copy.deepcopy(source), {}
         elif isinstance(source, str | os.PathLike):
@@ -187,9 +188,14 @@ class RestoreTransform(Shareable, v2.Transform):  # type: ignore[misc]  # torchv
                 f"Expected `candidates` to be at least 1, and 1 with a `prior`, "
                 f"but got {candidates}."
             )
-        batch, flat = self._flatten(x)
+        batch, flat = self._flatten(image_tensor(x))
         every = self.estimator.exact_scores(flat)
-        return self._decided(flat, every, batch, candidates, scores)
+        found = replace(
+            self._decide(flat, every),
+            scores=every if scores else None,
+            rivals=tuple(self._rivals(flat, every, candidates - 1)),
+        )
+        return _with_batch_axes(found, batch)
 
     def decide(self, x: Tensor, scores: Tensor) -> Found:
         """Do what `find` does from scores that are known: `find(x)` is `decide(x, exact_scores)`.
@@ -206,31 +212,11 @@ class RestoreTransform(Shareable, v2.Transform):  # type: ignore[misc]  # torchv
         Raises:
             ValueError: If `x` is not a batch, or has another size or number of channels.
         """
-        batch, flat = self._flatten(x)
+        batch, flat = self._flatten(image_tensor(x))
         if len(batch) != 1:
             raise ValueError(f"Expected a batch of images, but got shape {tuple(x.shape)}.")
-        return self._decided(flat, scores, batch, 1, False)
-
-    def _decided(
-        self,
-        flat: Tensor,
-        every: Tensor,
-        batch: tuple[int, ...],
-        candidates: int,
-        scores: bool,
-    ) -> Found:
-        margin, still = self._weigh(every)
-        trusted = margin >= self.min_margin
-        element = _masked(self.estimator.locate(every, flat), trusted & ~still)
-        values = {"margin": margin, "trusted": trusted, "scores": every}
-        values = _unflatten(values, batch)
-        return Found(
-            motion=_unflatten(element, batch),
-            margin=values["margin"],
-            trusted=values["trusted"],
-            scores=values["scores"] if scores else None,
-            rivals=tuple(self._rivals(every, flat, batch, values["trusted"], candidates - 1)),
-        )
+        self.estimator.check_input(flat)
+        return self._decide(flat, scores)
 
     def undo(self, y: Item, found: Found, *, interpolation: Interpolation | None = None) -> Item:
         """Move back images, or what belongs to them, by what was found.
@@ -254,8 +240,7 @@ class RestoreTransform(Shareable, v2.Transform):  # type: ignore[misc]  # torchv
             TypeError: If `y` is of another type.
             ValueError: If the shape of `y` does not match that of the images.
         """
-        how = self._moves(found.motion, self.estimator.spatial_size, interpolation)
-        return move(y, how)
+        return move(y, self._way_back(found, interpolation))
 
     def redo(self, y: Item, found: Found, *, interpolation: Interpolation | None = None) -> Item:
         """Move what belongs to the restored images to where the images were: the inverse of `undo`.
@@ -282,8 +267,7 @@ class RestoreTransform(Shareable, v2.Transform):  # type: ignore[misc]  # torchv
         >>> torch.equal(restore.redo(bright, found), images[:, 0] > 0.5)
         True
         """
-        how = self._moves(found.motion, self.estimator.spatial_size, interpolation)
-        return move(y, replace(how, back=False))
+        return move(y, self._way_back(found, interpolation).reversed())
 
     def check_inputs(self, flat_inputs: list[Any]) -> None:
         """Refuse samples of which only a part would be moved."""
@@ -292,26 +276,32 @@ class RestoreTransform(Shareable, v2.Transform):  # type: ignore[misc]  # torchv
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Estimate how the one image of the sample was moved."""
         x = image_tensor(only_image(flat_inputs))
-        size = tuple(x.shape[-self.estimator.num_spatial_dims :])
-        if self.min_margin > 0 or self.prior is not None:
-            return {"motion": self.find(x).motion, "size": size}
         batch, flat = self._flatten(x)
-        element = self.estimator.estimate(flat)
-        return {"motion": _unflatten(element, batch), "size": size}
+        if self.min_margin == 0 and self.prior is None:  # margins decide nothing
+            element = self.estimator.estimate(flat)
+        else:
+            element = self._decide(flat, self.estimator.exact_scores(flat)).motion
+        size, dims = tuple(flat.shape[2:]), self.estimator.num_spatial_dims
+        return {"move": Move(self.estimator.motion, element, batch, dims, size, back=True)}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Move one image, or what belongs to it, back."""
-        return move(inpt, self._moves(params["motion"], params["size"]))
+        return move(inpt, params["move"])
 
-    def _rivals(
-        self, scores: Tensor, x: Tensor, batch: tuple[int, ...], trusted: Tensor, count: int
-    ) -> Iterator[Found]:
-        best = self.estimator.best_score(scores)
-        for _ in range(count):
-            scores = self.estimator.without_best(scores)
-            behind = self.estimator.best_score(scores) - best
-            motion = _unflatten(self.estimator.locate(scores, x), batch)
-            yield Found(motion=motion, margin=behind.reshape(batch), trusted=trusted)
+    def _flatten(self, x: Tensor) -> tuple[tuple[int, ...], Tensor]:
+        """Return the batch shape, and the images as `(batch, C, *spatial)` without gradient."""
+        axes = self.estimator.num_spatial_dims + 1
+        if x.ndim < axes:
+            self.estimator.check_input(x)  # which refuses it
+        batch = tuple(x.shape[:-axes])
+        return batch, x.detach().reshape(math.prod(batch), *x.shape[-axes:])
+
+    def _decide(self, x: Tensor, scores: Tensor) -> Found:
+        """Return what was found in `(batch, C, *spatial)`, and whether it is to be undone."""
+        margin, still = self._weigh(scores)
+        trusted = margin >= self.min_margin
+        motion = _masked(self.estimator.locate(scores, x), trusted & ~still)
+        return Found(motion, margin, trusted)
 
     def _weigh(self, scores: Tensor) -> tuple[Tensor, Tensor]:
         """Return margins, and which images are more probably unmoved, given the prior."""
@@ -321,54 +311,48 @@ class RestoreTransform(Shareable, v2.Transform):  # type: ignore[misc]  # torchv
         ahead = self.estimator.evidence(scores) - math.log(self.prior / (1 - self.prior))
         flat = scores.flatten(1)
         best = flat[:, 0] == flat.amax(1)  # no motion: then all others are behind by more
-        still = torch.where(best, margin, 0) - ahead
-        return torch.where(ahead > 0, torch.minimum(margin, ahead), still), ~(ahead > 0)
+        behind = torch.where(best, margin, 0) - ahead
+        return torch.where(ahead > 0, torch.minimum(margin, ahead), behind), ~(ahead > 0)
 
-    def _moves(
-        self,
-        element: Element,
-        spatial_size: tuple[int, ...] | None,
-        interpolation: Interpolation | None = None,
-    ) -> Move:
-        """Return how to move back what an element belongs to."""
-        motion, batch = self.estimator.motion, self._batch_shape(element)
-        flat = {
-            field.name: element[field.name].reshape(_shape(field, math.prod(batch)))
-            for field in motion.fields
+    def _rivals(self, x: Tensor, scores: Tensor, count: int) -> Iterator[Found]:
+        best = self.estimator.best_score(scores)
+        trusted = self.estimator.margin(scores) >= self.min_margin
+        for _ in range(count):
+            scores = self.estimator.without_best(scores)
+            behind = self.estimator.best_score(scores) - best
+            yield Found(self.estimator.locate(scores, x), behind, trusted)
+
+    def _way_back(self, found: Found, interpolation: Interpolation | None) -> Move:
+        """Return how to move back what belongs to the images in which a motion was found."""
+        batch = tuple(found.trusted.shape)
+        element = {
+            name: value.reshape(math.prod(batch), *value.shape[len(batch) :])
+            for name, value in found.motion.items()
         }
-        dims = self.estimator.num_spatial_dims
-        return Move(motion, flat, batch, dims, spatial_size, back=True, interpolation=interpolation)
-
-    def _batch_shape(self, element: Element) -> tuple[int, ...]:
-        """Return the shape of the batch for which an element was found."""
-        field = self.estimator.motion.fields[0]
-        shape = tuple(element[field.name].shape)
-        return shape[:-1] if field.columns else shape
-
-    def _flatten(self, x: Tensor | PIL.Image.Image) -> tuple[tuple[int, ...], Tensor]:
-        """Return the batch shape, and the images as `(batch, C, *spatial)` without gradient."""
-        x = image_tensor(x).detach()
-        dims = self.estimator.num_spatial_dims
-        size = self.estimator.spatial_size
-        expected = (self.estimator.in_channels, *(size or x.shape[-dims:]))
-        if x.ndim < dims + 1 or tuple(x.shape[-dims - 1 :]) != expected:
-            told = ", ".join(map(str, expected)) if size else f"{expected[0]}, height, width"
-            raise ValueError(
-                f"Expected images of shape (..., {told}), which the estimator was made for, "
-                f"but got {tuple(x.shape)}."
-            )
-        if x.is_complex():
-            raise TypeError(f"Expected images of a real dtype, but got {x.dtype}.")
-        return tuple(x.shape[: -dims - 1]), x.reshape(-1, *expected)
+        return Move(
+            self.estimator.motion,
+            element,
+            batch,
+            self.estimator.num_spatial_dims,
+            self.estimator.spatial_size,
+            back=True,
+            interpolation=interpolation,
+        )
 
 
-def _unflatten(values: dict[str, Tensor], batch: tuple[int, ...]) -> dict[str, Tensor]:
-    """Give each value the batch axes of the images."""
-    return {name: value.reshape((*batch, *value.shape[1:])) for name, value in values.items()}
+def _with_batch_axes(found: Found, batch: tuple[int, ...]) -> Found:
+    """Return what was found in a flat batch with the batch axes of the images."""
 
+    def unflatten(value: Tensor) -> Tensor:
+        return value.reshape((*batch, *value.shape[1:]))
 
-def _shape(field: Field, batch_size: int) -> tuple[int, ...]:
-    return (batch_size, len(field.columns)) if field.columns else (batch_size,)
+    return Found(
+        motion={name: unflatten(value) for name, value in found.motion.items()},
+        margin=unflatten(found.margin),
+        trusted=unflatten(found.trusted),
+        scores=None if found.scores is None else unflatten(found.scores),
+        rivals=tuple(_with_batch_axes(rival, batch) for rival in found.rivals),
+    )
 
 
 def _masked(element: Element, trusted: Tensor) -> Element:

@@ -46,7 +46,9 @@ def image_tensor(image: Any) -> Tensor:
     """Return an image as a plain tensor: a PIL image as uint8 of shape `(C, H, W)`.
 
     Raises:
-        TypeError: If it is neither a tensor, nor a PIL image of mode `L` or `RGB`.
+        TypeError: If it is neither a tensor, nor a PIL image of mode `L` or `RGB`; or if it is
+            complex, quantized, or floating of 8 bits.
+        ValueError: If it lies on the device `meta`, where there are no values.
 
     >>> image_tensor(PIL.Image.new("RGB", (4, 3))).shape
     torch.Size([3, 3, 4])
@@ -61,6 +63,14 @@ def image_tensor(image: Any) -> Tensor:
         return pixels
     if not isinstance(image, Tensor):
         raise TypeError(f"Expected a tensor or a PIL image, but got {type(image).__name__}.")
+    narrow = image.is_floating_point() and image.element_size() < 2
+    if narrow or image.is_complex() or image.is_quantized:
+        raise TypeError(
+            f"Expected images of a real dtype, of 16 bits or more if floating, "
+            f"but got {image.dtype}."
+        )
+    if image.is_meta:
+        raise ValueError("Expected images with values, but got some on the device `meta`.")
     return image.as_subclass(Tensor) if isinstance(image, tv_tensors.TVTensor) else image
 
 
@@ -88,20 +98,17 @@ def check_sample(flat_inputs: Sequence[Any], num_spatial_dims: int) -> None:
             f"`v2.ToImage()` before it, or use torch.from_numpy."
         )
     images = [_shape(x) for x in flat_inputs if isinstance(x, _IMAGES)]
-    others = [
+    plain = [
         tuple(x.shape)
         for x in flat_inputs
         if isinstance(x, Tensor) and not isinstance(x, tv_tensors.TVTensor)
     ]
-    first, rest = (images[0], others) if images else (others[0] if others else (), others[1:])
-    if len(first) <= num_spatial_dims:
-        return
-    size = first[-num_spatial_dims:]
-    for other in rest:
-        if len(other) >= num_spatial_dims and other[-num_spatial_dims:] == size:
+    image, *others = [*images[:1], *plain] or [()]
+    for other in others if len(image) > num_spatial_dims else ():
+        if other[-num_spatial_dims:] == image[-num_spatial_dims:]:
             raise TypeError(
                 f"Expected one image, and masks as `tv_tensors.Mask`, but got a plain tensor of "
-                f"shape {other} beside an image of shape {first}, which would not be moved along; "
+                f"shape {other} beside an image of shape {image}, which would not be moved along; "
                 f"stack images to a batch."
             )
 

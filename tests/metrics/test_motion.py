@@ -3,6 +3,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 from torch.utils.data import DataLoader, TensorDataset
+from torchmetrics import MetricCollection
 
 from eqrestore_lightning.functional import motion_accuracy, motion_distance
 from eqrestore_lightning.metrics import (
@@ -166,3 +167,18 @@ def test_metrics_are_right_over_two_processes(tmp_path):
     assert_close(result["distance"], motion_distance(estimated, target, SIZE).mean().item())
     same = (estimated[:, 0] == target[:, 0]).float().mean().item()
     assert_close(result["consistency"], same)
+
+
+def test_a_collection_tells_tolerances_apart_after_a_perfect_first_batch():
+    metrics = MetricCollection(
+        {"exact": MotionAccuracy(), "near": MotionAccuracy(tolerance=1), "far": MotionDistance()}
+    )
+    zeros = torch.zeros(2, 2, dtype=torch.int64)
+    for _ in range(2):  # also after a reset
+        metrics.update(zeros, zeros, (8, 8))
+        metrics.update(zeros, zeros + 1, (8, 8))
+        found = {name: float(value) for name, value in metrics.compute().items()}
+        assert found["exact"] == 0.5
+        assert found["near"] == 1.0
+        assert found["far"] > 0
+        metrics.reset()

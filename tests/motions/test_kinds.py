@@ -201,14 +201,46 @@ def test_numbers_of_turns_and_mirror_images_wrap_around():
     )
 
 
-@pytest.mark.parametrize("size", [(5, 6), (5,), (5, 5, 5)])
-def test_images_that_are_not_square_have_no_quarter_turns(size):
-    QuarterTurn().check((5, 5))
-    message = f"Expected square images, but got {size}."
-    with pytest.raises(ValueError, match=re.escape(message)):
-        QuarterTurn().check(size)
-    with pytest.raises(ValueError, match=re.escape(message)):
-        Product(Shift((-1,)), QuarterTurn()).check(size)
+@pytest.mark.parametrize("quarters", [[1], [3, 1, -1], [0, 2, 4], [2], []])
+@pytest.mark.parametrize("shifts", [False, True])
+def test_images_that_are_not_square_are_turned_where_the_batch_keeps_one_shape(quarters, shifts):
+    motion = QuarterTurn(mirrors=True)
+    count = len(quarters)
+    element = {"quarters": torch.tensor(quarters, dtype=torch.int64)}
+    element["mirrored"] = torch.arange(count) % 2
+    if shifts:
+        motion = Product(motion, Shift())
+        element["shift"] = torch.randint(-9, 9, (count, 2))
+    x = torch.rand(count, 2, 3, 5)
+    size = (5, 3) if any(quarter % 2 for quarter in quarters) else (3, 5)
+    assert motion.moved_size((3, 5), element) == size
+    moved = motion.apply(x, element)
+    assert moved.shape == (count, 2, *size)
+    assert torch.equal(motion.undo(moved, element), x)
+    assert torch.equal(motion.apply(motion.undo(x, element), element), x)
+    down, right = torch.tensor([0, 2]), torch.tensor([1, 4])
+    middles = torch.stack([down, right], 1).expand(count, 2, 2).unsqueeze(2) + 0.5
+    points = motion.apply_points(middles, element, (3, 5))
+    for image, before, pixels in zip(moved, x, points.squeeze(2).long(), strict=True):
+        assert torch.equal(image[:, pixels[:, 0], pixels[:, 1]], before[:, down, right])
+    back = motion.undo_points(points, element, size)
+    assert torch.equal(back, middles)
+
+
+def test_turns_that_do_not_fit_into_one_batch_are_refused():
+    element = {"quarters": torch.tensor([0, 1])}
+    QuarterTurn().apply(torch.zeros(2, 1, 4, 4), element)
+    message = "pass such images one by one, or crop them to squares."
+    points = torch.zeros(2, 1, 1, 2)
+    for move in (
+        lambda: QuarterTurn().apply(torch.zeros(2, 1, 3, 4), element),
+        lambda: QuarterTurn().undo_points(points, element, (3, 4)),
+        lambda: Product(QuarterTurn(), Shift()).moved_size((3, 4), element),
+    ):
+        with pytest.raises(ValueError, match=message):
+            move()
+    with pytest.raises(ValueError, match=r"Expected images with two spatial axes, but got \(5,\)"):
+        QuarterTurn().check((5,))
 
 
 def test_products_apply_from_first_to_last_and_undo_from_last_to_first():

@@ -124,8 +124,8 @@ def test_images_of_any_size_still_have_channels_and_two_axes(estimator):
         for score in (estimator, estimator.exact_scores):
             with pytest.raises(ValueError, match=re.escape(message)):
                 score(torch.zeros(shape))
-    message = "Expected images of shape (..., 3, height, width), which the estimator was made for, "
-    with pytest.raises(ValueError, match=re.escape(message + "but got (1, 8, 9).")):
+    message = "Expected `x` to have shape (batch, 3, height, width), but got (1, 1, 8, 9)."
+    with pytest.raises(ValueError, match=re.escape(message)):
         RestoreTransform(estimator)(torch.zeros(1, 8, 9))
 
 

@@ -68,7 +68,7 @@ def test_digits_writes_one_wandb_run_with_everything(digits):
         "shifts found on test images": 1,
     }
     pictures = {path.name.split("_")[0] for path in run.glob("files/media/images/*.png")}
-    assert pictures == {"restored", "accuracy", "restorer-restored"}
+    assert pictures == {"restored", "accuracy", "restorer-restored.png"}
     (animation,) = run.glob("files/media/videos/*.gif")
     with PIL.Image.open(animation) as picture:
         assert picture.n_frames == 40

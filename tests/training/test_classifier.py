@@ -9,13 +9,6 @@ from torch.utils.data import DataLoader, TensorDataset
 from eqrestore_lightning import ClassifierModule, Shift, circular_shift
 from eqrestore_lightning.training import load_classifier
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers",
-    "ignore:.*LeafSpec",
-    "ignore:.*logging interval",
-    "ignore:.*no `val_dataloader`",
-)
-
 
 def _spots(count=64):
     """Images whose class is the side that a spot is on."""
@@ -97,20 +90,6 @@ def test_classifiers_that_cannot_be_loaded(source, error, message):
     with pytest.raises(error) as raised:
         load_classifier(source)
     assert message in str(raised.value)
-
-
-def test_the_schedule_needs_an_end(tmp_path):
-    trainer = lightning.Trainer(
-        max_time={"seconds": 1},
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=tmp_path,
-        enable_checkpointing=False,
-    )
-    images, labels = _spots()
-    with pytest.raises(ValueError, match="Expected the `Trainer` to have `max_epochs` or `max_s"):
-        trainer.fit(ClassifierModule(1, 2), DataLoader(TensorDataset(images, labels)))
 
 
 def test_modules_of_the_working_directory_are_classifiers(tmp_path, monkeypatch):

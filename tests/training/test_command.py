@@ -12,14 +12,7 @@ from eqrestore_lightning.motions import Shift
 from eqrestore_lightning.nn import list_presets
 from eqrestore_lightning.training.__main__ import main
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers",
-    "ignore:.*LeafSpec",
-    "ignore:.*tensorboardX",
-    "ignore:The number of training batches",
-    "ignore::DeprecationWarning",  # what Lightning uses of jsonargparse
-    "ignore:.*exists at .* and is not empty",
-)
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Lightning's jsonargparse
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import lightning
-import pytest
 import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
@@ -17,13 +16,6 @@ from eqrestore_lightning import (
 )
 from eqrestore_lightning.motions import Field, Motion, build_motion
 from eqrestore_lightning.nn import register_estimator
-
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers",
-    "ignore:.*LeafSpec",
-    "ignore:.*log_every_n_steps",
-    "ignore:.*litlogger",
-)
 
 
 @dataclass(frozen=True)

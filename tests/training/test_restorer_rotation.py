@@ -24,16 +24,6 @@ from eqrestore_lightning.motions import replace_shift
 from eqrestore_lightning.theory import TemplateEstimator
 from eqrestore_lightning.training import restored_image_grid
 
-# Lightning and torch warn about workers, forking, and each other's deprecations, not about us.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers",
-    "ignore:.*LeafSpec",
-    "ignore:.*fork",
-    "ignore:.*log_every_n_steps",
-    "ignore:.*ModelSummary",
-    "ignore:.*litlogger",
-    "ignore:.*val_dataloader",
-)
 ROTATION = {"num_radii": 6, "num_angles": 24, "hidden_channels": [8], "kernel_size": ["full", 1]}
 
 

@@ -271,21 +271,6 @@ def test_maps_of_another_shape_are_refused(batch, shape):
             move(torch.zeros(shape), found)
 
 
-def test_other_images_are_refused(restore):
-    size = restore.estimator.spatial_size
-    restore.find(torch.zeros(2, *size))
-    told = ", ".join(map(str, (2, *size)))
-    for shape in ((3, *size), (2, *size[:-1], size[-1] + 1), size):
-        message = (
-            f"Expected images of shape (..., {told}), which the estimator was made for, "
-            f"but got {shape}."
-        )
-        with pytest.raises(ValueError, match=re.escape(message)):
-            restore.find(torch.zeros(shape))
-    with pytest.raises(TypeError, match=r"^Expected images of a real dtype, but got torch\.compl"):
-        restore.find(torch.zeros(2, *size, dtype=torch.complex64))
-
-
 def test_rivals_are_the_next_best_motions():
     x = torch.rand(6, 2, 9, 8)
     restore = RestoreTransform(TranslationEstimator(2, (9, 8), kernel_size=3))

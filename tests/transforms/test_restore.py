@@ -147,13 +147,17 @@ def test_what_cannot_be_moved_is_refused(restore):
     image = tv_tensors.Image(_images())
     with pytest.raises(ValueError, match=r"Expected one image in a sample, but got 2\."):
         restore(image, image)
-    with pytest.raises(TypeError, match="Expected images of a real dtype, but got"):
-        restore(torch.zeros(3, *SIZE, dtype=torch.complex64))
-    for shape in ((3, 12, 13), (1, 12, 14), (12, 14), (14,)):
+    for dtype in (torch.complex64, torch.float8_e4m3fn):
         message = (
-            f"Expected images of shape (..., 3, 12, 14), which the estimator was made for, but got "
-            f"{shape}."
+            f"Expected images of a real dtype, of 16 bits or more if floating, but got {dtype}."
         )
+        with pytest.raises(TypeError, match=re.escape(message)):
+            restore(torch.zeros(3, *SIZE, dtype=dtype))
+    with pytest.raises(ValueError, match="Expected images with values, but got some on the device"):
+        restore(torch.zeros(3, *SIZE, device="meta"))
+    for shape in ((2, 3, 12, 13), (2, 1, 12, 14), (12, 14), (14,), (2, 3, 0, 14), (2, 0, 12, 14)):
+        found = (1, *shape) if len(shape) == 3 else shape
+        message = f"Expected `x` to have shape (batch, 3, 12, 14), but got {found}."
         with pytest.raises(ValueError, match=re.escape(message)):
             restore(torch.zeros(shape))
 

@@ -157,6 +157,6 @@ def test_weights_are_buffers_and_come_from_files(estimator, tmp_path):
 
 
 def test_other_sizes_are_refused(estimator):
-    message = "Expected images of shape (..., 3, 16, 16), which the estimator was made for, but got"
+    message = "Expected `x` to have shape (batch, 3, 16, 16), but got (1, 3, 16, 15)."
     with pytest.raises(ValueError, match=re.escape(message)):
         RestoreTransform(estimator)(torch.zeros(3, 16, 15))

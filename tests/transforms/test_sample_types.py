@@ -254,7 +254,9 @@ def test_gray_pil_images():
     moved = TRANSFORMS["random"]()(gray)
     assert moved.mode == "L"
     assert torch.equal(TF.pil_to_tensor(moved), TRANSFORMS["random"]()(_pixels()[:1]))
-    with pytest.raises(ValueError, match=r"^Expected images of shape \(\.\.\., 3, height, width\)"):
+    with pytest.raises(
+        ValueError, match=r"^Expected `x` to have shape \(batch, 3, height, width\)"
+    ):
         TRANSFORMS["restore"]()(gray)
 
 

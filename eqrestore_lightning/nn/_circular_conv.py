@@ -157,57 +157,39 @@ class CircularConv(nn.Module):
 
 
 class CircularConv1d(CircularConv):
-    """Convolve signals that wrap around: a `CircularConv` with 1 spatial axis.
+    """A `CircularConv` with 1 spatial axis, and the other arguments.
 
-    Takes the arguments of `CircularConv` after `num_spatial_dims`.
-
-    >>> CircularConv1d(2, 3, 5)(torch.zeros(7, 2, 11)).shape
+    >>> CircularConv1d(2, 3, 3)(torch.zeros(7, 2, 11)).shape
     torch.Size([7, 3, 11])
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int | Sequence[int],
-        **options: Any,
+        self, in_channels: int, out_channels: int, kernel_size: int | Sequence[int], **options: Any
     ) -> None:
         super().__init__(1, in_channels, out_channels, kernel_size, **options)
 
 
 class CircularConv2d(CircularConv):
-    """Convolve images that wrap around: a `CircularConv` with 2 spatial axes.
+    """A `CircularConv` with 2 spatial axes, and the other arguments.
 
-    Takes the arguments of `CircularConv` after `num_spatial_dims`.
-
-    >>> CircularConv2d(2, 3, (5, 6))(torch.zeros(7, 2, 11, 13)).shape
+    >>> CircularConv2d(2, 3, 3)(torch.zeros(7, 2, 11, 13)).shape
     torch.Size([7, 3, 11, 13])
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int | Sequence[int],
-        **options: Any,
+        self, in_channels: int, out_channels: int, kernel_size: int | Sequence[int], **options: Any
     ) -> None:
         super().__init__(2, in_channels, out_channels, kernel_size, **options)
 
 
 class CircularConv3d(CircularConv):
-    """Convolve volumes that wrap around: a `CircularConv` with 3 spatial axes.
+    """A `CircularConv` with 3 spatial axes, and the other arguments.
 
-    Takes the arguments of `CircularConv` after `num_spatial_dims`.
-
-    >>> CircularConv3d(2, 3, 5)(torch.zeros(7, 2, 5, 6, 7)).shape
+    >>> CircularConv3d(2, 3, 3)(torch.zeros(7, 2, 5, 6, 7)).shape
     torch.Size([7, 3, 5, 6, 7])
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int | Sequence[int],
-        **options: Any,
+        self, in_channels: int, out_channels: int, kernel_size: int | Sequence[int], **options: Any
     ) -> None:
         super().__init__(3, in_channels, out_channels, kernel_size, **options)

@@ -176,14 +176,12 @@ REASONS = {
                 "equivariant, because of a stride, pooling or missing padding."),
     "pooled": (nn.MaxPool2d(2), "(8, 9), but got (4, 4): not equivariant, because of a stride"),
     "not padded": (nn.Conv2d(1, 1, 3, dtype=F64), "but got (6, 7): not equivariant"),
-    "zero-padded": (nn.Conv2d(1, 1, 3, padding=1, bias=False, dtype=F64), "the border is treated "
-                    "differently, as by padding with zeros."),
-    "zero-padded and biased": (nn.Conv2d(1, 1, 3, padding=1, dtype=F64), "the border is treated"),
+    "zero-padded": (nn.Conv2d(1, 1, 3, padding=1, bias=False, dtype=F64), "its weights depend on "
+                    "position, as with zeros around the border, a stride, or a dense layer."),
     "biased by position": (_biased, "but got 0 to 8 in channel 0 for a blank image: not "
                            "equivariant, the bias depends on position."),
-    "strided, enlarged again": (_strided_and_enlarged, "it follows shifts by multiples of 2 × 3 "
-                                "pixels only, as with a stride."),
-    "dense": (_Dense(bias=False), "its weights depend on position, as those of a dense layer do."),
+    "strided, enlarged again": (_strided_and_enlarged, "its weights depend on position"),
+    "dense": (_Dense(bias=False), "its weights depend on position"),
     "dense and biased": (_Dense(bias=True), "the bias depends on position."),
     "flat": (nn.Flatten(), "but got (1, 72): not equivariant, as there is nothing to shift."),
     "ReLU": (nn.ReLU(), "Expected `operator` to be affine, but got A(1.75 x − 0.75 y) that"),

@@ -4,10 +4,8 @@ from eqrestore_lightning.data._cifar10 import CIFAR10DataModule
 from eqrestore_lightning.data._crops import PhotoCrops
 from eqrestore_lightning.data._digits import DigitsDataModule
 from eqrestore_lightning.data._image_files import (
-    check_folder,
     cut_window,
     find_images,
-    find_images_or_fail,
     read_image,
     read_image_size,
 )
@@ -16,11 +14,6 @@ from eqrestore_lightning.data._in_memory import ImageTensors, InMemoryDataModule
 from eqrestore_lightning.data._mnist import Enlarge, MNISTDataModule
 from eqrestore_lightning.data._mnist3d import MNIST3DDataModule
 from eqrestore_lightning.data._module import DataModule, LoaderOptions, Split
-from eqrestore_lightning.data._orientation import (
-    ORIENTATION,
-    set_orientation,
-    turned_orientation,
-)
 from eqrestore_lightning.data._photo_crops import PhotoCropDataModule
 from eqrestore_lightning.data._photographs import find_photographs
 from eqrestore_lightning.data._problems import Problem, find_problems
@@ -28,7 +21,6 @@ from eqrestore_lightning.data._signals import SignalDataModule
 from eqrestore_lightning.data._sources import SourceRule, source_prefix
 
 __all__ = [
-    "ORIENTATION",
     "CIFAR10DataModule",
     "DataModule",
     "DigitsDataModule",
@@ -45,15 +37,11 @@ __all__ = [
     "SignalDataModule",
     "SourceRule",
     "Split",
-    "check_folder",
     "cut_window",
     "find_images",
-    "find_images_or_fail",
     "find_photographs",
     "find_problems",
     "read_image",
     "read_image_size",
-    "set_orientation",
     "source_prefix",
-    "turned_orientation",
 ]

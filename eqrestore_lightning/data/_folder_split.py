@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Unpack
 
-from eqrestore_lightning.data._image_files import check_folder, find_images_or_fail
+from eqrestore_lightning.data._image_files import find_images
 from eqrestore_lightning.data._module import SPLITS, DataModule, LoaderOptions, Split, check_split
 from eqrestore_lightning.data._sources import (
     SourceRule,
@@ -58,7 +58,7 @@ def split_folder(
         folders = {"train": root}
     files, sources, how = {}, {}, ""
     for split, folder in reversed(folders.items()):  # `how` is that of train, the first
-        files[split] = find_images_or_fail(folder)
+        files[split] = find_images(folder)
         sources[split], how = find_sources(files[split], folder, rule, classes=classes)
     missing = [split for split in SPLITS if split not in folders]
     if missing:
@@ -134,7 +134,11 @@ class FolderDataModule(DataModule):
     ) -> None:
         super().__init__(**options)
         check_source_rule(sources)
-        self.root = check_folder(root)
+        self.root = Path(root)
+        if not self.root.is_dir():
+            raise FileNotFoundError(
+                f"Expected a folder of images, but found none at {self.root.absolute()}."
+            )
         self.source_rule: SourceRule = sources
 
     @cached_property

@@ -2,11 +2,13 @@
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+import PIL.ExifTags
 import PIL.Image
 import PIL.ImageOps
 import torch
@@ -14,43 +16,71 @@ from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.v2 import functional as TF
 
-from eqrestore_lightning.data._orientation import ORIENTATION
 from eqrestore_lightning.files import reading
 
 _FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # EPS, say, would be run by Ghostscript
+ENDINGS = (*IMG_EXTENSIONS, ".jfif", ".jpe")
+"""How the names of images end that `find_images` finds, in lower case."""
+_OTHERS = (
+    *(".arw", ".avif", ".cr2", ".cr3", ".dng", ".eps", ".gif", ".heic", ".heif", ".ico", ".j2k"),
+    *(".jp2", ".jxl", ".nef", ".orf", ".psd", ".raf", ".rw2", ".svg", ".tga"),
+)
 _STRIP = 2**18  # pixels
+_SHOWN = 3
 
 
 def find_images(folder: Path) -> list[Path]:
-    """Return the images below a folder, found by their extension, sorted by path.
+    """Return the images below a folder, found by how their names end, sorted by path.
 
-    Links to files are followed. Nothing is skipped silently: what is named like an image but is no
-    file, and folders that cannot be entered, are errors. So are links to folders, which may lead
-    anywhere, or in circles.
+    Links to files are followed. What looks like an image but is not read is left out with a
+    warning that names and counts it: other formats (`.heic`, `.gif`), macOS' files `._NAME`, links
+    to folders. What is named like an image and cannot be read is for `read_image` to refuse.
 
     Args:
         folder: Where to look, at any depth.
 
     Raises:
-        OSError: If a folder cannot be read.
-        ValueError: If there is a link to a folder, or something named like an image that is no
-            file, such as a link to nothing.
+        FileNotFoundError: If there is no such folder, or there are no images in it.
+        OSError: If a folder in it cannot be read.
     """
-    found = []
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"Expected a folder of images, but found none at {folder.absolute()}."
+        )
+    found: list[Path] = []
+    left_out: dict[str, list[Path]] = defaultdict(list)
     for parent, folders, names in os.walk(folder, onerror=_fail):
-        for path in (Path(parent, name) for name in folders):
-            if path.is_symlink():
-                raise ValueError(f"Expected folders, but got a link to one: {path}.")
+        links = [Path(parent, name) for name in folders if Path(parent, name).is_symlink()]
+        if links:
+            left_out["links to folders"] += links
         for path in (Path(parent, name) for name in names):
-            if path.suffix.lower() in IMG_EXTENSIONS:
-                if not path.is_file():
-                    raise ValueError(f"Expected {path} to be a file, but it is none.")
+            ending = path.suffix.lower()
+            if path.name.startswith("._"):
+                left_out["._*"].append(path)
+            elif ending in ENDINGS:
                 found.append(path)
+            elif ending in _OTHERS:
+                left_out[ending].append(path)
+    if left_out:
+        warnings.warn(f"Left out below {folder}: {_counted(left_out)}.", stacklevel=1)
+    if not found:
+        raise FileNotFoundError(
+            f"Expected images ending in {', '.join(ENDINGS)}, "
+            f"but found none below {folder.absolute()}."
+        )
     return sorted(found)
 
 
 def _fail(error: OSError) -> None:
     raise error
+
+
+def _counted(left_out: Mapping[str, Sequence[Path]]) -> str:
+    parts = []
+    for kind, paths in sorted(left_out.items()):
+        names = ", ".join(path.name for path in sorted(paths)[:_SHOWN])
+        parts.append(f"{len(paths):,} {kind} ({names}{', …' if len(paths) > _SHOWN else ''})")
+    return "; ".join(parts)
 
 
 def read_image(
@@ -149,18 +179,33 @@ def read_image_size(path: Path) -> tuple[int, int]:
     """
     with _opened(path) as picture:
         width, height = picture.size
-        turned = picture.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)  # axes swapped
+        turned = picture.getexif().get(PIL.ExifTags.Base.Orientation, 1) in (
+            5,
+            6,
+            7,
+            8,
+        )  # axes swapped
     return (width, height) if turned else (height, width)
 
 
 @contextmanager
 def _opened(path: Path, file: IO[bytes] | None = None) -> Iterator[PIL.Image.Image]:
     with reading(f"{path} to be a readable image"):
+        if file is None:
+            _check_file(path)
         with warnings.catch_warnings(action="ignore", category=PIL.Image.DecompressionBombWarning):
             picture = PIL.Image.open(file or path, formats=_FORMATS)
         with picture:
             _check(picture)
             yield picture
+
+
+def _check_file(path: Path) -> None:
+    """Refuse what is no file: opening a pipe would wait for somebody to write to it."""
+    if not path.is_file() and (path.exists() or path.is_symlink()):
+        raise ValueError("a link to nothing" if path.is_symlink() else "no file")
+    if path.is_file() and not os.access(path, os.R_OK):
+        raise ValueError("a file that may not be read")
 
 
 def _check(picture: PIL.Image.Image) -> None:
@@ -209,32 +254,3 @@ def _strip(picture: PIL.Image.Image, mode: str) -> Tensor:
             raise ValueError("pixels that are not opaque; draw them over a background first")
     pixels: Tensor = TF.pil_to_tensor(picture if picture.mode == mode else picture.convert(mode))
     return pixels
-
-
-def check_folder(root: str | os.PathLike[str]) -> Path:
-    """Return a path, after checking that it is a folder.
-
-    Raises:
-        FileNotFoundError: If it is not.
-    """
-    path = Path(root)
-    if not path.is_dir():
-        raise FileNotFoundError(
-            f"Expected a folder of images, but found none at {path.absolute()}."
-        )
-    return path
-
-
-def find_images_or_fail(folder: Path) -> list[Path]:
-    """Return the images below a folder, at least one, sorted by path.
-
-    Raises:
-        FileNotFoundError: If there are none.
-    """
-    files = find_images(folder)
-    if not files:
-        raise FileNotFoundError(
-            f"Expected images ending in {', '.join(IMG_EXTENSIONS)}, "
-            f"but found none below {folder.absolute()}."
-        )
-    return files

@@ -8,7 +8,7 @@ import torch
 from tqdm import tqdm
 
 from eqrestore_lightning.data._folder_split import FolderDataModule
-from eqrestore_lightning.data._image_files import find_images, find_images_or_fail, read_image
+from eqrestore_lightning.data._image_files import find_images, read_image
 from eqrestore_lightning.data._in_memory import ImageTensors, InMemoryDataModule
 from eqrestore_lightning.data._module import SPLITS, LoaderOptions, Split
 from eqrestore_lightning.data._sources import SourceRule
@@ -18,7 +18,8 @@ class ImageFolderDataModule(FolderDataModule, InMemoryDataModule):
     """Serve the images below a folder, decoded once and held in memory.
 
     Three layouts are recognized: `root/train`, `root/val` and `root/test`, each with a folder for
-    each class; `root` with a folder for each class; `root` with images only (all of class 0). For a
+    each class; `root` with a folder for each class; `root` with images in it, and perhaps in folders
+    below, too (all of class 0). For a
     split without a folder of its own, about a tenth of the training images are set aside, chosen at
     random by `seed`. A restorer needs no classes.
 
@@ -102,15 +103,16 @@ class ImageFolderDataModule(FolderDataModule, InMemoryDataModule):
 
         Raises:
             FileNotFoundError: If there are no images in it.
-            ValueError: If a file is not a readable image, sizes differ without `image_size`, or
-                only some images lie in class folders.
+            ValueError: If a file is not a readable image, or sizes differ without `image_size`.
         """
-        files = find_images_or_fail(folder)
+        files = find_images(folder)
         self.classes = self.classes or _classes(folder)
         first = read_image(files[0], grayscale=self.grayscale, image_size=self.image_size)
         images = torch.empty(len(files), *first.shape, dtype=torch.uint8)
         labels = torch.zeros(len(files), dtype=torch.int64)
-        for number, path in enumerate(tqdm(files, desc=f"Decoding {folder}", leave=False)):
+        for number, path in enumerate(
+            tqdm(files, desc=f"Decoding {folder}", leave=False, disable=None)
+        ):
             image = read_image(path, grayscale=self.grayscale, image_size=self.image_size)
             if image.shape != first.shape:
                 raise ValueError(
@@ -125,11 +127,7 @@ class ImageFolderDataModule(FolderDataModule, InMemoryDataModule):
 
 def _classes(folder: Path) -> list[str]:
     names = sorted({_class_name(path, folder) for path in find_images(folder)})
-    if names[1:] and names[0] == "":
-        raise ValueError(
-            f"Expected either all images in {folder} or none to lie in class folders, but got both."
-        )
-    return names if names != [""] else []
+    return names if "" not in names else []
 
 
 def _class_name(path: Path, folder: Path) -> str:

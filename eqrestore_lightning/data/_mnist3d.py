@@ -1,6 +1,5 @@
 """Digits as volumes: MNIST extruded, or the published 3D-MNIST."""
 
-import math
 import os
 from pathlib import Path
 from typing import Any, Unpack
@@ -39,8 +38,7 @@ class MNIST3DDataModule(InMemoryDataModule):
     Raises:
         FileNotFoundError: In `setup`, if the files are missing.
         ImportError: In `setup`, if `root` is an HDF5 file and h5py is not installed.
-        ValueError: If `padding` is below 0; in `setup`, if the files have other contents: of the
-            HDF5 file, for instance, links to other files, or more volumes than were published.
+        ValueError: If `padding` is below 0; in `setup`, if the files have other contents.
 
     Source: Section 5.1.3 of the paper; de la Iglesia Castro, "3D MNIST", 2016.
     """
@@ -111,59 +109,24 @@ def _read_published(path: Path) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Te
         ) from error
     told = f"{path} to be an HDF5 file with X_train, y_train, X_test and y_test"
     with reading(told), h5py.File(path) as file:
-        train, test = (
-            _read_split(file, split, most)
-            for split, most in (("train", _NUM_TRAIN + _NUM_VAL), ("test", _NUM_TEST))
-        )
+        train, test = (_read_split(file, split) for split in ("train", "test"))
     return train, test
 
 
-def _read_split(file: Any, split: str, most: int) -> tuple[Tensor, Tensor]:
-    """Read the volumes and classes of a split, as bytes, in parts."""
-    rows = _data_set(file, f"X_{split}", ndim=2, kinds="fiu")
-    classes = _data_set(file, f"y_{split}", ndim=1, kinds="iu")
-    if rows.shape[1] != _GRID**3:
+def _read_split(file: Any, split: str) -> tuple[Tensor, Tensor]:
+    """Read the volumes and classes of a split, as bytes, in parts: they are stored as float64."""
+    rows, labels = file[f"X_{split}"], torch.from_numpy(file[f"y_{split}"][:]).long()
+    if rows.shape[1:] != (_GRID**3,):
         raise ValueError(f"Expected rows of {_GRID**3} occupancies, but got shape {rows.shape}.")
-    if not len(classes) == len(rows) <= most:
-        raise ValueError(
-            f"{len(rows):,} volumes, of at most {most:,}, and {len(classes):,} classes"
-        )
-    volumes = torch.empty(len(rows), 1, _GRID, _GRID, _GRID, dtype=torch.uint8)
-    for start in range(0, len(rows), _PART):
-        part = torch.from_numpy(rows[start : start + _PART].astype("float32"))
-        if not bool(part.isfinite().all()):
-            raise ValueError(f"occupancies that are not finite in X_{split}")
-        bytes_ = (part.clamp(0, 1) * 255).round().to(torch.uint8)
-        volumes[start : start + _PART] = bytes_.reshape(-1, 1, _GRID, _GRID, _GRID)
-    labels = torch.from_numpy(classes[:].astype("int64"))
+    if labels.shape != rows.shape[:1]:
+        raise ValueError(f"{len(rows):,} volumes, and classes of shape {tuple(labels.shape)}")
     if not bool(((labels >= 0) & (labels < MNIST3DDataModule.num_classes)).all()):
         raise ValueError(f"classes that are not from 0 to 9 in y_{split}")
+    volumes = torch.empty(len(rows), 1, _GRID, _GRID, _GRID, dtype=torch.uint8)
+    for start in range(0, len(rows), _PART):
+        part = torch.from_numpy(rows[start : start + _PART])
+        if not bool(part.isfinite().all()):
+            raise ValueError(f"occupancies that are not finite in X_{split}")
+        bytes_ = (part.float().clamp(0, 1) * 255).round().to(torch.uint8)
+        volumes[start : start + _PART] = bytes_.reshape(-1, 1, _GRID, _GRID, _GRID)
     return volumes, labels
-
-
-def _data_set(file: Any, name: str, *, ndim: int, kinds: str) -> Any:
-    """Return a data set of numbers that lies in the file itself, whole, not elsewhere."""
-    import h5py
-
-    link = file.get(name, getlink=True)
-    if not isinstance(link, h5py.HardLink):
-        raise ValueError(f"{name}, which is {'missing' if link is None else 'a link elsewhere'}")
-    found = file[name]
-    if not isinstance(found, h5py.Dataset) or found.shape is None or found.ndim != ndim:
-        raise ValueError(f"{name}, which is no data set of {ndim} axes")
-    if found.dtype.kind not in kinds or found.dtype.subdtype is not None:
-        raise ValueError(f"{name} of dtype {found.dtype}")
-    if found.is_virtual or found.external:
-        raise ValueError(f"{name}, whose content lies in other files")
-    if not _is_held(found):
-        raise ValueError(f"{name}, which claims more entries than the file holds")
-    return found
-
-
-def _is_held(data: Any) -> bool:
-    """Return whether a data set was written, rather than filled with one value on reading."""
-    if data.chunks is None:
-        return bool(data.id.get_storage_size() >= data.nbytes)
-    tiles = [-(-size // chunk) for size, chunk in zip(data.shape, data.chunks, strict=True)]
-    fits = all(chunk <= size for size, chunk in zip(data.shape, data.chunks, strict=True))
-    return fits and bool(data.id.get_num_chunks() == math.prod(tiles))

@@ -1,6 +1,7 @@
 """Write files whole or not at all, and in one process at a time."""
 
 import glob
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     ['table.md']
     """
     with tempfile.NamedTemporaryFile(
-        dir=path.parent, prefix=f".{path.stem}.", suffix=f".part{path.suffix}", delete=False
+        dir=path.parent, prefix=f".{_short(path.stem)}.", suffix=f".part{path.suffix}", delete=False
     ) as file:
         part = Path(file.name)
     try:
@@ -54,7 +55,7 @@ def only_process(path: Path) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
-    name = path / ".lock" if path.is_dir() else path.with_name(f".{path.name}.lock")
+    name = path / ".lock" if path.is_dir() else path.with_name(f".{_short(path.name)}.lock")
     lock = FileLock(name, blocking=False, is_singleton=True)  # may be taken again in this process
     try:
         lock.acquire()
@@ -82,6 +83,13 @@ def remove_parts(*paths: Path) -> None:
         if path.is_dir():
             parts = path.rglob(".*.????????.part*")
         else:
-            parts = path.parent.glob(f".{glob.escape(path.stem)}.????????.part{path.suffix}")
+            parts = path.parent.glob(
+                f".{glob.escape(_short(path.stem))}.????????.part{path.suffix}"
+            )
         for part in list(parts):
             part.unlink()
+
+
+def _short(name: str) -> str:
+    """Return a name that leaves room for more within the 255 bytes of a file system."""
+    return os.fsdecode(os.fsencode(name)[:200])

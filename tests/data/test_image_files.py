@@ -200,19 +200,47 @@ def test_images_are_found_at_any_depth_and_through_links_to_files(tmp_path):
     assert all(torch.equal(read_image(path), read_image(found[0])) for path in found)
 
 
-def test_links_to_folders_and_what_is_no_file_are_refused(tmp_path):
-    (tmp_path / "a").mkdir()
-    loop = tmp_path / "a" / "loop"
-    loop.symlink_to(tmp_path)
-    with pytest.raises(ValueError, match=r"^Expected folders, but got a link to one: .*/a/loop\.$"):
+def test_what_is_not_read_is_left_out_and_counted(tmp_path):
+    PICTURE.save(tmp_path / "a.jfif", "JPEG")
+    (tmp_path / "b").mkdir()
+    PICTURE.save(tmp_path / "b" / "c.JPE", "JPEG")
+    assert [path.name for path in find_images(tmp_path)] == ["a.jfif", "c.JPE"]
+    for name in ("1.heic", "2.HEIC", "3.heic", "b/4.heic", "x.gif", "._a.png", "notes.txt"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "b" / "loop").symlink_to(tmp_path)
+    with pytest.warns(UserWarning, match="Left out below") as warned:
+        assert [path.name for path in find_images(tmp_path)] == ["a.jfif", "c.JPE"]
+    assert str(warned[0].message) == (
+        f"Left out below {tmp_path}: 1 ._* (._a.png); 1 .gif (x.gif); "
+        f"4 .heic (1.heic, 2.HEIC, 3.heic, …); 1 links to folders (loop)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda path: path.symlink_to("nothing"), "a link to nothing"),
+        (os.mkfifo, "no file"),
+        (os.mkdir, "no file"),
+    ],
+)
+def test_what_is_no_file_is_refused_without_waiting_for_it(make, told, tmp_path):
+    path = tmp_path / "x.png"
+    make(path)
+    for read_it in (read_image, read_image_size):
+        with pytest.raises(ValueError, match=f"x.png to be a readable image, but got: {told}"):
+            read_it(path)
+
+
+def test_a_file_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
+    PICTURE.save(tmp_path / "x.png")
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.R_OK)  # root may read all
+    with pytest.raises(ValueError, match=r"x\.png to be .* got: a file that may not be read"):
+        read_image(tmp_path / "x.png")
+
+
+def test_a_folder_without_images_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"images ending in \.jpg, .* none below"):
         find_images(tmp_path)
-    loop.unlink()
-    for make in (lambda path: path.symlink_to("nothing"), os.mkfifo):
-        path = tmp_path / "a" / "x.png"
-        make(path)
-        with pytest.raises(ValueError, match=r"^Expected .*/a/x\.png to be a file, but it is none"):
-            find_images(tmp_path)
-        path.unlink()
-    assert find_images(tmp_path) == []
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match="Expected a folder of images, but found none at"):
         find_images(Path(tmp_path, "missing"))

@@ -190,7 +190,9 @@ def test_what_is_no_cifar_10_is_refused(tmp_path):
     with tarfile.open(tmp_path / "other" / "cifar10.tar", "w") as archive:
         archive.add(tmp_path / "other" / "test", "test")
     (tmp_path / "other" / "test").rename(tmp_path / "elsewhere")
-    with pytest.raises(ValueError, match=r"but got: test/a/1\.png of 12 × 14 pixels, not 32 × 32"):
+    with pytest.raises(
+        ValueError, match=r"Expected images of 3 × 32 × 32 .* but got \['3 × 12 × 14"
+    ):
         CIFAR10DataModule(tmp_path / "other").setup()
 
 
@@ -249,8 +251,9 @@ def test_image_folder_refuses_what_it_cannot_use(tmp_path):
     (tmp_path / "9.png").unlink()
     (tmp_path / "class").mkdir()
     (tmp_path / "8.png").rename(tmp_path / "class" / "8.png")
-    with pytest.raises(ValueError, match="or none to lie in class folders, but got both"):
-        ImageFolderDataModule(tmp_path).setup()
+    data = ImageFolderDataModule(tmp_path)  # some images lie in no folder: folders are no classes
+    assert data.dataset("train").labels.tolist() == [0] * 7
+    assert data.classes == []
 
 
 def test_images_are_read_upright_and_not_cut_to_8_bits(tmp_path):
@@ -282,54 +285,29 @@ def _tar(path, *members, mode="w"):
             archive.addfile(member, io.BytesIO(content))
 
 
-def test_archives_that_point_outside_or_are_cut_are_refused(tmp_path):
+def test_links_in_an_archive_lead_nowhere(tmp_path):
     secret = tmp_path / "secret.png"
     TF.to_pil_image(torch.full((3, 32, 32), 9, dtype=torch.uint8)).save(secret)
-    path = tmp_path / "cifar10-bad.tar"
     for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE):
         member = tarfile.TarInfo("train/cat/1.png")
         member.type, member.linkname = kind, str(secret)
-        _tar(path, (member, b""))
-        with pytest.raises(ValueError, match=r"but got: train/cat/1\.png, which is no file but"):
+        _tar(tmp_path / "cifar10-bad.tar", (member, b""))
+        with pytest.raises(
+            ValueError, match=r"^Expected images of 3 × 32 × 32 in train/CLASS .*none"
+        ):
             CIFAR10DataModule(tmp_path).setup()
-    absolute = tarfile.TarInfo(f"/x/train/{secret}")
-    absolute.type = tarfile.DIRTYPE
-    _tar(path, (absolute, b""))
-    with pytest.raises(ValueError, match=r"^Expected images of 3 × 32 × 32 in train/CLASS"):
-        CIFAR10DataModule(tmp_path).setup()
-    longer = tarfile.TarInfo("././@LongLink")
-    longer.type = tarfile.GNUTYPE_LONGNAME
-    _tar(path, (longer, bytes(10**6)))
-    with pytest.raises(
-        ValueError, match=r"an entry with 1,000,448 bytes of names, of at most 200,"
-    ):
-        CIFAR10DataModule(tmp_path).setup()
-    path.unlink()
-    whole = secret.read_bytes()
-    for ending, mode in ((".tar", "w"), (".tar.gz", "w:gz"), (".tar.xz", "w:xz")):
-        path = tmp_path / f"cifar10-cut{ending}"
-        _tar(path, *[(tarfile.TarInfo(f"train/cat/{n}.png"), whole) for n in range(40)], mode=mode)
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2 + 100])
-        with pytest.raises(ValueError, match=r"^Expected .*cifar10-cut.*, but got"):
-            CIFAR10DataModule(tmp_path).setup()
-        path.unlink()
 
 
-def test_archives_of_more_than_cifar_10_are_refused(tmp_path, monkeypatch):
-    small = io.BytesIO()
-    TF.to_pil_image(torch.full((3, 32, 32), 9, dtype=torch.uint8)).save(small, "png")
-    members = [(tarfile.TarInfo(f"test/a/{n}.png"), small.getvalue()) for n in range(5)]
-    for name, value, told in (
-        ("_MOST", {"train": 2, "test": 4}, "more than 4 images in test"),
-        ("_MOST_ENTRIES", 4, "more than 4 entries"),
-        ("_LARGEST", 10, r"test/a/0\.png of \d+ bytes, which is no image of 32 × 32"),
-    ):
-        _tar(tmp_path / "cifar10.tar.bz2", *members, mode="w:bz2")
-        with monkeypatch.context() as patch:
-            patch.setattr(f"eqrestore_lightning.data._cifar10.{name}", value)
-            patch.setattr("eqrestore_lightning.data._cifar10._SmallReads", lambda file: file)
-            with pytest.raises(ValueError, match=told):
-                CIFAR10DataModule(tmp_path).setup()
+@pytest.mark.parametrize(("ending", "mode"), [("tar", "w"), ("tar.gz", "w:gz"), ("tar.xz", "w:xz")])
+def test_archives_that_are_cut_are_refused(ending, mode, tmp_path):
+    picture = io.BytesIO()
+    TF.to_pil_image(torch.full((3, 32, 32), 9, dtype=torch.uint8)).save(picture, "png")
+    members = [(tarfile.TarInfo(f"train/cat/{n}.png"), picture.getvalue()) for n in range(40)]
+    path = tmp_path / f"cifar10-cut.{ending}"
+    _tar(path, *members, mode=mode)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2 + 100])
+    with pytest.raises(ValueError, match=r"^Expected .*cifar10-cut.*, but got"):
+        CIFAR10DataModule(tmp_path).setup()
 
 
 def test_damage_to_a_compressed_archive_is_noticed_after_its_last_image(tmp_path):

@@ -76,3 +76,13 @@ def test_what_the_system_refuses_names_the_file(tmp_path):
     with pytest.raises(OSError, match=message), whole_file(tmp_path / "table.csv"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as `write` raises it
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["x" * 236 + ".png", "x" * 251 + ".png", "é" * 120 + ".png"])
+def test_names_may_be_as_long_as_the_file_system_has_them(name, tmp_path):
+    with whole_file(tmp_path / name) as part, only_process(tmp_path / name):
+        part.write_text("whole")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    Path(f"{part}").write_text("left by a process that was killed")
+    remove_parts(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == [name]

@@ -18,10 +18,9 @@ class ImageFolderDataModule(FolderDataModule, InMemoryDataModule):
     """Serve the images below a folder, decoded once and held in memory.
 
     Three layouts are recognized: `root/train`, `root/val` and `root/test`, each with a folder for
-    each class; `root` with a folder for each class; `root` with images in it, and perhaps in folders
-    below, too (all of class 0). For a
-    split without a folder of its own, about a tenth of the training images are set aside, chosen at
-    random by `seed`. A restorer needs no classes.
+    each class; `root` with a folder for each class; `root` with images in it, and perhaps in
+    folders below, too (all of class 0). For a split without a folder of its own, about a tenth of
+    the training images are set aside, chosen at random by `seed`. A restorer needs no classes.
 
     What comes from one source, such as overlapping crops of one photograph, stays in one split:
     images of one folder below a class folder, or whose file names differ only in the numbers at

@@ -190,9 +190,7 @@ def test_what_is_no_cifar_10_is_refused(tmp_path):
     with tarfile.open(tmp_path / "other" / "cifar10.tar", "w") as archive:
         archive.add(tmp_path / "other" / "test", "test")
     (tmp_path / "other" / "test").rename(tmp_path / "elsewhere")
-    with pytest.raises(
-        ValueError, match=r"Expected images of 3 × 32 × 32 .* but got \['3 × 12 × 14"
-    ):
+    with pytest.raises(ValueError, match=r"Expected images of 3 × 32 × 32 .* but got none"):
         CIFAR10DataModule(tmp_path / "other").setup()
 
 
@@ -292,9 +290,7 @@ def test_links_in_an_archive_lead_nowhere(tmp_path):
         member = tarfile.TarInfo("train/cat/1.png")
         member.type, member.linkname = kind, str(secret)
         _tar(tmp_path / "cifar10-bad.tar", (member, b""))
-        with pytest.raises(
-            ValueError, match=r"^Expected images of 3 × 32 × 32 in train/CLASS .*none"
-        ):
+        with pytest.raises(ValueError, match=r"^Expected images of 3 × 32 × 32 in .*none"):
             CIFAR10DataModule(tmp_path).setup()
 
 

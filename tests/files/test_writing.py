@@ -83,6 +83,6 @@ def test_names_may_be_as_long_as_the_file_system_has_them(name, tmp_path):
     with whole_file(tmp_path / name) as part, only_process(tmp_path / name):
         part.write_text("whole")
     assert [path.name for path in tmp_path.iterdir()] == [name]
-    Path(f"{part}").write_text("left by a process that was killed")
+    part.write_text("left by a process that was killed")
     remove_parts(tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == [name]

@@ -109,17 +109,21 @@ def _read_published(path: Path) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Te
         ) from error
     told = f"{path} to be an HDF5 file with X_train, y_train, X_test and y_test"
     with reading(told), h5py.File(path) as file:
-        train, test = (_read_split(file, split) for split in ("train", "test"))
+        train = _read_split(file, "train", _NUM_TRAIN + _NUM_VAL)
+        test = _read_split(file, "test", _NUM_TEST)
     return train, test
 
 
-def _read_split(file: Any, split: str) -> tuple[Tensor, Tensor]:
+def _read_split(file: Any, split: str, most: int) -> tuple[Tensor, Tensor]:
     """Read the volumes and classes of a split, as bytes, in parts: they are stored as float64."""
-    rows, labels = file[f"X_{split}"], torch.from_numpy(file[f"y_{split}"][:]).long()
+    rows, classes = file[f"X_{split}"], file[f"y_{split}"]
     if rows.shape[1:] != (_GRID**3,):
         raise ValueError(f"Expected rows of {_GRID**3} occupancies, but got shape {rows.shape}.")
-    if labels.shape != rows.shape[:1]:
-        raise ValueError(f"{len(rows):,} volumes, and classes of shape {tuple(labels.shape)}")
+    if not len(classes) == len(rows) <= most:
+        raise ValueError(
+            f"{len(rows):,} volumes, of at most {most:,}, and {len(classes):,} classes"
+        )
+    labels = torch.from_numpy(classes[:]).long()
     if not bool(((labels >= 0) & (labels < MNIST3DDataModule.num_classes)).all()):
         raise ValueError(f"classes that are not from 0 to 9 in y_{split}")
     volumes = torch.empty(len(rows), 1, _GRID, _GRID, _GRID, dtype=torch.uint8)

@@ -41,7 +41,7 @@ def calibrate(
 
     Source: Temperature scaling (Guo et al., 2017).
     """
-    motion = motion_argument(motion, estimator.training_motion, {})
+    motion = motion_argument(motion, estimator.training_motion)
     generator = torch.Generator().manual_seed(seed)
     scored: list[tuple[Tensor, Element]] = []
     for x in batches:

@@ -1,14 +1,16 @@
 """The command `eqrestore`, one file for each of its commands."""
 
+import inspect
 import re
 import sys
 from argparse import ArgumentError
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from io import TextIOWrapper
 from typing import NoReturn
 
 from eqrestore_lightning import __version__
+from eqrestore_lightning.cli._quiet import be_quiet
 
 __all__ = ["COMMANDS", "eqrestore"]
 
@@ -40,8 +42,11 @@ def eqrestore(args: Sequence[str] | None = None) -> None:
     """
     from jsonargparse import auto_cli
 
-    words = list(sys.argv[1:] if args is None else args)
+    typed = list(sys.argv[1:] if args is None else args)
     commands = {name: import_module(f"{__name__}._{name}").run for name in COMMANDS}
+    command = commands.get(typed[0]) if typed else None
+    words = _spelled_out(typed, command)
+    be_quiet()
     if words == ["weights"]:  # jsonargparse has no positional arguments that may be left out
         words.append("all")
     for stream in (sys.stdout, sys.stderr):
@@ -60,11 +65,42 @@ def eqrestore(args: Sequence[str] | None = None) -> None:
         named = [word for word in words[:1] if word in COMMANDS]
         _fail(f"{_told(str(error)).rstrip('.')}; see {' '.join(['eqrestore', *named])} --help")
     except _USER_ERRORS as error:
-        _fail(str(error) or type(error).__name__)
+        _fail(_as_typed(str(error) or type(error).__name__, typed, command))
     except KeyboardInterrupt as error:
         told = f"interrupted; {error}" if str(error) else "interrupted"
         print(f"eqrestore: {told}", file=sys.stderr)  # noqa: T201
         sys.exit(130)
+
+
+def _spelled_out(words: Sequence[str], command: Callable[..., None] | None) -> list[str]:
+    """Return options with `_` for `-`, and `true` for those of yes or no that stand bare."""
+    parameters = inspect.signature(command).parameters if command else {}
+    spelled = []
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        name, equals, value = word.partition("=")
+        option = name[2:].replace("-", "_") if name.startswith("--") else ""
+        if option in parameters:
+            word = f"--{option}{equals}{value}"
+            if parameters[option].annotation is bool and not equals:
+                word += "" if following.lower() in _YES_OR_NO else "=true"
+        spelled.append(word)
+    return spelled
+
+
+def _as_typed(message: str, words: Sequence[str], command: Callable[..., None] | None) -> str:
+    """Name arguments in a message as the user typed them: `--image-size` for `image_size`."""
+    parameters = inspect.signature(command).parameters if command else {}
+    typed = {word.split("=")[0].lstrip("-").replace("-", "_"): word.split("=")[0] for word in words}
+
+    def named(match: re.Match[str]) -> str:
+        names = [match[1], *_ALSO_CALLED.get(match[1], ())]
+        name = next((name for name in names if name in parameters), None)
+        if name is None:
+            return match[0]
+        is_option = parameters[name].default is not inspect.Parameter.empty
+        return f"`{typed.get(name, f'--{name}') if is_option else name}`"
+
+    return re.sub(r"`(\w+)`", named, message)
 
 
 def _fail(message: str) -> NoReturn:
@@ -86,4 +122,12 @@ def _told(message: str) -> str:
     return f"Expected `--{argument[1]}` to be {expected or 'another value'}, but got {value[1]!r}"
 
 
+_ALSO_CALLED = {
+    "source": ("weights", "start", "name"),
+    "root": ("images", "data"),
+    "path": ("output",),
+}
+"""Arguments of the functions that commands call, and what the commands call them."""
+
+_YES_OR_NO = ("true", "false", "yes", "no")
 _TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "list": "a list"}

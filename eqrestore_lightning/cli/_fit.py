@@ -2,9 +2,7 @@
 
 import copy
 import json
-import logging
 import math
-import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext
 from datetime import timedelta
@@ -12,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from eqrestore_lightning.cli._device import Device, choose_device
+from eqrestore_lightning.cli._fit_data import RESIZED, Sources
 from eqrestore_lightning.files import only_process, remove_parts
 
 if TYPE_CHECKING:
@@ -24,24 +23,10 @@ if TYPE_CHECKING:
 
 Fill: TypeAlias = Literal["circular", "zeros"]
 Corners: TypeAlias = Literal["zeros", "border", "reflection"]
-Sources: TypeAlias = Literal["auto", "folder", "prefix", "file"]
 
-_NOISE = (
-    ".*LeafSpec",
-    ".*does not have many workers",
-    "Checkpoint directory",
-)  # Lightning's warnings
-DEFAULTS = {"color": "photo", "grayscale": "seam", "signals": "seam"}
-"""The networks that are trained unless one is named."""
-
-_EPOCHS = 20  # from random weights
+_STEPS = 2_000  # from random weights
 _MINUTES = 1.5  # from weights that know other images
-
-CROPPED: dict[str, tuple[int, ...]] = {"photo": (32, 64, 96)}
-"""Presets for images of any size, and the sizes of the random crops they are trained on."""
-
-RESIZED: dict[str, int] = {"photo-upright": 64, "photo-turn": 64}
-"""Presets that need to see whole images, and the size to which these are reduced."""
+_EVERY = 200  # steps after which a checkpoint is written, at least
 
 
 def run(
@@ -54,6 +39,7 @@ def run(
     crop_sizes: list[int] | None = None,
     grayscale: bool = False,
     sources: Sources = "auto",
+    steps: int | None = None,
     epochs: int | None = None,
     minutes: float | None = None,
     batch_size: int = 64,
@@ -61,6 +47,7 @@ def run(
     fill: Fill = "zeros",
     corners: Corners | None = None,
     seed: int = 0,
+    overwrite: bool = False,
     device: Device = "auto",
 ) -> None:
     """Train a restorer on your own images or signals.
@@ -71,16 +58,17 @@ def run(
             one signal per row.
         output: File to write the weights to, ending in .safetensors. Next to it is written, under
             its name, a picture (-restored.png) that shows some images as they are, moved, and
-            restored; and, while training, a checkpoint after each epoch (-unfinished.ckpt). If
+            restored; and, while training, every now and then a checkpoint (-unfinished.ckpt). If
             training is interrupted, the same command goes on from there; until then the checkpoint
             can be used like the weights.
-        network: Name of a network. "photo", the default, is for photographs of any size, "seam",
-            the default for grayscale and signals, for images of one size that fill the frame,
-            "border" for images in a blank border, "centered" for objects placed by their center of
-            mass, "paper" is the network of the paper; all of them undo shifts. "photo-upright"
-            turns photographs upright by quarter turns, "photo-turn" by any angle; "rotation"
-            undoes rotations by any angle, "roto-translation" rotations and shifts, of small images
-            of one size. Signals need "seam", "border", "centered" or "paper".
+        network: Name of a network; by default one that suits the images, which are looked at.
+            "photo" is for photographs of any size, "seam" for signals and for gray images of one
+            size that fill the frame, "border" for images in a blank border, "centered" for objects
+            placed by their center of mass, "paper" is the network of the paper; all of them
+            undo shifts. "photo-upright" turns photographs upright by quarter turns, "photo-turn" by
+            any angle; "rotation" undoes rotations by any angle, "roto-translation" rotations and
+            shifts, of small images of one size. Signals need "seam", "border", "centered" or
+            "paper".
         start: Weights to continue from: a name of bundled weights, or a .safetensors or .ckpt file,
             whose network is then trained, whatever "network" is; or "scratch" for random weights.
             By default, the bundled weights that are named like the network, if there are any.
@@ -97,9 +85,10 @@ def run(
             not be used for both training and testing: "folder" (images of one folder), "prefix"
             (file names that differ only in the numbers at their end), "file" (each image is its own
             source) or "auto" (folder or prefix, whichever fits).
-        epochs: How many times training goes through the images (for crops, through 200 batches); 20
-            by default, from random weights.
-        minutes: Train for this long instead of a number of epochs; 1.5 by default, from weights
+        steps: How many batches to train on; 2,000 by default, from random weights.
+        epochs: How many times to go through the images (for crops, through 200 batches), instead of
+            a number of steps.
+        minutes: Train for this long, instead of a number of steps; 1.5 by default, from weights
             that were trained before.
         batch_size: Number of images in a training step, over all processes; fewer if there are not
             enough images.
@@ -110,48 +99,100 @@ def run(
             restored: "zeros" (the default), "border" (the color of their border) or "reflection".
             With zeros, "roto-translation" would learn to look for the corners of photographs.
         seed: Determines the initial weights, the order and split of images, shifts and angles.
+        overwrite: Whether to replace weights that the output holds already.
         device: Where to train; "auto" is a GPU ("cuda" or "mps") if there is one, or else the CPU.
     """
-    kind = "grayscale" if grayscale else "color"
-    network = network or DEFAULTS["signals" if _is_signals(data) else kind]
+    from eqrestore_lightning.cli._checks import check_at_least, check_output_file
+    from eqrestore_lightning.cli._fit_data import choose_network, is_signals, open_data
+    from eqrestore_lightning.cli._fit_look import look_at
+
+    check_output_file(output, ".safetensors")
+    check_at_least(1, image_size=image_size, batch_size=batch_size, steps=steps, epochs=epochs)
+    check_at_least(0, max_shift=max_shift)
+    _check_sizes(image_size, crop_sizes)
+    _check_length(steps, epochs, minutes)
+    look = None if is_signals(data) else look_at(data, grayscale=grayscale)
+    network = choose_network(network, start, look, grayscale=grayscale)
+    _check_network(network)
+    if look is not None and look.gray and network == "border":
+        grayscale = True
+    source = _source(network, start, grayscale)
+    if steps is epochs is minutes is None:
+        steps, minutes = (_STEPS, None) if source is None else (None, _MINUTES)
     if image_size is None and crop_sizes is None:
         image_size = RESIZED.get(network)
-    arguments = json.dumps(locals(), default=str)
-    from eqrestore_lightning.cli._fit_network import open_estimator
-    from eqrestore_lightning.cli._fit_report import keep_better, report
-    from eqrestore_lightning.training import RestorerModule
-    from eqrestore_lightning.weights import save_estimator
-
-    _check_arguments(output, network, image_size, crop_sizes)
-    _check_length(epochs, minutes)
-    source = _source(network, start, grayscale)
-    trainer = _trainer(output, epochs, minutes, source, seed, device)
-    images = _open_data(
+    settings: dict[str, Any] = {
+        "network": network,
+        "start": start,
+        "axes": axes,
+        "image_size": image_size,
+        "crop_sizes": crop_sizes,
+        "grayscale": grayscale,
+        "sources": sources,
+        "steps": steps,
+        "epochs": epochs,
+        "minutes": minutes,
+        "batch_size": batch_size,
+        "max_shift": max_shift,
+        "fill": fill,
+        "corners": corners,
+        "seed": seed,
+    }
+    images = open_data(
         data,
+        network,
+        look,
         image_size=image_size,
-        crop_sizes=crop_sizes or (None if image_size else _crop_sizes(network, data)),
+        crop_sizes=crop_sizes,
         grayscale=grayscale,
         sources=sources,
         batch_size=batch_size,
         seed=seed,
     )
-    _limit_batch_size(images, trainer.world_size)
-    estimator = open_estimator(network, source, images, axes, corners)
-    motion = _motion(estimator, max_shift, fill)
+    if not overwrite and _is_finished(output, settings, images.fingerprint()):
+        print(  # noqa: T201
+            f"Nothing to do: {output} is what this command makes. `--overwrite` trains again."
+        )
+        return
+    _fit(images, output, settings, source, device)
+
+
+def _fit(
+    images: "DataModule",
+    output: Path,
+    settings: Mapping[str, Any],
+    source: str | None,
+    device: Device,
+) -> None:
+    """Train, keep what is better, and write the weights and how good they are."""
+    from eqrestore_lightning.cli._fit_network import open_estimator
+    from eqrestore_lightning.cli._fit_report import describe_data, keep_better, report
+    from eqrestore_lightning.training import RestorerModule
+    from eqrestore_lightning.weights import save_estimator
+
+    seed = settings["seed"]
+    trainer = _trainer(images, output, settings, device)
+    estimator = open_estimator(
+        settings["network"], source, images, settings["axes"], settings["corners"]
+    )
+    motion = _motion(estimator, settings["max_shift"], settings["fill"])
     rate = 3e-3 if source is None else 1e-3
     module = RestorerModule(estimator, learning_rate=rate, motion=motion, seed=seed)
     before = copy.deepcopy(estimator.state_dict())
     applied = motion or estimator.motion
     options: dict[str, Any] = {"seed": seed, "device": device}
-    notes = {"arguments": arguments, "data": images.fingerprint()}
     output.parent.mkdir(parents=True, exist_ok=True)
     with only_process(output) if trainer.is_global_zero else nullcontext():
-        _train(trainer, module, images, output, notes)
+        if trainer.is_global_zero:
+            describe_data(images)
+        _train(trainer, module, images, output, settings)
         if source is not None:
             keep_better(estimator, before, images, applied, source, **options)
         if trainer.is_global_zero:
+            notes = {"arguments": json.dumps(settings), "data": images.fingerprint()}
             save_estimator(estimator, output, metadata=notes)
-            _print_files(output, estimator.num_spatial_dims)
+            files = [output, *([_picture(output)] if estimator.num_spatial_dims == 2 else [])]
+            print(f"Wrote {' and '.join(map(str, files))}.")  # noqa: T201
         conclusion = report(estimator, images, applied, **options)
         if trainer.is_global_zero:
             print(conclusion)  # noqa: T201
@@ -163,55 +204,55 @@ def _train(
     module: "RestorerModule",
     images: "DataModule",
     output: Path,
-    notes: Mapping[str, str],
+    settings: Mapping[str, Any],
 ) -> None:
     """Train, from where an interrupted run of the same command has stopped."""
-    from eqrestore_lightning.cli._errors import as_user_errors
-    from eqrestore_lightning.cli._fit_report import describe_data
-    from eqrestore_lightning.cli._fit_resume import RunNotes, interrupted_run
+    from eqrestore_lightning.cli._fit_callbacks import RunNotes, interrupted_run
+    from eqrestore_lightning.cli._quiet import under_lightning
 
-    settings = {**json.loads(notes["arguments"]), "images": notes["data"]}
-    settings = {
-        name: settings[name] for name in settings if name not in ("data", "output", "device")
-    }
-    checkpoint = interrupted_run(_checkpoint(output), settings)
-    trainer.callbacks.append(RunNotes(settings))  # type: ignore[attr-defined]  # set by a mixin
+    notes = {**settings, "images": images.fingerprint()}
+    checkpoint = interrupted_run(_checkpoint(output), notes)
+    trainer.callbacks.append(RunNotes(notes))  # type: ignore[attr-defined]  # set by a mixin
     if trainer.is_global_zero:
         remove_parts(output, _checkpoint(output), _picture(output))
-        describe_data(images)
         if checkpoint:
             print(f"Going on from {checkpoint}.")  # noqa: T201
-    with as_user_errors(lambda: _what_is_left(output)), warnings.catch_warnings():
-        for message in _NOISE:
-            warnings.filterwarnings("ignore", message)
+    with under_lightning(f"the same command goes on, from {_checkpoint(output)} if there is one"):
         trainer.fit(module, datamodule=images, ckpt_path=checkpoint, weights_only=True)
     module.estimator.cpu()
 
 
-def _what_is_left(output: Path) -> str:
-    if _checkpoint(output).is_file():
-        return f"the same command goes on from {_checkpoint(output)}"
-    return "before the first epoch ended; the same command begins anew"
+def _is_finished(output: Path, settings: Mapping[str, Any], fingerprint: str) -> bool:
+    """Return whether the output holds what the same settings made of the same images.
+
+    Raises:
+        FileExistsError: If it holds anything else.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not output.exists():
+        return False
+    try:
+        with safe_open(output, framework="pt") as file:
+            notes = file.metadata() or {}
+        made_by = json.loads(notes.get("arguments", "{}"))
+    except (SafetensorError, ValueError):
+        notes, made_by = {}, {}
+    if notes.get("data") == fingerprint and made_by == settings:
+        return True
+    raise FileExistsError(
+        f"Expected `output` to be a new file, but {output} holds what other options or images "
+        f"made; `--overwrite` replaces it."
+    )
 
 
-def _print_files(output: Path, num_spatial_dims: int) -> None:
-    files = [output, *([_picture(output)] if num_spatial_dims == 2 else [])]
-    print(f"Wrote {' and '.join(map(str, files))}.")  # noqa: T201
+def _check_sizes(image_size: int | None, crop_sizes: list[int] | None) -> None:
+    from eqrestore_lightning.cli._checks import check_at_least
 
-
-def _check_arguments(
-    output: Path, network: str, image_size: int | None, crop_sizes: list[int] | None
-) -> None:
-    from eqrestore_lightning.nn import list_presets
-
-    if output.suffix != ".safetensors":
-        raise ValueError(f"Expected `output` to end in .safetensors, but got {output}.")
+    for size in crop_sizes or ():
+        check_at_least(1, crop_sizes=size)
     if crop_sizes is not None and not crop_sizes:
         raise ValueError("Expected `crop_sizes` to name at least one size, but got none.")
-    if network not in list_presets():
-        raise ValueError(
-            f"Expected `network` to be one of {', '.join(list_presets())}, but got {network!r}."
-        )
     if image_size is not None and crop_sizes is not None:
         raise ValueError(
             f"Expected either `image_size` or `crop_sizes`, but got both: {image_size} and "
@@ -219,11 +260,20 @@ def _check_arguments(
         )
 
 
-def _check_length(epochs: int | None, minutes: float | None) -> None:
-    if epochs is not None and epochs < 0:
-        raise ValueError(f"Expected `epochs` to be at least 0, but got {epochs}.")
+def _check_length(steps: int | None, epochs: int | None, minutes: float | None) -> None:
+    if sum(length is not None for length in (steps, epochs, minutes)) > 1:
+        raise ValueError("Expected only one of `steps`, `epochs` and `minutes`, but got more.")
     if minutes is not None and not 0 < minutes < math.inf:
         raise ValueError(f"Expected `minutes` to be finite and above 0, but got {minutes}.")
+
+
+def _check_network(network: str) -> None:
+    from eqrestore_lightning.nn import list_presets
+
+    if network not in list_presets():
+        raise ValueError(
+            f"Expected `network` to be one of {', '.join(list_presets())}, but got {network!r}."
+        )
 
 
 def _source(network: str, start: str | None, grayscale: bool) -> str | None:
@@ -236,16 +286,14 @@ def _source(network: str, start: str | None, grayscale: bool) -> str | None:
 
 
 def _trainer(
-    output: Path,
-    epochs: int | None,
-    minutes: float | None,
-    source: str | None,
-    seed: int,
-    device: Device,
+    images: "DataModule", output: Path, settings: Mapping[str, Any], device: Device
 ) -> "pl.Trainer":
     import lightning as pl
     from lightning.pytorch.callbacks import ModelCheckpoint
 
+    from eqrestore_lightning.cli._fit_callbacks import Progress
+    from eqrestore_lightning.cli._fit_data import steps_per_epoch
+    from eqrestore_lightning.cli._quiet import under_lightning
     from eqrestore_lightning.training import (
         AtomicCheckpointIO,
         RestoredImageGrid,
@@ -253,23 +301,33 @@ def _trainer(
     )
 
     options = trainer_options(device=device if device == "auto" else choose_device(device))
-    if epochs is None and minutes is None:
-        epochs, minutes = (_EPOCHS, None) if source is None else (None, _MINUTES)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # the report is enough
-    pl.seed_everything(seed, verbose=False)
+    steps, epochs, minutes = (settings[name] for name in ("steps", "epochs", "minutes"))
+    num_processes = options["devices"] * options["num_nodes"]
+    every = math.ceil(_EVERY / steps_per_epoch(images, num_processes))  # epochs
+    every = min(every, epochs or every)
+    pl.seed_everything(settings["seed"], verbose=False)
     checkpoint = ModelCheckpoint(
-        output.parent, filename=_checkpoint(output).stem, enable_version_counter=False
+        output.parent,
+        filename=_checkpoint(output).stem,
+        every_n_epochs=every,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
     )
-    return pl.Trainer(
-        max_epochs=-1 if epochs is None else epochs,
-        max_time=None if minutes is None else timedelta(minutes=minutes),
-        default_root_dir=output.parent,
-        logger=False,
-        enable_model_summary=False,
-        callbacks=[checkpoint, RestoredImageGrid(filename=_picture(output).name)],
-        plugins=[AtomicCheckpointIO()],
-        **options,
-    )
+    picture = RestoredImageGrid(filename=_picture(output).name)
+    with under_lightning(""):
+        return pl.Trainer(
+            max_steps=-1 if steps is None else steps,
+            max_epochs=-1 if epochs is None else epochs,
+            max_time=None if minutes is None else timedelta(minutes=minutes),
+            check_val_every_n_epoch=every,
+            default_root_dir=output.parent,
+            logger=False,
+            enable_model_summary=False,
+            enable_progress_bar=False,
+            callbacks=[checkpoint, picture, Progress(minutes)],
+            plugins=[AtomicCheckpointIO()],
+            **options,
+        )
 
 
 def _checkpoint(output: Path) -> Path:
@@ -278,63 +336,6 @@ def _checkpoint(output: Path) -> Path:
 
 def _picture(output: Path) -> Path:
     return output.with_name(f"{output.stem}-restored.png")
-
-
-def _open_data(
-    path: Path,
-    *,
-    image_size: int | None,
-    crop_sizes: list[int] | None,
-    grayscale: bool,
-    sources: Sources,
-    **options: Any,
-) -> "DataModule":
-    """Build the data module for a folder of images, or for a file of signals."""
-    from eqrestore_lightning.data import (
-        ImageFolderDataModule,
-        PhotoCropDataModule,
-        SignalDataModule,
-    )
-
-    if _is_signals(path):
-        data: DataModule = SignalDataModule(path, **options)
-    elif crop_sizes:
-        data = PhotoCropDataModule(
-            path, crop_sizes=crop_sizes, grayscale=grayscale, sources=sources, **options
-        )
-    else:
-        data = ImageFolderDataModule(
-            path, image_size=image_size, grayscale=grayscale, sources=sources, **options
-        )
-    data.setup("fit")
-    return data
-
-
-def _is_signals(path: Path) -> bool:
-    return path.is_file() or path.suffix.lower() in (".npy", ".csv")
-
-
-def _crop_sizes(network: str, folder: Path) -> list[int] | None:
-    """Return the crops that a network for any size is trained on: those that most images hold."""
-    if network not in CROPPED or not folder.is_dir():
-        return None
-    from eqrestore_lightning.data import find_images, read_image_size
-
-    sizes = [read_image_size(path) for path in find_images(folder)]
-    if len(set(sizes)) == 1 and max(sizes[0]) <= max(CROPPED[network]):
-        return None  # small images of one size are crops already
-    shorter = sorted(min(size) for size in sizes)
-    usual = shorter[len(shorter) // 10] if shorter else 0
-    return [size for size in CROPPED[network] if size <= usual] or [usual]
-
-
-def _limit_batch_size(data: "DataModule", num_processes: int) -> None:
-    """Let a batch hold no more images than there are for training."""
-    from eqrestore_lightning.data import InMemoryDataModule
-
-    if isinstance(data, InMemoryDataModule):
-        largest = len(data.dataset("train")) // num_processes * num_processes
-        data.batch_size = min(data.batch_size, largest)
 
 
 def _motion(estimator: "Estimator", max_shift: int, fill: Fill) -> "Motion | None":

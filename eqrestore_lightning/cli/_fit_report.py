@@ -3,15 +3,24 @@
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import torch
+from torch import Tensor
+
 from eqrestore_lightning.cli._device import Device, choose_device
+from eqrestore_lightning.functional import motion_distance
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from eqrestore_lightning.data import DataModule, Split
     from eqrestore_lightning.motions import Field, Motion
     from eqrestore_lightning.nn import Estimator
+    from eqrestore_lightning.transforms import RestoreTransform
 
+_GOOD = 0.5  # share found, below which it is said what to try
+_ADVICE = (
+    "Note: Fewer than half are found. Try more images, more steps (`--steps`), or another network "
+    "(`--network`): border or centered for objects in a blank border, seam or photo for what fills "
+    "the frame. `eqrestore inspect` names images that cannot be restored."
+)
 _DONE = {"shift": "shifted", "angle": "rotated", "quarters": "turned", "mirrored": "mirrored"}
 
 
@@ -60,12 +69,13 @@ def report(
         name: motion_found(_batches(data, "test", device), restorer, motion=motion, seed=seed)
         for name, restorer in restorers.items()
     }
-    return conclusion(found.pop(""), found, motion, _size(data), _noun(data))
+    median = _median_error(_batches(data, "test", device), restorers[""], motion, seed)
+    return conclusion(found.pop(""), found, motion, _size(data), _noun(data), median=median)
 
 
 def keep_better(
     estimator: "Estimator",
-    before: Mapping[str, "Tensor"],
+    before: Mapping[str, Tensor],
     data: "DataModule",
     motion: "Motion",
     source: str,
@@ -115,8 +125,10 @@ def conclusion(
     motion: "Motion",
     total: int,
     noun: str,
+    *,
+    median: float,
 ) -> str:
-    """Return a sentence about the result, preceded by a note if a rule is as good.
+    """Return a sentence about the result, preceded by what to try if it is not good.
 
     Args:
         trained: What `motion_found` measured for the trained estimator.
@@ -124,28 +136,49 @@ def conclusion(
         motion: How test images were moved.
         total: Number of test images.
         noun: What they are called, in the plural.
+        median: Of the errors of the trained estimator, in the unit of the motion's first field.
 
     >>> from eqrestore_lightning.motions import Shift
     >>> trained = {"shift_accuracy": 0.75, "shift_accuracy_1px": 1.0}
-    >>> conclusion(trained, {}, Shift(), 40, "test images").split(" at random, ")[1]
-    '30 (75.0 %) are restored exactly and 40 (100.0 %) to within 1 pixel.'
+    >>> conclusion(trained, {}, Shift(), 40, "test images", median=0).split(" at random, ")[1]
+    '30 (75.0 %) are restored exactly and 40 (100.0 %) to within 1 pixel (median error: 0 pixels).'
     """
     done = " and ".join(_DONE.get(field.name, "moved") for field in motion.fields)
-    sentence = f"Of {total:,} {noun}, each {done} at random, {_result(trained, motion, total)}"
+    first = motion.fields[0]
+    measure = _measure(first, next(iter(first.tolerances)))
+    sentence = (
+        f"Of {total:,} {noun}, each {done} at random, {_result(trained, motion, total)} "
+        f"(median error: {median:.3g} {first.unit})"
+    )
+    advice = f"{_ADVICE}\n" if trained[measure] < _GOOD else ""
     if not rules:
-        return f"{sentence}."
-    measure = _measure(motion.fields[0], next(iter(motion.fields[0].tolerances)))
+        return f"{advice}{sentence}."
     best = max(rules, key=lambda name: rules[name][measure])
     share, note, rule = rules[best][measure], "", best.removeprefix("rule: ")
     if trained[measure] <= share < 1:
-        note = (
-            f'Note: Training did not beat the rule "{rule}", which needs none. Add images, train '
-            f"for more epochs, or try another network.\n"
-        )
+        note = f'Note: Training did not beat the rule "{rule}", which needs none.\n'
     return (
-        f"{note}{sentence}; without training, the best rule ({rule}) restores "
+        f"{advice}{note}{sentence}; without training, the best rule ({rule}) restores "
         f"{_count(share, total)} exactly."
     )
+
+
+@torch.no_grad()
+def _median_error(
+    batches: Iterable[tuple[Tensor, Tensor]],
+    restore: "RestoreTransform",
+    motion: "Motion",
+    seed: int,
+) -> float:
+    """Return the median error of the first field of a motion, in its unit."""
+    generator, name, errors = torch.Generator().manual_seed(seed), motion.fields[0].name, []
+    for images, _ in batches:
+        size = tuple(images.shape[2:])
+        element = motion.draw(len(images), size, generator=generator)
+        moved = motion.apply(images, {k: v.to(images.device) for k, v in element.items()})
+        found = restore.find(moved).motion[name].cpu()
+        errors.append(motion_distance(found, element[name].to(found), motion.periods(size)[name]))
+    return float(torch.cat(errors).median())
 
 
 def _result(found: Mapping[str, float], motion: "Motion", total: int) -> str:
@@ -179,9 +212,7 @@ def _count(share: float, total: int) -> str:
     return f"{round(share * total):,} ({100 * share:.1f} %)"
 
 
-def _batches(
-    data: "DataModule", split: "Split", device: Device
-) -> "Iterable[tuple[Tensor, Tensor]]":
+def _batches(data: "DataModule", split: "Split", device: Device) -> Iterable[tuple[Tensor, Tensor]]:
     """Yield all images of a split; `data.test_dataloader()` would return this process's share."""
     from eqrestore_lightning.data import ImageTensors
 

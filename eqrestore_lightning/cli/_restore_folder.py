@@ -1,247 +1,330 @@
 """Lightning's part of `eqrestore restore`: read, restore and write the images of a folder."""
 
-import multiprocessing
+import csv
+import hashlib
+import itertools
+import json
 import os
-import signal
-import threading
+import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import lightning
 import torch
-import torch.distributed
 from lightning.pytorch.callbacks import BasePredictionWriter
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from eqrestore_lightning.cli._restore_files import (
-    ImageFiles,
-    Problems,
-    Read,
-    summary,
-    write_image,
-)
-from eqrestore_lightning.cli._unfinished import UnfinishedRun
+from eqrestore_lightning import __version__
+from eqrestore_lightning.cli._image_writing import copy_image, write_image
+from eqrestore_lightning.cli._quiet import under_lightning
+from eqrestore_lightning.data import read_image, read_image_size
+from eqrestore_lightning.files import only_process, remove_parts, whole_file
 from eqrestore_lightning.motions import Element, Motion
+from eqrestore_lightning.training import trainer_options
 from eqrestore_lightning.transforms import RestoreTransform
+from eqrestore_lightning.weights import content_digest, estimator_config
 
-Batch: TypeAlias = list[Tensor] | Exception
-Restored: TypeAlias = tuple[list[Tensor], list[list[str]]]
+TABLE, SKIPPED = "shifts.csv", "skipped.csv"
+_PREFIX = ".unfinished-"
+_SHOWN = 3  # files in a message
+_SKIP = "`--skip_bad` leaves such files out."
+_SKEW = timedelta(days=1)  # by which one process may be ahead of another
 
-_NOISE = (  # Lightning's warnings
-    ".*LeafSpec",
-    ".*does not have many workers",
-    "Consider setting `persistent_workers=True`",
-    "Total length of `DataLoader`",  # is zero, where all is done
-)
+Batch: TypeAlias = tuple[int, list[tuple[Path, Tensor | str]]]
+"""Its number, and files with their images, or why these cannot be restored."""
+
+Row: TypeAlias = list[str]
 
 
-class ImageFilesDataModule(lightning.LightningDataModule):
-    """Serve the images that are left to be restored, each in one process, in batches.
+@dataclass(frozen=True, eq=False)
+class Job(Dataset[Batch]):
+    """What is restored, and where to; as a data set, the batches of files that follow each other.
 
-    Batches are the same for any number of processes, and after an interruption, so that the
-    restored images are too: each holds `batch_size` files that follow each other.
+    Batches are the same for any number of processes, and after an interruption, so that what is
+    written is the same. A batch is done when the file of its rows exists, in a hidden folder of the
+    output that is named after all that determines what is written.
 
     Args:
-        images: What to restore.
-        run: The record of the run.
-        root: The folder that holds the images.
-        batch_size: Number of images in a batch.
-        num_workers: Processes that read images, for each process that restores them; 0 for none.
+        restore: What to restore images with.
+        root: Folder of the images.
+        files: The images, in order.
+        output: Folder to write to.
+        size: Height and width to resize images to, pixels; `None` to leave them as they are.
+        same_format: Whether to keep the format of each file rather than write PNG.
         skip_bad: Whether to leave out images that cannot be restored, rather than to stop.
+        batch_size: Number of files in a batch.
     """
 
-    def __init__(
-        self,
-        images: ImageFiles,
-        run: UnfinishedRun,
-        root: Path,
-        *,
-        batch_size: int,
-        num_workers: int,
-        skip_bad: bool,
-    ) -> None:
-        super().__init__()
-        self.allow_zero_length_dataloader_with_multiple_devices = True
-        self.images, self.run, self.root = images, run, root
-        self.batch_size, self.num_workers, self.skip_bad = batch_size, num_workers, skip_bad
+    restore: RestoreTransform
+    root: Path
+    files: Sequence[Path]
+    output: Path
+    size: tuple[int, int] | None
+    same_format: bool
+    skip_bad: bool
+    batch_size: int
 
-    @property
-    def num_batches(self) -> int:
-        """Number of batches of the whole run."""
-        return -(-len(self.images) // self.batch_size)
+    def __len__(self) -> int:
+        return -(-len(self.files) // self.batch_size)
 
-    def setup(self, stage: str) -> None:
-        """Check all images, unless they have been; then begin, or go on with, the run."""
-        del stage
-        for message in _NOISE:
-            warnings.filterwarnings("ignore", message)
-        _end_with_parent()
-        tqdm.set_lock(threading.RLock())  # one for all processes would be missed if they are killed
-        trainer = self._trainer
-        skipped: list[tuple[str, str]] = []
-        if not trainer.strategy.broadcast(self.run.is_found()):
-            skipped = self._check()
-        if trainer.is_global_zero:
-            self.run.begin(skipped)
-        trainer.strategy.barrier()
-        if not trainer.is_global_zero:
-            self.run.join()
-        names = {name for name, _ in self.run.skipped}
-        kept = [path for path in self.images.files if self.relative(path) not in names]
-        self.images = ImageFiles(kept, self.images.estimator, self.images.size)
-        self.done = {} if self.run.is_complete else self.run.done()
-        if trainer.is_global_zero and self.done:
-            print(f"Going on: {len(self.done)} of {self.num_batches} batches are done.")  # noqa: T201
+    def __getitem__(self, number: int) -> Batch:
+        files = self.files[number * self.batch_size : (number + 1) * self.batch_size]
+        return number, [(path, self._read(path)) for path in files]
 
-    def predict_dataloader(self) -> DataLoader[Read]:
-        """Return a loader of this process's share of the batches that are left."""
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Lightning would not end for it
-        left = [] if self.run.is_complete else range(self.num_batches)
-        numbers = [number for number in left if number not in self.done]
-        share = numbers[self._trainer.global_rank :: self._trainer.world_size]
-        size = self.batch_size
-        positions = [
-            position
-            for number in share
-            for position in range(number * size, min((number + 1) * size, len(self.images)))
-        ]
-        self.num_left = len(positions)
-        return DataLoader(
-            self.images,
-            batch_size=size,
-            sampler=positions,
-            num_workers=self.num_workers,
-            collate_fn=_stack_equal_sizes,
+    @cached_property
+    def record(self) -> Path:
+        """The hidden folder, which goes when all is done."""
+        return self.output / f"{_PREFIX}{self._digest()}"
+
+    def rows(self, number: int) -> Path:
+        """Return the file that holds the rows of a batch that is done."""
+        return self.record / f"{number:08}.json"
+
+    def target(self, path: Path) -> Path:
+        """Return the name of what an image becomes, relative to the output folder."""
+        name = path.relative_to(self.root)
+        return name if self.same_format else name.with_suffix(".png")
+
+    def check(self) -> None:
+        """Check the output folder, the names and, unless bad ones are skipped, the headers.
+
+        Raises:
+            FileExistsError: If the folder holds anything but what this very job left unfinished.
+            ValueError: If files would be written over each other, or images do not fit the weights.
+        """
+        self._check_output()
+        self._check_targets()
+        if self.skip_bad:
+            return
+        bad = [problem for path in self.files if (problem := self._problem(path)) is not None]
+        if bad:
+            more = f"{len(bad)} files cannot be restored. " if len(bad) > 1 else ""
+            rest = f" (and {len(bad) - _SHOWN} more)" if len(bad) > _SHOWN else ""
+            raise ValueError(f"{more}{' '.join(bad[:_SHOWN])}{rest} {_SKIP}")
+
+    def _check_output(self) -> None:
+        if self.output.resolve().is_relative_to(self.root.resolve()):
+            raise ValueError(f"Expected `output` to lie outside of {self.root}, but got the same.")
+        found = [path.name for path in self.output.iterdir()] if self.output.exists() else []
+        if found and self.record.name not in found and found != [".lock"]:
+            begun = any(name.startswith(_PREFIX) for name in found)
+            raise FileExistsError(
+                f"Expected `output` to be a new or empty folder, or one that the same command left "
+                f"unfinished, but {self.output} holds "
+                + ("what other options, weights or images began." if begun else "other files.")
+            )
+
+    def _check_targets(self) -> None:
+        seen: dict[Path, Path] = {}
+        for path in self.files:
+            name = self.target(path)
+            if name in seen or name.parts[0] in (TABLE, SKIPPED):
+                other = seen.get(name, Path(name.parts[0]))
+                raise ValueError(
+                    f"Expected images with different names, but {other} and {path} "
+                    f"would both become {name}."
+                )
+            seen[name] = path
+        for folder in {parent for name in seen for parent in name.parents}:
+            if folder in seen:
+                raise ValueError(f"Expected {folder} to be a file or a folder, but it is both.")
+
+    def _problem(self, path: Path) -> str | None:
+        """Return why an image cannot be restored, as far as its header tells."""
+        try:
+            self._check_fits(path, self.size or read_image_size(path))
+        except (OSError, ValueError) as error:
+            return " ".join(str(error).split())
+        return None
+
+    def _read(self, path: Path) -> Tensor | str:
+        estimator = self.restore.estimator
+        try:
+            image = read_image(path, grayscale=estimator.in_channels == 1, image_size=self.size)
+            self._check_fits(path, tuple(image.shape[1:]))
+        except (OSError, ValueError) as error:
+            return " ".join(str(error).split())
+        return image
+
+    def _check_fits(self, path: Path, size: tuple[int, ...]) -> None:
+        estimator = self.restore.estimator
+        expected = estimator.spatial_size
+        if expected is not None and size != expected:
+            wanted, found = (" × ".join(map(str, each)) for each in (expected, size))
+            raise ValueError(
+                f"Expected images of {wanted} pixels (height × width), for which the weights were "
+                f"made, but got {found} in {path}; "
+                f'`--resize "{expected[0]} {expected[1]}"` resizes them.'
+            )
+        channels = 1 if estimator.in_channels == 1 else 3
+        try:
+            estimator.check_input(torch.zeros((), dtype=torch.uint8).expand(1, channels, *size))
+            estimator.motion.check(size)
+        except ValueError as error:
+            raise ValueError(f"Expected {path} to fit the weights, but got: {error}") from error
+
+    def _digest(self) -> str:
+        restore, sha = self.restore, hashlib.sha256(__version__.encode())
+        config = json.loads(json.dumps(estimator_config(restore.estimator)))
+        weights = content_digest(config, restore.estimator.state_dict())
+        options = (restore.min_margin, restore.prior, self.size, self.same_format, self.batch_size)
+        sha.update(f"{weights} {options}".encode())
+        for path in self.files:
+            found = path.stat()
+            name = os.fsencode(path.relative_to(self.root))
+            sha.update(b"%s\0%d\0%d\0" % (name, found.st_size, found.st_mtime_ns))
+        return sha.hexdigest()[:16]
+
+
+def restore_folder(job: Job, *, device: str, devices: int | None, num_workers: int | None) -> None:
+    """Restore what is left of a job, in one process or several, and merge the table in the end."""
+    if num_workers is None:
+        num_workers = 0 if device == "cpu" else min(4, os.cpu_count() or 1)
+    options = trainer_options(device=device, devices=devices)
+    options.pop("precision", None)  # scores are exact
+    if options.get("strategy") == "ddp":
+        options["strategy"] = DDPStrategy(timeout=_SKEW)
+    with under_lightning("the same command goes on"), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Total length of `DataLoader`")  # nothing left
+        trainer = lightning.Trainer(
+            callbacks=[ImageWriter(job)],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,  # each process takes its share of the batches
+            **options,
         )
+        with _only_run(job) if trainer.is_global_zero else nullcontext():
+            trainer.predict(RestoreImages(job, num_workers), return_predictions=False)
 
-    def relative(self, path: Path) -> str:
-        """Return the name of a file, relative to the folder."""
-        return str(path.relative_to(self.root))
 
-    @property
-    def _trainer(self) -> lightning.Trainer:
-        assert self.trainer is not None  # in every hook  # noqa: S101
-        return self.trainer
-
-    def _check(self) -> list[tuple[str, str]]:
-        """Read every image, in all processes together, and return those to skip, and why."""
-        rank, count = self._trainer.global_rank, self._trainer.world_size
-        share = range(rank, len(self.images), count)
-        reasons = DataLoader(
-            Problems(self.images, share),
-            batch_size=None,
-            num_workers=self.num_workers,
-        )
-        bar = tqdm(reasons, desc="Checking", disable=rank > 0)
-        problems = [
-            (position, reason) for position, reason in zip(share, bar, strict=True) if reason
-        ]
-        if count > 1:
-            parts: list[Any] = [None] * count
-            torch.distributed.all_gather_object(parts, problems)
-            problems = sorted(problem for part in parts for problem in part)
-        if problems and not self.skip_bad:
-            raise ValueError(summary([reason for _, reason in problems]))
-        if problems and len(problems) == len(self.images):
-            raise ValueError(f"Expected at least one image to be good. {problems[0][1]}")
-        files = self.images.files
-        return [(self.relative(files[position]), reason) for position, reason in problems]
+@contextmanager
+def _only_run(job: Job) -> Iterator[None]:
+    """Begin or go on with a job, and keep other runs away meanwhile."""
+    job.record.mkdir(parents=True, exist_ok=True)
+    with only_process(job.output):
+        remove_parts(job.output)  # of files that a killed process was writing
+        if done := len(list(job.record.glob("*.json"))):
+            print(f"Going on: {done} of {len(job)} batches are done.")  # noqa: T201
+        yield
 
 
 class RestoreImages(lightning.LightningModule):
     """Restore batches of images, and say what was found, as rows of a table.
 
     Args:
-        restore: What to restore them with.
+        job: What to restore.
+        num_workers: Processes that read images ahead.
     """
 
-    def __init__(self, restore: RestoreTransform) -> None:
+    allow_zero_length_dataloader_with_multiple_devices = True
+
+    def __init__(self, job: Job, num_workers: int) -> None:
         super().__init__()
-        self.restore = restore
+        self.restore = job.restore
+        self.job, self.num_workers = job, num_workers
 
-    @property
-    def columns(self) -> list[str]:
-        """Names of the columns."""
-        motion = self.restore.estimator.motion
-        names = [name for field in motion.fields for name in field.columns or [field.name]]
-        return [*names, "margin"]
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """Return a loader of this process's share of the batches that are not done."""
+        share = range(self.trainer.global_rank, len(self.job), self.trainer.world_size)
+        left = [number for number in share if not self.job.rows(number).exists()]
+        return DataLoader(
+            self.job,
+            batch_size=None,
+            sampler=left,
+            num_workers=self.num_workers,
+            collate_fn=_unchanged,
+        )
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> Restored:
-        """Return the restored images, on the CPU, and a row for each."""
+    def predict_step(self, batch: Batch, batch_idx: int) -> list[tuple[Tensor, Row]]:
+        """Restore the images of a batch that could be read; those of one size at a time."""
         del batch_idx
-        if isinstance(batch, Exception):
-            raise batch
-        restored: list[Tensor] = []
-        rows: list[list[str]] = []
-        for images in batch:
-            found = self.restore.find(images)
-            restored += self.restore.undo(images, found).cpu()
+        images = [image for _, image in batch[1] if isinstance(image, Tensor)]
+        restored: list[tuple[Tensor, Row]] = []
+        for _, group in itertools.groupby(images, lambda image: image.shape):
+            x = torch.stack(list(group))
+            found = self.restore.find(x)
             values = _values(found.motion, self.restore.estimator.motion)
-            margins = found.margin.tolist()
-            rows += [[*row, f"{margin:.4f}"] for row, margin in zip(values, margins, strict=True)]
-        return restored, rows
+            rows = [
+                [*row, f"{margin:.4f}"]
+                for row, margin in zip(values, found.margin.tolist(), strict=True)
+            ]
+            restored += zip(self.restore.undo(x, found), rows, strict=True)
+        return restored
 
 
 class ImageWriter(BasePredictionWriter):
     """Write restored images, each file whole or not at all, and in the end the table.
 
     Args:
-        data: Where they come from.
-        same_format: Whether to keep the format of each file rather than write PNG.
+        job: What is restored.
     """
 
-    def __init__(self, data: ImageFilesDataModule, *, same_format: bool) -> None:
+    def __init__(self, job: Job) -> None:
         super().__init__("batch")
-        self.data, self.same_format = data, same_format
+        self.job = job
         self._bar: tqdm | None = None
-
-    def target(self, path: Path) -> Path:
-        """Return the name of what an image becomes, relative to the output folder."""
-        name = path.relative_to(self.data.root)
-        return name if self.same_format else name.with_suffix(".png")
 
     def on_predict_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
-        """Show a bar."""
+        """Show a bar, if there is somebody to see it."""
         del pl_module
-        share = f" (process 1 of {trainer.world_size})" if trainer.world_size > 1 else ""
-        total, hidden = self.data.num_left, not trainer.is_global_zero
-        self._bar = tqdm(total=total, desc=f"Restoring{share}", disable=hidden)
+        total = sum(trainer.num_predict_batches) * self.job.batch_size
+        hidden = None if trainer.is_global_zero else True
+        self._bar = tqdm(total=min(total, len(self.job.files)), desc="Restoring", disable=hidden)
 
     def write_on_batch_end(
         self,
         trainer: lightning.Trainer,
         pl_module: lightning.LightningModule,
-        prediction: Restored,
+        prediction: list[tuple[Tensor, Row]],
         batch_indices: Sequence[int] | None,
         batch: Batch,
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        """Write the images of a batch, then keep their rows."""
-        del pl_module, batch, batch_idx, dataloader_idx
-        positions = batch_indices or ()
-        data, (restored, rows) = self.data, prediction
-        names = [self.target(data.images.files[position]) for position in positions]
-        for name, image in zip(names, restored, strict=True):
-            write_image(data.run.output / name, image)
-        named = [[str(name), *row] for name, row in zip(names, rows, strict=True)]
-        data.run.record(trainer.global_rank, positions[0] // data.batch_size, named)
+        """Write the images of a batch, then their rows, after which it is done."""
+        del trainer, pl_module, batch_indices, batch_idx, dataloader_idx
+        job, (number, files) = self.job, batch
+        restored, rows, skipped = iter(prediction), [], []
+        for path, image in files:
+            if isinstance(image, str):
+                if not job.skip_bad:
+                    raise ValueError(f"{image} {_SKIP}")
+                skipped.append([str(path.relative_to(job.root)), image])
+                continue
+            result, row = next(restored)
+            name = job.target(path)
+            if job.same_format and job.size is None and torch.equal(result, image):
+                copy_image(path, job.output / name)
+            else:
+                write_image(job.output / name, result.cpu(), source=path)
+            rows.append([str(name), *row])
+        with whole_file(job.rows(number)) as part:
+            part.write_text(json.dumps({"rows": rows, "skipped": skipped}), encoding="utf-8")
         assert self._bar is not None  # since the start  # noqa: S101
-        self._bar.update(len(named))
+        self._bar.update(len(files))
 
-    def on_predict_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    def teardown(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str
     ) -> None:
-        """Take leave of the bar."""
-        del trainer, pl_module
-        self._close_bar()
+        """Wait for all processes, then merge their rows and remove the record."""
+        del pl_module, stage
+        self._close()
+        trainer.strategy.barrier()
+        if trainer.is_global_zero:
+            print(_merge(self.job))  # noqa: T201
 
     def on_exception(
         self,
@@ -249,72 +332,52 @@ class ImageWriter(BasePredictionWriter):
         pl_module: lightning.LightningModule,
         exception: BaseException,
     ) -> None:
-        """Take leave of the bar, so that the message comes last."""
+        """Close the bar, so that the message comes last."""
         del trainer, pl_module, exception
-        self._close_bar()
+        self._close()
 
-    def teardown(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str
-    ) -> None:
-        """Wait for all processes, then write the table and remove the record."""
-        del stage
-        assert isinstance(pl_module, RestoreImages)  # noqa: S101
-        trainer.strategy.barrier()
-        data = self.data
-        if trainer.is_global_zero:
-            data.run.finish(["file", *pl_module.columns], data.num_batches)
-            print(_conclusion(data, self))  # noqa: T201
-        data.run.close()
-
-    def _close_bar(self) -> None:
+    def _close(self) -> None:
         if self._bar is not None:
             self._bar.close()
 
 
-def _end_with_parent() -> None:
-    """End this process when the one that started it has ended, or it would go on without the rest.
-
-    Torch asks the system for a SIGINT then, which processes in the background of a shell ignore.
-    """
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def wait() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
-
-
-def _stack_equal_sizes(images: list[Read]) -> Batch:
-    """Stack images that follow each other and have one size; an error takes the place of all."""
-    groups: list[list[Tensor]] = []
-    for image in images:
-        if isinstance(image, Exception):
-            return image
-        if not groups or groups[-1][0].shape != image.shape:
-            groups.append([])
-        groups[-1].append(image)
-    return [torch.stack(group) for group in groups]
-
-
-def _values(element: Element, motion: Motion) -> list[list[str]]:
-    """Return the entries of an element for each image, in the order of the columns."""
-    rows = zip(
-        *(element[field.name].reshape(-1, len(field.columns) or 1) for field in motion.fields),
-        strict=True,
-    )
-    return [[f"{value:.15g}" for entry in row for value in entry.tolist()] for row in rows]
-
-
-def _conclusion(data: ImageFilesDataModule, writer: ImageWriter) -> str:
-    run, kinds = data.run, {writer.target(path).suffix.lower() for path in data.images.files}
-    told = f"Restored {len(data.images)} images into {run.output}."
-    if run.skipped:
-        count = len(run.skipped)
-        noun = "file was" if count == 1 else "files were"
-        told += f" {count} {noun} skipped, see skipped.csv."
-    if kinds & {".jpg", ".jpeg"}:
-        told += " JPEG files were compressed again (quality 95), which changes pixels slightly."
+def _merge(job: Job) -> str:
+    """Write the tables in the order of the files, remove the record, and say what was done."""
+    parts = [json.loads(job.rows(number).read_bytes()) for number in range(len(job))]
+    rows, skipped = ([row for part in parts for row in part[name]] for name in ("rows", "skipped"))
+    if not rows:
+        raise ValueError(f"Expected at least one image to be good. {skipped[0][1]}")
+    if skipped:
+        _write_table(job.output / SKIPPED, ["file", "reason"], skipped)
+    motion = job.restore.estimator.motion
+    columns = [name for field in motion.fields for name in field.columns or (field.name,)]
+    _write_table(job.output / TABLE, ["file", *columns, "margin"], rows)
+    shutil.rmtree(job.record)
+    told = f"Restored {len(rows)} images into {job.output}."
+    if skipped:
+        told += f" Skipped: {len(skipped)}, see {SKIPPED}."
+    if job.same_format:
+        told += " JPEG files that were moved were compressed again (quality 95)."
     return told
+
+
+def _write_table(path: Path, header: Row, rows: Iterable[Row]) -> None:
+    """Write a table, whole or not at all; names of files are written as they are on disk."""
+    with (
+        whole_file(path) as part,
+        part.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
+        table = csv.writer(file)
+        table.writerow(header)
+        table.writerows(rows)
+
+
+def _values(element: Element, motion: Motion) -> Iterator[Row]:
+    """Yield the entries of an element for each image, in the order of the columns."""
+    fields = (element[each.name].reshape(-1, len(each.columns) or 1) for each in motion.fields)
+    for row in zip(*fields, strict=True):
+        yield [f"{value:.15g}" for entry in row for value in entry.tolist()]
+
+
+def _unchanged(batch: Any) -> Any:
+    return batch

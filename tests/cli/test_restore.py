@@ -6,7 +6,6 @@ import io
 import multiprocessing
 import os
 import random
-import re
 import resource
 import signal
 import subprocess
@@ -14,7 +13,8 @@ import time
 
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
+from PIL.ExifTags import IFD, Base
 from torchvision.transforms.v2 import functional as TF
 
 from eqrestore_lightning import (
@@ -147,13 +147,13 @@ def test_user_errors_are_one_line(digits, tmp_path, fails):
     assert fails("restore", "digits", tmp_path / "none", tmp_path / "out").startswith(
         "eqrestore: Expected a folder of images, but found none at"
     )
-    assert "Expected `source` to be one of" in fails(
+    assert "Expected `weights` to be one of" in fails(
         "restore", "no-weights", tmp_path, tmp_path / "out"
     )
     (tmp_path / "empty").mkdir()
     assert "found none" in fails("restore", "digits", tmp_path / "empty", tmp_path / "out")
-    assert "Expected `batch_size` to be at least 1, but got 0." in fails(
-        "restore", "digits", digits, tmp_path / "out", "--batch_size=0"
+    assert "Expected `--batch-size` to be at least 1, but got 0." in fails(
+        "restore", "digits", digits, tmp_path / "out", "--batch-size=0"
     )
     assert "with two spatial axes, but these are for 3" in fails(
         "restore", "mnist3d", digits, tmp_path / "out"
@@ -207,34 +207,27 @@ def test_a_run_that_a_full_disk_stopped_goes_on_to_the_same_bits(digits, tmp_pat
     whole, output = tmp_path / "whole", tmp_path / "restored"
     command = ["restore", "digits", digits, output, "--batch_size=8"]
     run("restore", "digits", digits, whole, "--batch_size=8")
-    with _full_disk(1_000):  # images are smaller, the rows of all of them are not
-        message = fails(*command)
-    assert "File too large" in message
-    assert f"{output}/.eqrestore-restore/rows-0.jsonl" in message
-    assert 0 < len(_tree(output)) < len(_tree(whole))
-    assert not (output / "shifts.csv").exists()
-    told = run(*command)
-    assert re.search(r"Going on: [1-7] of 8 batches are done\.", told)
+    with _full_disk(1_000):  # the table is larger
+        assert "File too large" in fails(*command)
+    assert "shifts.csv" not in _tree(output)
+    before = _tree(output)
+    for options in (["--min_margin=1"], ["--batch_size=9"]):
+        assert "holds what other options, weights or images began." in fails(*command, *options)
+    assert "images began." in fails("restore", "mnist", digits, output, "--batch_size=8")
+    assert _tree(output) == before
+    next(output.glob(".unfinished-*/*3.json")).unlink()  # killed before it was written
+    assert "Going on: 7 of 8 batches are done." in run(*command)
     assert _tree(output) == _tree(whole)
     assert {path.name for path in output.iterdir()} == {path.name for path in whole.iterdir()}
+    assert "holds other files." in fails(*command)
 
 
-def test_only_the_same_command_goes_on(digits, tmp_path, fails):
-    output = tmp_path / "restored"
-    command = ["restore", "digits", digits, output, "--batch_size=8"]
-    with _full_disk(1_000):
+def test_changed_images_are_not_gone_on_with(digits, tmp_path, fails):
+    command = ["restore", "digits", digits / "3", tmp_path / "out", "--batch_size=2"]
+    with _full_disk(1):
         fails(*command)
-    before = _tree(output)
-    assert "holds unfinished, but it was started with min_margin 0.0." in fails(
-        *command, "--min_margin=1"
-    )
-    assert "it was started with batch_size 8." in fails("restore", "digits", digits, output)
-    assert "it was started with other weights." in fails(
-        "restore", "mnist", digits, output, "--batch_size=8"
-    )
-    next(digits.rglob("*.png")).touch()
-    assert "it was started with other images." in fails(*command)
-    assert _tree(output) == before
+    next(digits.rglob("3/*.png")).touch()
+    assert "holds what other options, weights or images began." in fails(*command)
 
 
 def _restore_until_killed(arguments):
@@ -264,7 +257,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(
         assert process.exitcode in (0, -signal.SIGKILL)
         kills += process.exitcode == -signal.SIGKILL
     assert kills >= num_kills
-    if (output / ".eqrestore-restore").exists():  # it was killed when only that was left
+    if list(output.glob(".unfinished-*")):  # it was killed when only that was left
         run(*command)
     assert _tree(output) == _tree(whole)
 
@@ -277,17 +270,17 @@ def test_processes_that_read_ahead_change_nothing(digits, tmp_path, run):
 
 def test_bad_files_are_named_and_left_out_on_request(digits, tmp_path, run, fails):
     run("restore", "digits", digits, tmp_path / "good")
-    (digits / "3" / "broken.png").write_bytes(next(digits.rglob("*.png")).read_bytes()[:90])
+    (digits / "3" / "broken.png").write_bytes(next(digits.rglob("*.png")).read_bytes()[:-40])
     Image.new("L", (40, 32)).save(digits / "wide.png")
     Image.new("I;16", (32, 32)).save(digits / "deep.png")
     output = tmp_path / "restored"
     message = fails("restore", "digits", digits, output)
-    assert "3 files cannot be restored. Expected" in message
-    assert "`--skip_bad true` leaves such files out." in message
+    assert "2 files cannot be restored. Expected" in message  # as their headers tell
+    assert "`--skip_bad` leaves such files out." in message
     assert not output.exists()
-    told = run("restore", "digits", digits, output, "--skip_bad=true")
+    told = run("restore", "digits", digits, output, "--skip-bad")
     assert "Restored 60 images into" in told
-    assert "3 files were skipped, see skipped.csv." in told
+    assert "Skipped: 3, see skipped.csv." in told
     with (output / "skipped.csv").open(newline="", encoding="utf-8") as file:
         skipped = {row["file"]: row["reason"] for row in csv.DictReader(file)}
     assert set(skipped) == {"3/broken.png", "wide.png", "deep.png"}
@@ -295,15 +288,20 @@ def test_bad_files_are_named_and_left_out_on_request(digits, tmp_path, run, fail
     assert "more than 8 bits per channel (I;16" in skipped["deep.png"]
     assert "to be a readable image" in skipped["3/broken.png"]
     (output / "skipped.csv").unlink()
+    for name in ("wide.png", "deep.png"):
+        (digits / name).unlink()
+    message = fails("restore", "digits", digits, tmp_path / "stopped")
+    assert "3/broken.png to be a readable image" in message
+    assert message.endswith("`--skip_bad` leaves such files out.")
     assert _tree(output) == _tree(tmp_path / "good")
 
 
-def test_nothing_is_left_if_all_files_are_bad(tmp_path, fails):
+def test_it_is_an_error_if_all_files_are_bad(tmp_path, fails):
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "a.png").write_bytes(b"no image")
     message = fails("restore", "digits", tmp_path / "images", tmp_path / "out", "--skip_bad=true")
     assert "Expected at least one image to be good. Expected" in message
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out" / "shifts.csv").exists()
 
 
 def test_images_are_resized_on_request_alone(tmp_path, run, fails):
@@ -322,10 +320,10 @@ def test_images_are_resized_on_request_alone(tmp_path, run, fails):
     assert torch.equal(read_image(tmp_path / "out" / "a.png"), restored)
     for resize in ("40 24", "24"):
         message = fails("restore", weights, folder, tmp_path / "no", "--resize", resize)
-        assert "Expected `resize` to be 24 40 (height and width)" in message
+        assert "Expected `--resize` to be 24 40 (height and width)" in message
     for resize in ("large", "1 2 3", "-3"):
         message = fails("restore", weights, folder, tmp_path / "no", f"--resize={resize}")
-        assert "Expected `resize` to be a number of pixels, or height and width" in message
+        assert "Expected `--resize` to be a number of pixels, or height and width" in message
 
 
 def test_files_keep_their_format_on_request(tmp_path, run):
@@ -335,7 +333,7 @@ def test_files_keep_their_format_on_request(tmp_path, run):
     for suffix in ("png", "JPG", "jpeg", "bmp", "tiff", "webp", "pgm"):
         TF.to_pil_image(digit).save(folder / f"{suffix}.{suffix}", lossless=True)
     told = run("restore", "digits", folder, output, "--format=same")
-    assert "JPEG files were compressed again (quality 95), which changes pixels slightly." in told
+    assert "JPEG files that were moved were compressed again (quality 95)." in told
     restore = RestoreTransform("digits")
     for path in folder.iterdir():
         expected = restore(read_image(path, grayscale=True)).int()
@@ -372,17 +370,16 @@ def test_what_the_system_refuses_is_one_line(digits, tmp_path, fails):
     file.write_text("a file")
     for output in (file, "/dev/full"):
         message = fails("restore", "digits", digits, output)
-        assert "Expected `output` to be a new or empty folder" in message
+        assert f"Expected `output` to be a folder, but {output} is none." in message
     message = fails("restore", "digits", digits, file / "out")
-    assert f"Not a directory: '{file}/out" in message
+    assert f"{file} refuses them (Not a directory)" in message
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write to any folder")
 def test_a_folder_that_may_not_be_written_to_is_one_line(digits, tmp_path, fails):
     (tmp_path / "locked").mkdir(mode=0o500)
     message = fails("restore", "digits", digits, tmp_path / "locked" / "out")
-    assert f"Permission denied: '{tmp_path}/locked/out" in message
-    assert "Permission denied" in fails("restore", "digits", digits, tmp_path / "locked")
+    assert f"{tmp_path}/locked refuses them (Permission denied)" in message
 
 
 @pytest.fixture
@@ -407,16 +404,52 @@ def test_a_run_goes_on_when_a_full_disk_has_space_again(digits, tmp_path, run, f
     assert _tree(small_disk / "out") == _tree(tmp_path / "whole")
 
 
-def test_devices_and_machines_are_checked(digits, tmp_path, fails, monkeypatch):
-    for name in ("LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "NODE_RANK"):
-        monkeypatch.delenv(name, raising=False)
+def test_devices_are_checked(digits, tmp_path, fails):
     command = ["restore", "digits", digits, tmp_path / "out"]
-    message = fails(*command, "--num_nodes=2")
-    assert "but MASTER_ADDR, MASTER_PORT, NODE_RANK are missing" in message
-    assert "Expected `devices` to be at least 1, but got 0." in fails(*command, "--devices=0")
+    assert "Expected `--devices` to be at least 1, but got 0." in fails(*command, "--devices=0")
     message = fails(*command, "--num_workers=-1")
-    assert "Expected `num_workers` to be at least 0, but got -1." in message
+    assert "Expected `--num_workers` to be at least 0, but got -1." in message
     if not torch.cuda.is_available():
         message = fails(*command, "--device=cuda")
-        assert "Expected `device` to be one that this machine has, auto, cpu" in message
+        assert "Expected `--device` to be one that this machine has, auto, cpu" in message
     assert not (tmp_path / "out").exists()
+
+
+def test_names_of_the_output_are_checked_first(digits, tmp_path, fails):
+    inside = fails("restore", "digits", digits, digits / "out")
+    assert f"Expected `output` to lie outside of {digits}" in inside
+    (digits / "shifts.csv").mkdir()
+    next(digits.rglob("*.png")).rename(digits / "shifts.csv" / "a.png")
+    assert "would both become shifts.csv/a.png." in fails(
+        "restore", "digits", digits, tmp_path / "out"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_profile_and_exif_are_kept_and_unmoved_images_are_copied(tmp_path, run):
+    folder, output = tmp_path / "images", tmp_path / "out"
+    folder.mkdir()
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif = Image.Exif()
+    exif[Base.Orientation], exif[Base.Artist] = 6, "Ada"
+    exif.get_ifd(IFD.Exif)[Base.DateTimeOriginal] = "2026:11:30 12:00:00"
+    save_estimator(TranslationEstimator(3, (24, 24), kernel_size=3), tmp_path / "w.safetensors")
+    pixels = torch.randint(0, 256, (3, 24, 24), dtype=torch.uint8)
+    for suffix in ("jpg", "png", "webp", "tiff"):
+        options = {"lossless": True} if suffix == "webp" else {}
+        picture = TF.to_pil_image(pixels)
+        picture.save(folder / f"a.{suffix}", icc_profile=profile, exif=exif, **options)
+        folder.joinpath(f"a.{suffix}").rename(folder / f"{suffix}.{suffix}")
+    command = ["restore", tmp_path / "w.safetensors", folder]
+    run(*command, output, "--format=same")
+    for path in folder.iterdir():
+        with Image.open(output / path.name) as written:
+            assert written.info["icc_profile"] == profile
+            kept = written.getexif()
+            assert (kept[Base.Artist], kept.get(Base.Orientation, 1)) == ("Ada", 1)
+            if path.suffix != ".tiff":  # Pillow writes no such part into TIFF files
+                assert kept.get_ifd(IFD.Exif)[Base.DateTimeOriginal] == "2026:11:30 12:00:00"
+    run(*command, tmp_path / "left", "--format=same", "--min_margin=1e9")
+    assert {
+        name: content for name, content in _tree(tmp_path / "left").items() if name != "shifts.csv"
+    } == _tree(folder)

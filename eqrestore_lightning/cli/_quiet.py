@@ -1,0 +1,52 @@
+"""What Lightning and other libraries say and raise, as the user of a command needs it."""
+
+import contextlib
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+
+_NOISE = (
+    ".*LeafSpec",
+    ".*does not have many workers",
+    "Consider setting `persistent_workers=True`",
+    "Checkpoint directory",
+    "Couldn't infer the batch indices",
+)  # Lightning's warnings
+
+
+def be_quiet() -> None:
+    """Leave out adverts, deprecations within libraries, and bars that nobody sees."""
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")
+    os.environ.setdefault("WANDB_SILENT", "true")
+    for category in (DeprecationWarning, FutureWarning, PendingDeprecationWarning):
+        warnings.filterwarnings("ignore", category=category)
+    for message in _NOISE:
+        warnings.filterwarnings("ignore", message)
+
+
+@contextlib.contextmanager
+def under_lightning(interrupted: str) -> Iterator[None]:
+    """Leave out what Lightning says of itself; raise what it raises as errors of one line.
+
+    Args:
+        interrupted: What to say of a run that was interrupted.
+
+    Raises:
+        KeyboardInterrupt: If it was interrupted, where Lightning would end with status 1.
+        ValueError: If a `Trainer` cannot be built.
+    """
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+    for name in ("lightning.pytorch", "lightning.fabric"):  # which set their level when imported
+        logging.getLogger(name).setLevel(logging.WARNING)
+    try:
+        yield
+    except MisconfigurationException as error:
+        raise ValueError(str(error)) from error
+    except SystemExit as error:
+        if not isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        raise KeyboardInterrupt(interrupted) from error

@@ -1,6 +1,9 @@
 """Commands that are killed at random moments, and begun again, end as if nothing had happened."""
 
+import contextlib
+import io
 import json
+import multiprocessing
 import os
 import random
 import signal
@@ -15,13 +18,11 @@ import torch
 from safetensors.torch import load_file
 from torchvision.transforms.v2 import functional as TF
 
-from eqrestore_lightning import DigitsDataModule
+from eqrestore_lightning import DigitsDataModule, cli
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
-BIN = Path(sys.executable).parent
-KILLS = 10  # of each command
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +34,12 @@ def images(tmp_path_factory):
 
 
 def _fit(images, output):
-    options = ["--grayscale=true", "--epochs=12", "--sources=file", "--network=border"]
-    return [BIN / "eqrestore", "fit", images, output / "mine.safetensors", *options]
+    options = ["--grayscale", "--epochs=12", "--sources=file", "--network=border"]
+    return ["fit", images, output / "mine.safetensors", *options]
+
+
+def _restore(images, output):
+    return ["restore", "digits", images, output, "--batch_size=4"]
 
 
 def _digits(images, output):
@@ -42,33 +47,50 @@ def _digits(images, output):
     return [sys.executable, ROOT / "recipes" / "digits.py", *options]
 
 
-@pytest.mark.parametrize("command", [_fit, _digits])
-def test_every_kill_is_survived_bit_for_bit(command, images, tmp_path, capsys):
+@pytest.mark.parametrize(("command", "most"), [(_fit, 30), (_restore, 30), (_digits, 10)])
+def test_every_kill_is_survived_bit_for_bit(command, most, images, tmp_path, capsys):
+    run = _run_process if command is _digits else _run_fork
     chance = random.Random(0)
     start = time.perf_counter()
-    assert _run(command(images, tmp_path / "whole")) is not None
+    assert run(command(images, tmp_path / "whole"))
     seconds = time.perf_counter() - start
     expected = _content(tmp_path / "whole")
     kills, runs = 0, 0
-    while kills < KILLS:
+    while kills < most:
         output = tmp_path / f"run{runs}"
-        kill_after = [chance.uniform(1.0, seconds) for _ in range(min(3, KILLS - kills))]
-        for limit in kill_after:
-            ended = _run(command(images, output), limit)
-            kills += ended is None
+        for limit in [chance.uniform(0.0, seconds) for _ in range(min(3, most - kills))]:
+            ended = run(command(images, output), limit)
+            kills += not ended
             _content(output)  # every file can be read
-            if ended is not None:
+            if ended:
                 break
         else:
-            assert _run(command(images, output)) is not None
+            assert run(command(images, output))
         assert _content(output) == expected
         runs += 1
     with capsys.disabled():
         print(f"\n{command.__name__[1:]}: {kills} kills, {runs} runs ended as the unbroken one")
 
 
-def _run(command, limit=None):
-    """Run a command; return what it printed, or `None` if it was killed after `limit` seconds."""
+def _run_fork(arguments, limit=None):
+    """Run `eqrestore`; return whether it ended rather than be killed after `limit` seconds."""
+    context = multiprocessing.get_context("fork")
+    process = context.Process(target=_eqrestore, args=([str(word) for word in arguments],))
+    process.start()
+    process.join(limit)
+    process.kill()
+    process.join()
+    assert process.exitcode in (0, -signal.SIGKILL)
+    return process.exitcode == 0
+
+
+def _eqrestore(arguments):
+    with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+        cli.eqrestore(arguments)
+
+
+def _run_process(command, limit=None):
+    """Run a command; return whether it ended rather than be killed after `limit` seconds."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
     process = subprocess.Popen(
         [str(part) for part in command],
@@ -84,9 +106,9 @@ def _run(command, limit=None):
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-        return None
+        return False
     assert process.returncode == 0, printed[-3000:]
-    return printed
+    return True
 
 
 def _content(folder):

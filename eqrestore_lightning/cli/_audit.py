@@ -25,11 +25,13 @@ def run(
     import torch
     from torchvision.models import get_model, list_models
 
+    from eqrestore_lightning.cli._checks import check_at_least, check_output_file
     from eqrestore_lightning.testing import audit, audit_table, draw_audit
     from eqrestore_lightning.training import load_classifier
 
-    if picture is not None and picture.suffix != ".png":
-        raise ValueError(f"Expected `picture` to end in .png, but got {picture}.")
+    check_at_least(1, image_size=image_size, channels=channels)
+    if picture is not None:
+        check_output_file(picture, ".png", "picture")
     torch.manual_seed(seed)
     known = model in list_models()
     network = get_model(model, weights=None) if known else load_classifier(model)

@@ -151,21 +151,23 @@ def _sliders(restore: "RestoreTransform") -> list[Any]:
     fields = {field.name for field in restore.estimator.motion.fields}
     height, width = size_of(restore.estimator)
     step = 90 if "quarters" in fields else 1
-    ranges = {
-        "down, pixels": (-(height // 2), (height - 1) // 2, 1, {"shift"}),
-        "right, pixels": (-(width // 2), (width - 1) // 2, 1, {"shift"}),
-        "angle, degrees counter-clockwise": (-180, 180, step, {"angle", "quarters"}),
+    angle = step * (30 // step or 1) if fields & {"angle", "quarters"} else 0
+    down, right = (height // 5, -width // 4) if "shift" in fields else (0, 0)
+    ranges = {  # smallest, largest, first value, step, and which fields undo it
+        "down, pixels": (-(height // 2), (height - 1) // 2, down, 1, {"shift"}),
+        "right, pixels": (-(width // 2), (width - 1) // 2, right, 1, {"shift"}),
+        "angle, degrees counter-clockwise": (-180, 180, angle, step, {"angle", "quarters"}),
     }
     return [
         gr.Slider(
             low,
             high,
-            0,
+            first,
             step=by,
             label=label,
             info=None if fields & needed else "Not undone by these weights.",
         )
-        for label, (low, high, by, needed) in ranges.items()
+        for label, (low, high, first, by, needed) in ranges.items()
     ]
 
 

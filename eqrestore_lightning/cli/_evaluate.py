@@ -1,6 +1,7 @@
 """The command `eqrestore evaluate`."""
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -13,6 +14,13 @@ if TYPE_CHECKING:
 
 Kind: TypeAlias = Literal["circular", "zeros", "crop", "rotation"]
 
+_AXES = {
+    "circular": "largest circular shift (pixels)",
+    "zeros": "largest shift, zeros enter (pixels)",
+    "crop": "largest shift of the camera (pixels)",
+    "rotation": "angle (degrees)",
+}
+
 
 def run(
     classifier: str,
@@ -24,6 +32,7 @@ def run(
     prior: float | None = None,
     image_size: int | None = None,
     grayscale: bool = False,
+    labels: list[int] | None = None,
     batch_size: int = 256,
     seed: int = 0,
     output: Path | None = None,
@@ -42,16 +51,18 @@ def run(
         max_shift: Largest shift, in pixels, 8 by default; all smaller ones are measured as well.
             For rotations, the largest circular shift of rotated images, 0 by default.
         kind: How images are moved. "circular": shifted, and what leaves on one side enters on the
-            other; "zeros": shifted, and zeros enter; "crop": classifier and restorer see a moving
-            window, smaller than the images by max_shift on each side; "rotation": rotated by 0 to
-            345 degrees in steps of 15, and by random angles, or by quarter turns if the restorer
-            finds those.
+            other; with weights for images of any size, crops are measured beside them; "zeros":
+            shifted, and zeros enter; "crop": classifier and restorer see a moving window, smaller
+            than the images by max_shift on each side; "rotation": rotated by 0 to 345 degrees in
+            steps of 15, and by random angles, or by quarter turns if the restorer finds those.
         min_margin: Leave images unchanged whose margin is smaller than this.
         prior: Share of images that you expect not to have been moved, between 0 and 1: images are
             left unchanged unless their motion is more probable, given that share.
         image_size: Resize images so that their shorter side has this many pixels, and keep the
             central square; required if images differ in size.
         grayscale: Read one channel instead of three.
+        labels: For each class folder, in alphabetical order, the number of its class among the
+            outputs of the classifier, if that knows other classes as well: "[7, 281]".
         batch_size: Number of images classified at a time.
         seed: Determines the shifts and angles.
         output: Folder to write the table (table.md), every figure (results.csv) and a chart
@@ -60,6 +71,7 @@ def run(
             offline, below output or the current folder.
         device: Where to compute; "auto" is a GPU ("cuda") if there is one, or else the CPU.
     """
+    from eqrestore_lightning.cli._checks import check_at_least, check_output_folder
     from eqrestore_lightning.data import ImageFolderDataModule
     from eqrestore_lightning.evaluation import evaluate, log_to_wandb
     from eqrestore_lightning.training import load_classifier
@@ -67,33 +79,62 @@ def run(
 
     if max_shift is None:
         max_shift = 0 if kind == "rotation" else 8
-    if max_shift < 0:
-        raise ValueError(f"Expected `max_shift` to be at least 0, but got {max_shift}.")
-    data = ImageFolderDataModule(images, image_size=image_size, grayscale=grayscale)
-    dataset = data.read(images / "test" if (images / "test").is_dir() else images)
-    if not data.classes:
-        raise ValueError(f"Expected a folder for each class in {images}, but found only images.")
-    restore = RestoreTransform(weights, min_margin=min_margin, prior=prior).to(
-        choose_device(device)
-    )
+    check_at_least(0, max_shift=max_shift)
+    check_at_least(1, batch_size=batch_size, image_size=image_size)
+    if output is not None:
+        check_output_folder(output)
+    folder = images / "test" if (images / "test").is_dir() else images
+    _check_classes(folder, labels)
+    device = choose_device(device)  # type: ignore[assignment]  # one of its own values
+    restore = RestoreTransform(weights, min_margin=min_margin, prior=prior).to(device)
     motions, axis = _motions(kind, max_shift, restore.estimator.motion)
-    evaluation = evaluate(
-        load_classifier(classifier).to(choose_device(device)),
-        dataset.loader(batch_size),
-        restorers={"restored": restore},
-        motions=motions,
-        axis=axis,
-        crop=max_shift if kind == "crop" else 0,
-        seed=seed,
-    )
-    print(f"{len(dataset)} images of {len(data.classes)} classes")  # noqa: T201
+    network = load_classifier(classifier).to(device)
+    data = ImageFolderDataModule(images, image_size=image_size, grayscale=grayscale)
+    dataset = data.read(folder)
+
+    def measured(motions: "Mapping[str, Motion]", axis: str, *, crop: int) -> "Evaluation":
+        return evaluate(
+            network,
+            dataset.loader(batch_size),
+            restorers={"restored": restore},
+            motions=motions,
+            axis=axis,
+            labels=labels,
+            crop=crop,
+            seed=seed,
+            progress=sys.stderr.isatty(),
+        )
+
+    evaluations = [measured(motions, axis, crop=max_shift if kind == "crop" else 0)]
+    if kind == "circular" and max_shift and restore.estimator.spatial_size is None:
+        largest = {label: motions[label] for label in list(motions)[-1:]}
+        evaluations.append(measured(largest, _AXES["crop"], crop=max_shift))
+    if output is not None:
+        _write(evaluations[0], output)
+    if wandb_project is not None:
+        log_to_wandb(evaluations[0], wandb_project, output or Path())
     if kind == "rotation" and max_shift:
         print(f"rotated, then shifted circularly by up to {max_shift} pixels")  # noqa: T201
-    print(f"\n{evaluation.table()}")  # noqa: T201
-    if output is not None:
-        _write(evaluation, output)
-    if wandb_project is not None:
-        log_to_wandb(evaluation, wandb_project, output or Path())
+    for evaluation in evaluations:
+        print(f"\n{evaluation.table()}")  # noqa: T201
+    print(f"\n{len(data.classes)} classes")  # noqa: T201
+    for evaluation in evaluations:
+        print(evaluation.verdict())  # noqa: T201
+
+
+def _check_classes(folder: Path, labels: Sequence[int] | None) -> None:
+    """Check that images lie in class folders, before any is decoded."""
+    from eqrestore_lightning.data import check_folder, find_images_or_fail
+
+    files = find_images_or_fail(check_folder(folder))
+    classes = {path.relative_to(folder).parts[0] for path in files if path.parent != folder}
+    if not classes:
+        raise ValueError(f"Expected a folder for each class in {folder}, but found only images.")
+    if labels is not None and len(labels) != len(classes):
+        raise ValueError(
+            f"Expected `labels` to name a class for each of the {len(classes)} folders in "
+            f"{folder}, but got {len(labels)}."
+        )
 
 
 def _write(evaluation: "Evaluation", output: Path) -> None:
@@ -120,9 +161,9 @@ def _motions(kind: Kind, max_shift: int, found: "Motion") -> tuple[Mapping[str, 
     from eqrestore_lightning.motions import QuarterTurn, Shift, ShiftFill, Turn
 
     if kind == "rotation" and isinstance(found, QuarterTurn):
-        return {str(angle): Turn((angle, angle)) for angle in range(0, 360, 90)}, "angle (degrees)"
+        return {str(angle): Turn((angle, angle)) for angle in range(0, 360, 90)}, _AXES[kind]
     if kind == "rotation":
-        return turn_motions(range(0, 360, 15), max_shift=max_shift), "angle (degrees)"
+        return turn_motions(range(0, 360, 15), max_shift=max_shift), _AXES[kind]
     if not isinstance(found, Shift):
         names = ", ".join(field.name for field in found.fields)
         raise ValueError(
@@ -130,4 +171,4 @@ def _motions(kind: Kind, max_shift: int, found: "Motion") -> tuple[Mapping[str, 
             f"`--kind rotation`."
         )
     fill: ShiftFill = "zeros" if kind == "zeros" else "circular"
-    return shift_motions(range(max_shift + 1), fill=fill, axes=found.axes), "largest shift (pixels)"
+    return shift_motions(range(max_shift + 1), fill=fill, axes=found.axes), _AXES[kind]

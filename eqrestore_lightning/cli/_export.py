@@ -17,19 +17,17 @@ def run(
     """
     import torch
 
+    from eqrestore_lightning.cli._checks import check_at_least, check_output_file
     from eqrestore_lightning.transforms import RestoreTransform, export_onnx
 
-    if output.suffix != ".onnx":
-        raise ValueError(f"Expected `output` to end in .onnx, but got {output}.")
-    if output.is_dir() or not output.parent.is_dir():
-        raise FileNotFoundError(
-            f"Expected `output` to be a file in a folder that exists, but got {output}."
-        )
+    check_output_file(output, ".onnx")
+    check_at_least(0, height=height, width=width)
     restore = RestoreTransform(weights)
     dtype = torch.float32 if floating else torch.uint8
     shape = (2, restore.estimator.in_channels, height or 48, width or 64)
     dynamic = [0, *(axis for axis, size in ((2, height), (3, width)) if not size)]
     print("Writing the graph; this takes from seconds to two minutes.", flush=True)  # noqa: T201
+    output.parent.mkdir(parents=True, exist_ok=True)
     export_onnx(restore, output, torch.zeros(shape, dtype=dtype), dynamic=dynamic)
     size = " × ".join(str(size) if size else "any" for size in (height, width))
     print(  # noqa: T201

@@ -23,9 +23,11 @@ def run(images: Path, image_size: int | None = None, grayscale: bool = False) ->
             central square; required if images differ in size.
         grayscale: Read one channel instead of three.
     """
+    from eqrestore_lightning.cli._checks import check_at_least
     from eqrestore_lightning.data import ImageFolderDataModule, find_images
     from eqrestore_lightning.theory import find_translates
 
+    check_at_least(1, image_size=image_size)
     data = ImageFolderDataModule(images, image_size=image_size, grayscale=grayscale)
     pixels = data.read(images).images
     names = [str(path.relative_to(images)) for path in find_images(images)]

@@ -33,4 +33,4 @@ def test_takes_ones_own_network(tmp_path, monkeypatch, run, fails):
 
 def test_the_picture_ends_in_png(fails, tmp_path):
     message = fails("audit", "resnet18", f"--picture={tmp_path / 'audit'}")
-    assert f"Expected `picture` to end in .png, but got {tmp_path / 'audit'}." in message
+    assert f"Expected `--picture` to end in .png, but got {tmp_path / 'audit'}." in message

@@ -180,7 +180,7 @@ def test_the_page_in_a_browser(served, open_page, scheme, tmp_path):
     page = open_page(problems, scheme)
     page.goto(served)
     told = page.locator("p", has_text="Found:")
-    told.filter(has_text="Found: 0 down, 0 right.").wait_for(timeout=60_000)
+    told.filter(has_text="Found: 6 down, 8 left.").wait_for(timeout=60_000)
     for name, pixels in (("down, pixels", "9"), ("right, pixels", "-8")):
         number = page.get_by_label(f"number input for {name}")
         number.fill(pixels)

@@ -157,3 +157,26 @@ def test_names_cannot_control_the_terminal(fails, tmp_path):
     message = fails("inspect", tmp_path / "a\x1b[2J\nb")
     assert "a\\x1b[2J b" in message
     assert message.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("typed", "named"), [("--image-size", "--image-size"), ("--image_size", "--image_size")]
+)
+def test_errors_name_options_as_they_were_typed(typed, named, fails, tmp_path):
+    assert f"Expected `{named}` to be at least 1, but got 0." in fails(
+        "inspect", tmp_path, f"{typed}=0", "--grayscale"
+    )
+    assert "Expected `weights` to be one of" in fails("export", "none", tmp_path / "x.onnx")
+
+
+@pytest.mark.parametrize("words", [["--grayscale"], ["--grayscale", "yes"], ["--grayscale=true"]])
+def test_flags_may_stand_bare(words, monkeypatch):
+    got = []
+
+    def run(images: str, grayscale: bool = False) -> None:
+        """Note."""
+        got.append((images, grayscale))
+
+    monkeypatch.setattr("eqrestore_lightning.cli._inspect.run", run)
+    cli.eqrestore(["inspect", *words, "here"])
+    assert got == [("here", True)]

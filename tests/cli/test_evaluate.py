@@ -50,9 +50,25 @@ def test_takes_checkpoints_and_names(digits, tmp_path, bright, run):
     )
     for classifier in (tmp_path / "c.ckpt", bright):
         printed = run("evaluate", classifier, digits, "digits", "--grayscale=true", "--max_shift=2")
-        assert "60 images of 10 classes" in printed
-        assert "largest shift (pixels)" in printed
-        assert "restored" in printed
+        assert "accuracy, restored" in printed
+        *_, first, moved, unmoved = printed.splitlines()
+        assert first.startswith("60 images, accuracy without → with the restorer (95 %")
+        assert moved.startswith("moved, largest circular shift (pixels) 2: ")
+        assert unmoved.startswith("unmoved: ")
+
+
+def test_crops_stand_beside_circular_shifts_of_images_of_any_size(digits, bright, run):
+    printed = run("evaluate", bright, digits, "photo", "--max-shift=2", "--grayscale=no")
+    assert "moved, largest circular shift (pixels) 2: " in printed
+    assert "moved, largest shift of the camera (pixels) 2: " in printed
+
+
+def test_labels_name_classes_of_a_classifier_that_knows_more(digits, tmp_path, bright, run, fails):
+    command = ["evaluate", bright, digits, "digits", "--grayscale", "--max_shift=1"]
+    printed = run(*command, "--labels", str(list(range(10))))
+    assert printed == run(*command)
+    message = fails(*command, "--labels", "[1, 2]")
+    assert "Expected `--labels` to name a class for each of the 10 folders in" in message
 
 
 @pytest.mark.parametrize("kind", ["circular", "zeros"])
@@ -66,7 +82,7 @@ def test_crops(digits, bright, tmp_path, run, fails):
     message = fails("evaluate", bright, digits, "digits", *options)
     assert "32" in message  # the window is smaller than the images the weights were made for
     printed = run("evaluate", bright, digits, "digits", *options, "--image_size=36")
-    assert "largest shift (pixels)" in printed
+    assert "largest shift of the camera (pixels)" in printed
 
 
 def test_rotations(digits, bright, rotation, run, fails):
@@ -92,7 +108,8 @@ def test_quarter_turns_and_a_prior(digits, bright, tmp_path, run):
 def test_user_errors_are_one_line(digits, bright, fails):
     options = ["evaluate", bright, digits, "digits", "--grayscale=true"]
     message = fails(*options, "--max_shift=-1")
-    assert "Expected `max_shift` to be at least 0, but got -1." in message
+    assert "Expected `--max_shift` to be at least 0, but got -1." in message
+    assert "Expected `--image-size` to be at least 1" in fails(*options, "--image-size=0")
     for path in list(digits.rglob("*.png")):
         path.rename(digits / path.name)
     assert "Expected a folder for each class in" in fails(*options)

@@ -35,8 +35,10 @@ def test_user_errors_are_one_line(tmp_path, fails):
 
 
 def test_says_before_it_works_that_it_cannot_write(tmp_path, fails):
-    for output in (tmp_path / "no" / "x.onnx", tmp_path / "folder.onnx"):
-        (tmp_path / "folder.onnx").mkdir(exist_ok=True)
-        assert f"to be a file in a folder that exists, but got {output}" in fails(
-            "export", "photo", output
-        )
+    (tmp_path / "folder.onnx").mkdir()
+    message = fails("export", "photo", tmp_path / "folder.onnx")
+    assert "Expected `output` to be a file, but" in message
+    assert "/proc refuses them" in fails("export", "photo", "/proc/none/x.onnx")
+    assert "`--height` to be at least 0" in fails(
+        "export", "photo", tmp_path / "x.onnx", "--height=-1"
+    )

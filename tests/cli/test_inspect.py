@@ -48,7 +48,7 @@ def test_user_errors_are_one_line(photos, tmp_path, run, fails):
     message = fails("inspect", tmp_path / "none")
     assert "Expected a folder of images, but found none at" in message
     Image.new("RGB", (40, 32)).save(photos / "x" / "wide.png")
-    assert "set `image_size`" in fails("inspect", photos)
+    assert "set `--image_size`" in fails("inspect", photos)
     assert "7 images of 8 × 8 pixels" in run(
         "inspect", photos, "--image_size=8", "--grayscale=true"
     )

@@ -235,12 +235,7 @@ def _restore_until_killed(arguments):
         cli.eqrestore(arguments)
 
 
-@pytest.mark.parametrize(
-    ("most", "num_kills"), [(15, 3), pytest.param(4, 10, marks=pytest.mark.slow)]
-)
-def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(
-    most, num_kills, digits, tmp_path, run
-):
+def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(digits, tmp_path, run):
     whole, output = tmp_path / "whole", tmp_path / "restored"
     run("restore", "digits", digits, whole, "--batch_size=2")
     command = ["restore", "digits", str(digits), str(output), "--batch_size=2"]
@@ -249,14 +244,14 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(
     while not (output / "shifts.csv").exists():
         process = context.Process(target=_restore_until_killed, args=(command,))
         process.start()
-        wanted = len(list(output.rglob("*.png"))) + moments.randint(1, most)
+        wanted = len(list(output.rglob("*.png"))) + moments.randint(1, 15)
         while process.is_alive() and len(list(output.rglob("*.png"))) < wanted:
             time.sleep(moments.random() / 1_000)
         process.kill()
         process.join()
         assert process.exitcode in (0, -signal.SIGKILL)
         kills += process.exitcode == -signal.SIGKILL
-    assert kills >= num_kills
+    assert kills >= 3
     if list(output.glob(".unfinished-*")):  # it was killed when only that was left
         run(*command)
     assert _tree(output) == _tree(whole)

@@ -7,10 +7,11 @@ from argparse import ArgumentError
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from io import TextIOWrapper
+from itertools import zip_longest
 from typing import NoReturn
 
 from eqrestore_lightning import __version__
-from eqrestore_lightning.cli._quiet import be_quiet
+from eqrestore_lightning.cli._quiet import quiet
 
 __all__ = ["COMMANDS", "eqrestore"]
 
@@ -46,21 +47,21 @@ def eqrestore(args: Sequence[str] | None = None) -> None:
     commands = {name: import_module(f"{__name__}._{name}").run for name in COMMANDS}
     command = commands.get(typed[0]) if typed else None
     words = _spelled_out(typed, command)
-    be_quiet()
     if words == ["weights"]:  # jsonargparse has no positional arguments that may be left out
         words.append("all")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # names of files may be no text
             stream.reconfigure(errors="backslashreplace")
     try:
-        auto_cli(
-            commands,
-            args=words,
-            prog="eqrestore",
-            description="Undo shifts and rotations of images, in front of any classifier.",
-            version=__version__,
-            exit_on_error=False,
-        )
+        with quiet():
+            auto_cli(
+                commands,
+                args=words,
+                prog="eqrestore",
+                description="Undo shifts and rotations of images, in front of any classifier.",
+                version=__version__,
+                exit_on_error=False,
+            )
     except ArgumentError as error:
         named = [word for word in words[:1] if word in COMMANDS]
         _fail(f"{_told(str(error)).rstrip('.')}; see {' '.join(['eqrestore', *named])} --help")
@@ -76,7 +77,7 @@ def _spelled_out(words: Sequence[str], command: Callable[..., None] | None) -> l
     """Return options with `_` for `-`, and `true` for those of yes or no that stand bare."""
     parameters = inspect.signature(command).parameters if command else {}
     spelled = []
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip_longest(words, words[1:], fillvalue=""):
         name, equals, value = word.partition("=")
         option = name[2:].replace("-", "_") if name.startswith("--") else ""
         if option in parameters:

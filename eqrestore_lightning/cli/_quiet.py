@@ -6,6 +6,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 _NOISE = (
     ".*LeafSpec",
@@ -16,15 +17,24 @@ _NOISE = (
 )  # Lightning's warnings
 
 
-def be_quiet() -> None:
-    """Leave out adverts, deprecations within libraries, and bars that nobody sees."""
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Leave out adverts, deprecations within libraries and bars that nobody sees; note the rest."""
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_DISABLE", "1")
     os.environ.setdefault("WANDB_SILENT", "true")
-    for category in (DeprecationWarning, FutureWarning, PendingDeprecationWarning):
-        warnings.filterwarnings("ignore", category=category)
-    for message in _NOISE:
-        warnings.filterwarnings("ignore", message)
+    with warnings.catch_warnings():
+        for category in (DeprecationWarning, FutureWarning, PendingDeprecationWarning):
+            warnings.filterwarnings("ignore", category=category)
+        for message in _NOISE:
+            warnings.filterwarnings("ignore", message)
+        warnings.showwarning = _note
+        yield
+
+
+def _note(message: Warning | str, *where: Any) -> None:
+    del where
+    print(f"Note: {message}", file=sys.stderr)  # noqa: T201
 
 
 @contextlib.contextmanager

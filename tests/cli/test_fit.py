@@ -102,7 +102,9 @@ def test_crops_of_photographs_are_streamed(photos, tmp_path, run, fails, monkeyp
     )
     assert load_estimator(output).spatial_size == (24, 24)
     assert "Of 96 random crops of test photographs, each shifted at random" in printed
-    message = fails("fit", photos, output, "--crop_sizes=[24, 16]", "--network=border")
+    message = fails(
+        "fit", photos, output, "--crop_sizes=[24, 16]", "--network=border", "--overwrite"
+    )
     assert "Expected images of shape (3, 24, 24)" in message
     message = fails("fit", photos, output, "--crop_sizes=[24]", "--image_size=24")
     assert "Expected either `--image_size` or `--crop_sizes`" in message
@@ -152,16 +154,18 @@ def test_shifts_along_one_axis(digits, tmp_path, run, fails):
     output = tmp_path / "mine.safetensors"
     run("fit", digits, output, *_QUICK, "--axes", "[-1]")
     assert load_estimator(output).motion == Shift((-1,))
-    message = fails("fit", digits, output, *_QUICK, "--network=rotation", "--axes", "[-1]")
+    options = [*_QUICK, "--overwrite"]
+    message = fails("fit", digits, output, *options, "--network=rotation", "--axes", "[-1]")
     assert "Expected `--axes` only for networks that take it" in message
-    assert "Expected `--axes` to be" in fails("fit", digits, output, *_QUICK, "--axes", "[1]")
+    assert "Expected `--axes` to be" in fails("fit", digits, output, *options, "--axes", "[1]")
 
 
 def test_max_shift_trains_on_images_that_lost_content(digits, tmp_path, run, fails):
     output = tmp_path / "mine.safetensors"
     run("fit", digits, output, *_QUICK, "--network=border", "--max_shift=3")
     assert load_estimator(output).motion == Shift()  # it undoes any
-    message = fails("fit", digits, output, *_QUICK, "--network=rotation", "--max_shift=3")
+    options = [*_QUICK, "--overwrite"]
+    message = fails("fit", digits, output, *options, "--network=rotation", "--max_shift=3")
     assert "Expected `--max_shift` to be 0 for a network that does not find shifts" in message
 
 

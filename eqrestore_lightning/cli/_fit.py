@@ -207,7 +207,10 @@ def _train(
     settings: Mapping[str, Any],
 ) -> None:
     """Train, from where an interrupted run of the same command has stopped."""
-    from eqrestore_lightning.cli._fit_callbacks import RunNotes, interrupted_run
+    from tqdm import tqdm
+
+    from eqrestore_lightning.cli._fit_callbacks import Progress, RunNotes, interrupted_run
+    from eqrestore_lightning.cli._fit_data import steps_per_epoch
     from eqrestore_lightning.cli._quiet import under_lightning
 
     notes = {**settings, "images": images.fingerprint()}
@@ -217,7 +220,19 @@ def _train(
         remove_parts(output, _checkpoint(output), _picture(output))
         if checkpoint:
             print(f"Going on from {checkpoint}.")  # noqa: T201
-    with under_lightning(f"the same command goes on, from {_checkpoint(output)} if there is one"):
+    minutes = settings["minutes"]
+    per_epoch = steps_per_epoch(images, trainer.world_size)
+    steps = settings["steps"] or (settings["epochs"] or 0) * per_epoch
+    bar = tqdm(
+        desc="Training",
+        total=steps if minutes is None else round(60 * minutes),
+        unit="step" if minutes is None else "s",
+        disable=None if trainer.is_global_zero else True,
+        leave=False,
+    )
+    trainer.callbacks.append(Progress(bar))  # type: ignore[attr-defined]  # set by a mixin
+    left = f"the same command goes on, from {_checkpoint(output)} if there is one"
+    with under_lightning(left), bar:
         trainer.fit(module, datamodule=images, ckpt_path=checkpoint, weights_only=True)
     module.estimator.cpu()
 
@@ -291,7 +306,6 @@ def _trainer(
     import lightning as pl
     from lightning.pytorch.callbacks import ModelCheckpoint
 
-    from eqrestore_lightning.cli._fit_callbacks import Progress
     from eqrestore_lightning.cli._fit_data import steps_per_epoch
     from eqrestore_lightning.cli._quiet import under_lightning
     from eqrestore_lightning.training import (
@@ -324,7 +338,7 @@ def _trainer(
             logger=False,
             enable_model_summary=False,
             enable_progress_bar=False,
-            callbacks=[checkpoint, picture, Progress(minutes)],
+            callbacks=[checkpoint, picture],
             plugins=[AtomicCheckpointIO()],
             **options,
         )

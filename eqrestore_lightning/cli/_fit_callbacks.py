@@ -12,65 +12,24 @@ from eqrestore_lightning.weights import read_checkpoint
 
 
 class Progress(lightning.Callback):
-    """Show a bar of steps, or of seconds where training ends by time, if somebody can see it.
+    """Move a bar: of steps, or of seconds where training ends by time.
 
     Args:
-        minutes: For how long training goes on; `None` if it ends after a number of steps.
+        bar: The bar, whose `unit` is "step" or "s".
     """
 
-    def __init__(self, minutes: float | None) -> None:
-        self.minutes = minutes
-        self._bar: tqdm | None = None
-
-    def on_train_start(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> None:
-        """Open the bar."""
-        del pl_module
-        by_time = self.minutes is not None
-        self._bar = tqdm(
-            total=round(60 * (self.minutes or 0))
-            if by_time
-            else trainer.estimated_stepping_batches,
-            initial=0 if by_time else trainer.global_step,
-            desc="Training",
-            unit="s" if by_time else "step",
-            disable=None if trainer.is_global_zero else True,
-        )
+    def __init__(self, bar: tqdm) -> None:
+        self.bar = bar
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *rest: Any
     ) -> None:
         """Move the bar."""
         del pl_module, rest
-        bar = self._bar
-        if bar is None or bar.disable:
-            return
         place = trainer.global_step
-        if self.minutes is not None:
-            place = min(round(bar.format_dict["elapsed"]), bar.total)
-        bar.update(place - bar.n)
-
-    def on_train_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> None:
-        """Close the bar."""
-        del trainer, pl_module
-        self._close()
-
-    def on_exception(
-        self,
-        trainer: lightning.Trainer,
-        pl_module: lightning.LightningModule,
-        exception: BaseException,
-    ) -> None:
-        """Close the bar, so that the message comes last."""
-        del trainer, pl_module, exception
-        self._close()
-
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
+        if self.bar.unit == "s":
+            place = min(round(self.bar.format_dict["elapsed"]), self.bar.total)
+        self.bar.update(place - self.bar.n)
 
 
 class RunNotes(lightning.Callback):

@@ -14,6 +14,7 @@ _NOISE = (
     "Consider setting `persistent_workers=True`",
     "Checkpoint directory",
     "Couldn't infer the batch indices",
+    "Total length of `DataLoader`",  # is zero, where all is done
 )  # Lightning's warnings
 
 

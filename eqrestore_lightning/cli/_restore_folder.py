@@ -6,9 +6,8 @@ import itertools
 import json
 import os
 import shutil
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -89,6 +88,11 @@ class Job(Dataset[Batch]):
         """Return the file that holds the rows of a batch that is done."""
         return self.record / f"{number:08}.json"
 
+    def num_left(self) -> int:
+        """Return the number of images that are not done."""
+        done = sum(1 for _ in self.record.glob("*.json"))
+        return max(0, len(self.files) - done * self.batch_size)
+
     def target(self, path: Path) -> Path:
         """Return the name of what an image becomes, relative to the output folder."""
         name = path.relative_to(self.root)
@@ -138,6 +142,15 @@ class Job(Dataset[Batch]):
             if folder in seen:
                 raise ValueError(f"Expected {folder} to be a file or a folder, but it is both.")
 
+    def _read(self, path: Path) -> Tensor | str:
+        grayscale = self.restore.estimator.in_channels == 1
+        try:
+            image = read_image(path, grayscale=grayscale, image_size=self.size)
+            self._check_fits(path, tuple(image.shape[1:]))
+        except (OSError, ValueError) as error:
+            return " ".join(str(error).split())
+        return image
+
     def _problem(self, path: Path) -> str | None:
         """Return why an image cannot be restored, as far as its header tells."""
         try:
@@ -145,15 +158,6 @@ class Job(Dataset[Batch]):
         except (OSError, ValueError) as error:
             return " ".join(str(error).split())
         return None
-
-    def _read(self, path: Path) -> Tensor | str:
-        estimator = self.restore.estimator
-        try:
-            image = read_image(path, grayscale=estimator.in_channels == 1, image_size=self.size)
-            self._check_fits(path, tuple(image.shape[1:]))
-        except (OSError, ValueError) as error:
-            return " ".join(str(error).split())
-        return image
 
     def _check_fits(self, path: Path, size: tuple[int, ...]) -> None:
         estimator = self.restore.estimator
@@ -193,10 +197,10 @@ def restore_folder(job: Job, *, device: str, devices: int | None, num_workers: i
     options.pop("precision", None)  # scores are exact
     if options.get("strategy") == "ddp":
         options["strategy"] = DDPStrategy(timeout=_SKEW)
-    with under_lightning("the same command goes on"), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Total length of `DataLoader`")  # nothing left
+    bar = tqdm(desc="Restoring", unit=" images", disable=None, leave=False)
+    with under_lightning("the same command goes on"), bar:
         trainer = lightning.Trainer(
-            callbacks=[ImageWriter(job)],
+            callbacks=[ImageWriter(job, bar)],
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -205,6 +209,9 @@ def restore_folder(job: Job, *, device: str, devices: int | None, num_workers: i
             **options,
         )
         with _only_run(job) if trainer.is_global_zero else nullcontext():
+            if not trainer.is_global_zero:
+                bar.disable = True
+            bar.reset(-(-job.num_left() // trainer.world_size))
             trainer.predict(RestoreImages(job, num_workers), return_predictions=False)
 
 
@@ -214,9 +221,14 @@ def _only_run(job: Job) -> Iterator[None]:
     job.record.mkdir(parents=True, exist_ok=True)
     with only_process(job.output):
         remove_parts(job.output)  # of files that a killed process was writing
-        if done := len(list(job.record.glob("*.json"))):
-            print(f"Going on: {done} of {len(job)} batches are done.")  # noqa: T201
-        yield
+        if job.num_left() < len(job.files):
+            print(f"Going on: {job.num_left()} of {len(job.files)} images are left.")  # noqa: T201
+        try:
+            yield
+        finally:
+            for folder in (job.record, job.output):  # where nothing could be done
+                with suppress(OSError):
+                    folder.rmdir()
 
 
 class RestoreImages(lightning.LightningModule):
@@ -268,21 +280,12 @@ class ImageWriter(BasePredictionWriter):
 
     Args:
         job: What is restored.
+        bar: Counts images.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, bar: tqdm) -> None:
         super().__init__("batch")
-        self.job = job
-        self._bar: tqdm | None = None
-
-    def on_predict_start(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> None:
-        """Show a bar, if there is somebody to see it."""
-        del pl_module
-        total = sum(trainer.num_predict_batches) * self.job.batch_size
-        hidden = None if trainer.is_global_zero else True
-        self._bar = tqdm(total=min(total, len(self.job.files)), desc="Restoring", disable=hidden)
+        self.job, self.bar = job, bar
 
     def write_on_batch_end(
         self,
@@ -298,10 +301,11 @@ class ImageWriter(BasePredictionWriter):
         del trainer, pl_module, batch_indices, batch_idx, dataloader_idx
         job, (number, files) = self.job, batch
         restored, rows, skipped = iter(prediction), [], []
+        bad = [image for _, image in files if isinstance(image, str)]
+        if bad and not job.skip_bad:
+            raise ValueError(f"{bad[0]} {_SKIP}")
         for path, image in files:
             if isinstance(image, str):
-                if not job.skip_bad:
-                    raise ValueError(f"{image} {_SKIP}")
                 skipped.append([str(path.relative_to(job.root)), image])
                 continue
             result, row = next(restored)
@@ -313,32 +317,17 @@ class ImageWriter(BasePredictionWriter):
             rows.append([str(name), *row])
         with whole_file(job.rows(number)) as part:
             part.write_text(json.dumps({"rows": rows, "skipped": skipped}), encoding="utf-8")
-        assert self._bar is not None  # since the start  # noqa: S101
-        self._bar.update(len(files))
+        self.bar.update(len(files))
 
     def teardown(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str
     ) -> None:
         """Wait for all processes, then merge their rows and remove the record."""
         del pl_module, stage
-        self._close()
+        self.bar.close()
         trainer.strategy.barrier()
         if trainer.is_global_zero:
             print(_merge(self.job))  # noqa: T201
-
-    def on_exception(
-        self,
-        trainer: lightning.Trainer,
-        pl_module: lightning.LightningModule,
-        exception: BaseException,
-    ) -> None:
-        """Close the bar, so that the message comes last."""
-        del trainer, pl_module, exception
-        self._close()
-
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
 
 
 def _merge(job: Job) -> str:

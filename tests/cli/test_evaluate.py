@@ -2,9 +2,9 @@
 
 import csv
 
+import lightning
 import PIL.Image
 import pytest
-import torch
 
 from eqrestore_lightning import (
     ClassifierModule,
@@ -39,15 +39,9 @@ def rotation(tmp_path):
 
 
 def test_takes_checkpoints_and_names(digits, tmp_path, bright, run):
-    module = ClassifierModule(1, 10)
-    torch.save(
-        {
-            "state_dict": module.state_dict(),
-            "hyper_parameters": dict(module.hparams),
-            "pytorch-lightning_version": "2.6.6",
-        },
-        tmp_path / "c.ckpt",
-    )
+    trainer = lightning.Trainer(logger=False, default_root_dir=tmp_path, accelerator="cpu")
+    trainer.strategy.connect(ClassifierModule(1, 10))
+    trainer.save_checkpoint(tmp_path / "c.ckpt")
     for classifier in (tmp_path / "c.ckpt", bright):
         printed = run("evaluate", classifier, digits, "digits", "--grayscale=true", "--max_shift=2")
         assert "accuracy, restored" in printed

@@ -216,7 +216,7 @@ def test_a_run_that_a_full_disk_stopped_goes_on_to_the_same_bits(digits, tmp_pat
     assert "images began." in fails("restore", "mnist", digits, output, "--batch_size=8")
     assert _tree(output) == before
     next(output.glob(".unfinished-*/*3.json")).unlink()  # killed before it was written
-    assert "Going on: 7 of 8 batches are done." in run(*command)
+    assert "Going on: 8 of 60 images are left." in run(*command)
     assert _tree(output) == _tree(whole)
     assert {path.name for path in output.iterdir()} == {path.name for path in whole.iterdir()}
     assert "holds other files." in fails(*command)
@@ -244,8 +244,8 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(digits, tm
     while not (output / "shifts.csv").exists():
         process = context.Process(target=_restore_until_killed, args=(command,))
         process.start()
-        wanted = len(list(output.rglob("*.png"))) + moments.randint(1, 15)
-        while process.is_alive() and len(list(output.rglob("*.png"))) < wanted:
+        wanted = len(list(output.glob("[0-9]/*.png"))) + moments.randint(1, 15)
+        while process.is_alive() and len(list(output.glob("[0-9]/*.png"))) < wanted:
             time.sleep(moments.random() / 1_000)
         process.kill()
         process.join()
@@ -265,7 +265,9 @@ def test_processes_that_read_ahead_change_nothing(digits, tmp_path, run):
 
 def test_bad_files_are_named_and_left_out_on_request(digits, tmp_path, run, fails):
     run("restore", "digits", digits, tmp_path / "good")
-    (digits / "3" / "broken.png").write_bytes(next(digits.rglob("*.png")).read_bytes()[:-40])
+    photo = io.BytesIO()
+    Image.open(next(digits.rglob("*.png"))).save(photo, "JPEG")
+    (digits / "3" / "broken.jpg").write_bytes(photo.getvalue()[:-60])
     Image.new("L", (40, 32)).save(digits / "wide.png")
     Image.new("I;16", (32, 32)).save(digits / "deep.png")
     output = tmp_path / "restored"
@@ -278,15 +280,15 @@ def test_bad_files_are_named_and_left_out_on_request(digits, tmp_path, run, fail
     assert "Skipped: 3, see skipped.csv." in told
     with (output / "skipped.csv").open(newline="", encoding="utf-8") as file:
         skipped = {row["file"]: row["reason"] for row in csv.DictReader(file)}
-    assert set(skipped) == {"3/broken.png", "wide.png", "deep.png"}
+    assert set(skipped) == {"3/broken.jpg", "wide.png", "deep.png"}
     assert "pixels (height × width), for which" in skipped["wide.png"]
     assert "more than 8 bits per channel (I;16" in skipped["deep.png"]
-    assert "to be a readable image" in skipped["3/broken.png"]
+    assert "to be a readable image" in skipped["3/broken.jpg"]
     (output / "skipped.csv").unlink()
     for name in ("wide.png", "deep.png"):
         (digits / name).unlink()
     message = fails("restore", "digits", digits, tmp_path / "stopped")
-    assert "3/broken.png to be a readable image" in message
+    assert "3/broken.jpg to be a readable image" in message
     assert message.endswith("`--skip_bad` leaves such files out.")
     assert _tree(output) == _tree(tmp_path / "good")
 

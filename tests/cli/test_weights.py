@@ -23,7 +23,7 @@ def test_prints_the_card_of_bundled_weights_and_of_a_file(run, tmp_path):
 
 
 def test_user_errors_are_one_line(fails, tmp_path):
-    assert "Expected `source` to be one of ['cifar10', " in fails("weights", "mnits")
+    assert "Expected `name` to be one of ['cifar10', " in fails("weights", "mnits")
     assert "found none at" in fails("weights", tmp_path / "no.safetensors")
     (tmp_path / "bad.safetensors").write_bytes(b"no")
     assert "to be a safetensors file" in fails("weights", tmp_path / "bad.safetensors")

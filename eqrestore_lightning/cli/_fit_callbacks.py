@@ -26,6 +26,8 @@ class Progress(lightning.Callback):
     ) -> None:
         """Move the bar."""
         del pl_module, rest
+        if self.bar.disable:
+            return
         place = trainer.global_step
         if self.bar.unit == "s":
             place = min(round(self.bar.format_dict["elapsed"]), self.bar.total)

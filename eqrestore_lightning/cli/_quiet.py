@@ -29,7 +29,7 @@ def quiet() -> Iterator[None]:
             warnings.filterwarnings("ignore", category=category)
         for message in _NOISE:
             warnings.filterwarnings("ignore", message)
-        warnings.showwarning = _note
+        warnings.showwarning = _note  # type: ignore[assignment]  # takes the rest as it comes
         yield
 
 

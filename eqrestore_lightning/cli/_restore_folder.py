@@ -76,8 +76,10 @@ class Job(Dataset[Batch]):
         return -(-len(self.files) // self.batch_size)
 
     def __getitem__(self, number: int) -> Batch:
-        files = self.files[number * self.batch_size : (number + 1) * self.batch_size]
-        return number, [(path, self._read(path)) for path in files]
+        return number, [(path, self._read(path)) for path in self._batch(number)]
+
+    def _batch(self, number: int) -> Sequence[Path]:
+        return self.files[number * self.batch_size : (number + 1) * self.batch_size]
 
     @cached_property
     def record(self) -> Path:
@@ -90,8 +92,8 @@ class Job(Dataset[Batch]):
 
     def num_left(self) -> int:
         """Return the number of images that are not done."""
-        done = sum(1 for _ in self.record.glob("*.json"))
-        return max(0, len(self.files) - done * self.batch_size)
+        left = (number for number in range(len(self)) if not self.rows(number).exists())
+        return sum(len(self._batch(number)) for number in left)
 
     def target(self, path: Path) -> Path:
         """Return the name of what an image becomes, relative to the output folder."""
@@ -219,16 +221,17 @@ def restore_folder(job: Job, *, device: str, devices: int | None, num_workers: i
 def _only_run(job: Job) -> Iterator[None]:
     """Begin or go on with a job, and keep other runs away meanwhile."""
     job.record.mkdir(parents=True, exist_ok=True)
-    with only_process(job.output):
-        remove_parts(job.output)  # of files that a killed process was writing
-        if job.num_left() < len(job.files):
-            print(f"Going on: {job.num_left()} of {len(job.files)} images are left.")  # noqa: T201
-        try:
+    try:
+        with only_process(job.output):
+            remove_parts(job.output)  # of files that a killed process was writing
+            left = job.num_left()
+            if left < len(job.files):
+                print(f"Going on: {left} of {len(job.files)} images are left.")  # noqa: T201
             yield
-        finally:
-            for folder in (job.record, job.output):  # where nothing could be done
-                with suppress(OSError):
-                    folder.rmdir()
+    finally:
+        for folder in (job.record, job.output):  # where nothing could be done
+            with suppress(OSError):
+                folder.rmdir()
 
 
 class RestoreImages(lightning.LightningModule):

@@ -71,7 +71,7 @@ BAD = {
     "audit @classifier.ckpt {}":
         "--channels=1 --picture=@full,--image_size=16 --picture=/dev/null/x.png,--image_size=16",
     "export {} @out.onnx": "x digits @good.safetensors @cut.safetensors @nothing.ckpt",
-    "export photo {}": "@out.pt @full /dev/null/out.onnx @nothing/out.onnx",
+    "export photo {}": "@out.pt @full /dev/null/out.onnx",
     "{}": "fits --fit restore,--help=x --config=@nothing.yaml,fit",
 }  # fmt: skip
 """Command lines and what stands wrongly at `{}`; a comma separates words."""

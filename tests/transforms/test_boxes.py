@@ -1,6 +1,7 @@
 """Boxes and key points go where the image goes."""
 
 import re
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -272,6 +273,63 @@ def test_images_that_are_left_as_they_are_keep_their_boxes():
     gated = RestoreTransform(RESTORERS["shifts"], min_margin=1e6)
     beyond = _boxes(size=SQUARE, xyxy=[[20.0, -4.0, 40.0, 9.0], [-9.0, 30.0, -1.0, 50.0]])
     assert torch.equal(gated(_image(SQUARE), beyond)[1], beyond)
+
+
+def _not_square_restorer():
+    torch.manual_seed(0)
+    return RestoreTransform(UprightEstimator(3, scorer_options={"channels": [4]}))
+
+
+def test_samples_that_are_not_square_are_put_upright_to_the_same_bits():
+    restore, image = _not_square_restorer(), _image()
+    mask = tv_tensors.Mask(image.as_subclass(torch.Tensor)[0] > 100)
+    points = KeyPoints([[3, 5], [29, 0]], canvas_size=SIZE)
+    sample = (image, _boxes(dtype=torch.int64), points, mask)
+    restored = []
+    for quarters in range(4):
+        moved = [TF.rotate(each, 90 * quarters, expand=True) for each in sample]
+        moved[2] = RandomMotion(_Quarters(number=quarters))(image, points)[1]  # torchvision rounds points
+        restored.append(restore(*moved))
+        found = restore.find(moved[0])
+        for each in moved:
+            back = restore.redo(restore.undo(each, found), found)
+            assert torch.equal(back, each)
+            assert getattr(back, "canvas_size", SIZE) == getattr(each, "canvas_size", SIZE)
+    for each in restored[1:]:
+        assert_close(each, restored[0], rtol=0, atol=0)
+    assert restored[0][1].canvas_size == restored[0][0].shape[1:]
+
+
+@dataclass(frozen=True)
+class _Quarters(QuarterTurn):
+    """A turn by a given number of quarters."""
+
+    number: int = 0
+
+    def draw(self, batch_size, spatial_size, *, generator=None):
+        return {"quarters": torch.full((batch_size,), self.number)}
+
+
+@pytest.mark.parametrize("motion", [Shift(), Turn(), QuarterTurn(mirrors=True)], ids=str)
+@pytest.mark.parametrize("layout", [*UPRIGHT, "XYWHR", "CXCYWHR"])
+def test_boxes_without_an_area_stay_so(layout, motion):
+    image = _image(SQUARE)
+    valid = _boxes(layout, size=SQUARE, xyxy=[[9.0, 9.0, 14.0, 12.0]])
+    boxes = valid.repeat(4, 1)
+    if layout == "XYXY":
+        boxes = torch.tensor([[2.0, 0, 1, 1], [0, 2, 1, 1], [3, 3, 1, 1], [5, 2, 5, 9]])
+    else:
+        boxes[0, 2] *= -1
+        boxes[1, 3] *= -1
+        boxes[2, 2:4] *= -1
+        boxes[3, 2] = 0
+    plain = torch.cat([boxes.as_subclass(torch.Tensor), valid.as_subclass(torch.Tensor)])
+    boxes = BoundingBoxes(plain, format=layout, canvas_size=SQUARE)
+    for seed in range(8):
+        moved = RandomMotion(motion, generator=_seeded(seed))(image, boxes)[1]
+        moved = moved.as_subclass(torch.Tensor)
+        size = moved[:, 2:4] - moved[:, :2] if layout == "XYXY" else moved[:, 2:4]
+        assert (size > 0).all(1).tolist() == [False] * 4 + [True]
 
 
 @pytest.mark.parametrize("layout", UPRIGHT + ROTATED)

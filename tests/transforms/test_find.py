@@ -100,6 +100,25 @@ def test_undoing_what_is_found_is_restoring(restore, batch, dtype):
     assert torch.equal(x, before)
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_each_image_is_restored_as_if_alone(restore, dtype):
+    x = _images(restore, 7, dtype=dtype)
+    assert torch.equal(torch.stack([restore(image) for image in x]), restore(x))
+
+
+def test_corners_are_filled_as_one_chooses():
+    estimator = TURNING["rotations"]()
+    x = torch.full((1, 2, 12, 12), 200, dtype=torch.uint8)
+    x[..., 2:5, 7:11] = 90
+    assert RestoreTransform(estimator).find(x).motion["angle"].remainder(90).abs().min() > 1
+    black = RestoreTransform(estimator)(x)
+    estimator.fill = "border"
+    filled = RestoreTransform(estimator)(x)
+    assert (black[..., 0, 0] < 200).all()
+    assert (filled[..., 0, 0] == 200).all()
+    assert torch.equal(black[..., 4:8, 4:8], filled[..., 4:8, 4:8])
+
+
 def test_scores_are_returned_on_request(restore):
     x = _images(restore, 3)
     assert restore.find(x).scores is None

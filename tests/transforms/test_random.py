@@ -53,16 +53,6 @@ def test_signals_images_and_volumes(size):
     assert torch.equal(moved, motion.apply(x, element))
 
 
-def test_labels_pass_and_types_are_kept():
-    image, labels = tv_tensors.Image(_images()), torch.arange(4)
-    moved, label = RandomMotion(Shift(max_shift=2))(image, 7)
-    assert isinstance(moved, tv_tensors.Image)
-    assert label == 7
-    batch, after = RandomMotion(Shift(max_shift=2))(_images(4), labels)
-    assert batch.shape == (4, 3, 12, 10)
-    assert after is labels
-
-
 def test_masks_move_along_and_are_not_mixed():
     image = tv_tensors.Image(_images(6))
     mask = tv_tensors.Mask(100 * torch.randint(1, 3, (6, 12, 10)))

@@ -101,48 +101,6 @@ def test_scores_and_margin_follow_the_image(restore):
     assert restore.find(x).scores is None
 
 
-@pytest.mark.parametrize("batch", [(), (4,), (2, 3), (0,), (2, 0)])
-def test_any_number_of_batch_axes(restore, batch):
-    x = _images(*batch)
-    assert restore(x).shape == x.shape
-    found = restore.find(x, scores=True)
-    assert found.motion["shift"].shape == (*batch, 2)
-    assert found.margin.shape == found.trusted.shape == batch
-    assert found.scores.shape == (*batch, *SIZE)
-    assert torch.equal(restore.undo(x, found), restore(x))
-    flat = x.reshape(-1, 3, *SIZE)
-    assert torch.equal(restore(x).reshape(flat.shape), restore(flat))
-
-
-def test_labels_pass_and_types_are_kept(restore):
-    image = tv_tensors.Image(_images())
-    restored, label = restore(image, 7)
-    assert isinstance(restored, tv_tensors.Image)
-    assert label == 7
-    batch, labels = _images(4), torch.arange(4)
-    restored, after = restore((batch, labels))
-    assert torch.equal(after, labels)
-    assert torch.equal(restored, restore(batch))
-    sample = restore({"image": image, "target": labels, "name": "x"})
-    assert torch.equal(sample["target"], labels)
-    assert sample["name"] == "x"
-    assert torch.equal(sample["image"], restore(image))
-
-
-def test_a_mask_moves_along(restore):
-    image = tv_tensors.Image(_images())
-    mask = tv_tensors.Mask(image.sum(0).as_subclass(torch.Tensor))
-    moved = [tv_tensors.wrap(value.roll((3, -5), (-2, -1)), like=value) for value in (image, mask)]
-    restored, restored_mask = restore(*moved)
-    assert isinstance(restored_mask, tv_tensors.Mask)
-    assert torch.equal(restored_mask, restored.sum(0))
-    batch = restore(tv_tensors.Image(_images(4)), tv_tensors.Mask(torch.zeros(4, *SIZE)))
-    assert batch[1].shape == (4, *SIZE)
-    message = "Expected images or maps of shape (4, ..., 12, 14), but got (3, 12, 14)."
-    with pytest.raises(ValueError, match=re.escape(message)):
-        restore(tv_tensors.Image(_images(4)), tv_tensors.Mask(torch.zeros(3, *SIZE)))
-
-
 def test_what_cannot_be_moved_is_refused(restore):
     image = tv_tensors.Image(_images())
     with pytest.raises(ValueError, match=r"Expected one image in a sample, but got 2\."):
@@ -205,13 +163,6 @@ def test_gradients_reach_the_image(restore):
     assert torch.equal(x.grad, circular_shift(weight, restore.find(x).motion["shift"]))
 
 
-def test_autocast_changes_nothing(restore):
-    x = _images(4, dtype=torch.float32)
-    scores = _scores(restore, x)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(_scores(restore, x), scores)
-
-
 def test_order_of_summation_changes_nothing(restore):
     x = _images(4, dtype=torch.float32)
     scores = _scores(restore, x)
@@ -244,14 +195,6 @@ def test_it_composes_and_exports(restore):
     exported = torch.export.export(restore, (x,), dynamic_shapes=(({0: batch},),))
     more = _images(7)
     assert torch.equal(exported.module()(more), restore(more))
-
-
-def test_signals_and_volumes():
-    for size in ((15,), (5, 6, 7)):
-        restore = RestoreTransform(TranslationEstimator(1, size, kernel_size=3))
-        x = torch.rand(4, 1, *size)
-        moved = circular_shift(x, random_shift(4, 5, num_spatial_dims=len(size)))
-        assert torch.equal(restore(moved), restore(x))
 
 
 def test_sources(estimator, tmp_path):

@@ -288,7 +288,7 @@ def test_samples_that_are_not_square_are_put_upright_to_the_same_bits():
     restored = []
     for quarters in range(4):
         moved = [TF.rotate(each, 90 * quarters, expand=True) for each in sample]
-        moved[2] = RandomMotion(_Quarters(number=quarters))(image, points)[1]  # torchvision rounds points
+        moved[2] = RandomMotion(_Quarters(number=quarters))(image, points)[1]  # exact
         restored.append(restore(*moved))
         found = restore.find(moved[0])
         for each in moved:

@@ -1,16 +1,17 @@
 """Train a classifier of the paper: small images first, padded ones last."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from _run import processor_flags
 from torch import Tensor
 
 from eqrestore_lightning import ClassifierModule
 from eqrestore_lightning.classifiers import Architecture
-from eqrestore_lightning.training import elapsed_share, step_generator
+from eqrestore_lightning.training import step_generator
+from eqrestore_lightning.training._schedule import elapsed_share, num_training_steps
 
 SIZES = {0.0: 16, 0.45: 24, 0.7: 32, 0.92: 40}
 """Size of training images, pixels, from each share of the training on."""
@@ -46,15 +47,14 @@ class PaperClassifier(ClassifierModule):
         settings = {"learning_rate": _PEAK.get(architecture, 0.2), "weight_decay": 5e-4, **options}
         super().__init__(in_channels, num_classes, architecture=architecture, **settings)
         self.smallest = _SMALLEST.get(architecture, 0)
-        self.classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.classifier.to(memory_format=torch.channels_last)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Compute the smoothed cross-entropy of one batch, at the size of the moment."""
         del batch_idx
         images, labels = batch
-        steps = self.trainer.estimated_stepping_batches
-        done = self.trainer.global_step / steps if 0 < steps < math.inf else 0.0
-        share = max(done, elapsed_share(self.trainer))
+        done = self.trainer.global_step / num_training_steps(self.trainer)
+        share = min(1.0, max(done, elapsed_share(self.trainer)))
         rate = float(self.hparams["learning_rate"]) * one_cycle(share)
         for group in self.optimizers().param_groups:  # type: ignore[union-attr]
             group["lr"] = rate
@@ -128,4 +128,6 @@ def fastest_precision() -> str:
     """Return `"bf16-mixed"` where bfloat16 is multiplied in hardware, else `"32-true"`."""
     if torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
-    return "bf16-mixed" if {"avx512_bf16", "amx_bf16"} & processor_flags() else "32-true"
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = set(cpuinfo.read_text(encoding="utf-8").split()) if cpuinfo.is_file() else set()
+    return "bf16-mixed" if flags & {"avx512_bf16", "amx_bf16"} else "32-true"

@@ -28,30 +28,37 @@ at once.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
+import lightning as L
 import torch
 from _data import CIFAR10_CLASSES, spread
 from _figures import animate, draw_restored
-from _rules import border_rule
 from _paper import PaperClassifier, fastest_precision
-from _run import DATA, Run, is_rank_zero, median_seconds
+from _run import DATA, Run, hardware, is_rank_zero, median_seconds
 from jsonargparse import auto_cli
 from torch import nn
 
-from eqrestore_lightning import CIFAR10DataModule, RestoreTransform, Shift, evaluate
+from eqrestore_lightning import (
+    CIFAR10DataModule,
+    ClassifierModule,
+    RestoreTransform,
+    Shift,
+    evaluate,
+)
 from eqrestore_lightning.classifiers import Architecture, Stem, build_classifier
 from eqrestore_lightning.evaluation import (
     Evaluation,
     Restorer,
+    border_rule,
     gate_rows,
     seam_rules,
     shift_motions,
 )
 from eqrestore_lightning.motions import ShiftFill
-from eqrestore_lightning.training import trainer_options
+from eqrestore_lightning.training import load_classifier, trainer_options
 
 Section: TypeAlias = Literal[
     "restorer", "table1", "table2", "figure3", "figure4", "zeros", "published", "gate", "cost"
@@ -383,8 +390,11 @@ def main(
         bundle: Copy the weights into the package, as `cifar10`.
     """
     source = CIFAR10DataModule(data, download=download, batch_size=128, seed=seed)
-    config = {"scale": asdict(SCALES[scale]), "classifier": classifier or "trained here"}
-    config |= {"minutes": minutes} if minutes else {}
+    config = {
+        "scale": asdict(SCALES[scale]),
+        "minutes": minutes,
+        "classifier": classifier or "trained here",
+    }
     folder = output or Path(f"outputs/cifar10-{scale}")
     run = Run("cifar10", folder, seed=seed, tags=["translation", scale], config=config)
     sections = Sections(

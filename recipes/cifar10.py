@@ -27,7 +27,7 @@ and said. `small` is a first look: one epoch with torchvision's original stems, 
 at once.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
@@ -39,7 +39,7 @@ from _figures import animate, draw_restored
 from _paper import PaperClassifier, fastest_precision
 from _run import DATA, Run, hardware, is_rank_zero, median_seconds
 from jsonargparse import auto_cli
-from torch import nn
+from torch import Tensor, nn
 
 from eqrestore_lightning import (
     CIFAR10DataModule,
@@ -53,6 +53,7 @@ from eqrestore_lightning.evaluation import (
     Evaluation,
     Restorer,
     border_rule,
+    count_differing,
     gate_rows,
     seam_rules,
     shift_motions,
@@ -200,18 +201,17 @@ class Sections:
         )
 
     def _invariance(self, restore: RestoreTransform, sizes: Sequence[int]) -> dict[str, Any]:
-        differing = total = 0
         generator = torch.Generator().manual_seed(self.run.seed)
-        for images, _ in self.data.dataset("test").loader(500):
-            expected = restore(images)
+
+        def views(images: Tensor) -> Iterator[Tensor]:
+            yield images
             for size in sizes:
                 motion = Shift(max_shift=size)
                 element = motion.draw(len(images), images.shape[2:], generator=generator)
-                restored = restore(motion.apply(images, element))
-                differing += int((restored != expected).flatten(1).any(1).sum())
-                total += len(images)
-        row = {"shifts up to, pixels": f"{sizes[0]} … {sizes[-1]}", "pairs": total}
-        return {**row, "differ from unshifted": differing}
+                yield motion.apply(images, element)
+
+        counts = count_differing(restore, self.data.dataset("test").images, views)
+        return {"largest shift (pixels)": f"{sizes[0]} … {sizes[-1]}", **counts}
 
     def table1(self) -> None:
         """Accuracy against shift, the same as Figure 1."""

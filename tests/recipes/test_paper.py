@@ -8,10 +8,6 @@ import torch
 
 from eqrestore_lightning.data import ImageTensors
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers", "ignore:.*LeafSpec", "ignore:.*litlogger"
-)
-
 
 @pytest.fixture
 def paper(load):
@@ -22,7 +18,12 @@ def trained(paper, tmp_path, images, **options):
     """Train a small network and return it, with the images that it saw."""
     module = paper.PaperClassifier(3, 10, architecture="small_cnn", learning_rate=0.01)
     seen = []
-    module.classifier.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))
+
+    def see(network, arguments):
+        if network.training:
+            seen.append(arguments[0].detach())
+
+    module.classifier.register_forward_pre_hook(see)
     loader = ImageTensors(images, torch.zeros(len(images), dtype=torch.int64)).loader(2)
     trainer = L.Trainer(
         accelerator="cpu",
@@ -31,10 +32,9 @@ def trained(paper, tmp_path, images, **options):
         enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=tmp_path,
-        limit_val_batches=1,
         **options,
     )
-    trainer.fit(module, loader, loader)
+    trainer.fit(module, loader)
     return module, seen
 
 

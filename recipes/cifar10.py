@@ -36,7 +36,13 @@ import lightning as L
 import torch
 from _data import CIFAR10_CLASSES, spread
 from _figures import animate, draw_restored
-from _paper import PaperClassifier, fastest_precision
+from _paper import (
+    PAPER_TABLE_1,
+    PAPER_TABLE_2,
+    PUBLISHED,
+    PaperClassifier,
+    fastest_precision,
+)
 from _run import DATA, Run, hardware, is_rank_zero, median_seconds
 from jsonargparse import auto_cli
 from torch import Tensor, nn
@@ -64,25 +70,6 @@ from eqrestore_lightning.training import load_classifier, trainer_options
 Section: TypeAlias = Literal[
     "restorer", "table1", "table2", "figure3", "figure4", "zeros", "published", "gate", "cost"
 ]
-PAPER_TABLE_1 = {
-    "accuracy, paper: no restorer": [88.21, 86.58, 85.9, 83.65, 82.16, 80.46, 79.37, 77.71, 76.01],
-    "accuracy, paper: restored": [88.18] * 9,
-}
-PAPER_TABLE_2: dict[Architecture, str] = {
-    "vgg16": "89.27 / 83.40 → 89.23",
-    "resnet18": "88.21 / 82.16 → 88.18",
-    "densenet121": "92.14 / 90.46 → 92.12",
-    "mobilenet_v2": "88.10 / 83.36 → 88.09",
-}
-# ResNet-18 on CIFAR-10, each trained anew (the table published with TIPS): accuracy, and the share
-# of images that keep their class under shifts with zero fill and circular ones, %.
-PUBLISHED = {
-    "max-pooling, published": (91.57, 87.41, 89.92),
-    "BlurPool, published": (93.29, 90.54, 97.83),
-    "APS, published": (94.07, 92.74, 100.0),
-    "LPS, published": (94.45, 93.61, 100.0),
-    "TIPS, published": (98.12, 98.67, 100.0),
-}
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 

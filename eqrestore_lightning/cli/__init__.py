@@ -64,7 +64,8 @@ def eqrestore(args: Sequence[str] | None = None) -> None:
             )
     except ArgumentError as error:
         named = [word for word in words[:1] if word in COMMANDS]
-        _fail(f"{_told(str(error)).rstrip('.')}; see {' '.join(['eqrestore', *named])} --help")
+        told = _as_typed(_told(str(error)), typed, command)
+        _fail(f"{told.rstrip('.')}; see {' '.join(['eqrestore', *named])} --help")
     except _USER_ERRORS as error:
         _fail(_as_typed(str(error) or type(error).__name__, typed, command))
     except KeyboardInterrupt as error:
@@ -91,7 +92,8 @@ def _spelled_out(words: Sequence[str], command: Callable[..., None] | None) -> l
 def _as_typed(message: str, words: Sequence[str], command: Callable[..., None] | None) -> str:
     """Name arguments in a message as the user typed them: `--image-size` for `image_size`."""
     parameters = inspect.signature(command).parameters if command else {}
-    typed = {word.split("=")[0].lstrip("-").replace("-", "_"): word.split("=")[0] for word in words}
+    options = [word.split("=")[0] for word in words if word.startswith("--")]
+    typed = {option[2:].replace("-", "_"): option for option in options}
 
     def named(match: re.Match[str]) -> str:
         names = [match[1], *_ALSO_CALLED.get(match[1], ())]
@@ -101,7 +103,7 @@ def _as_typed(message: str, words: Sequence[str], command: Callable[..., None] |
         is_option = parameters[name].default is not inspect.Parameter.empty
         return f"`{typed.get(name, f'--{name}') if is_option else name}`"
 
-    return re.sub(r"`(\w+)`", named, message)
+    return re.sub(r"`(?:--)?(\w+)`", named, message)
 
 
 def _fail(message: str) -> NoReturn:

@@ -124,9 +124,9 @@ def run(
 
 def _check_classes(folder: Path, labels: Sequence[int] | None) -> None:
     """Check that images lie in class folders, before any is decoded."""
-    from eqrestore_lightning.data import check_folder, find_images_or_fail
+    from eqrestore_lightning.data import find_images
 
-    files = find_images_or_fail(check_folder(folder))
+    files = find_images(folder)
     classes = {path.relative_to(folder).parts[0] for path in files if path.parent != folder}
     if not classes:
         raise ValueError(f"Expected a folder for each class in {folder}, but found only images.")

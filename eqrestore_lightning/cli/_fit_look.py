@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from eqrestore_lightning.data import check_folder, find_images_or_fail, read_image, read_image_size
+from eqrestore_lightning.data import find_images, read_image, read_image_size
 
 _LOOKED_AT = 48  # images, spread over the folder
 _BLANK = 8  # largest difference of values, of 255, in a border that counts as blank
@@ -52,7 +52,7 @@ def look_at(folder: Path, *, grayscale: bool) -> Look:
         FileNotFoundError: If there are none.
         ValueError: If one is not a readable image.
     """
-    files = find_images_or_fail(check_folder(folder))
+    files = find_images(folder)
     sizes = [read_image_size(path) for path in files]
     images = [
         read_image(path, grayscale=grayscale) for path in files[:: -(-len(files) // _LOOKED_AT)]

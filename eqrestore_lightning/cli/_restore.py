@@ -64,7 +64,7 @@ def run(
     """
     from eqrestore_lightning.cli._checks import check_at_least, check_output_folder
     from eqrestore_lightning.cli._restore_folder import Job, restore_folder
-    from eqrestore_lightning.data import check_folder, find_images_or_fail
+    from eqrestore_lightning.data import find_images
     from eqrestore_lightning.transforms import RestoreTransform
 
     check_at_least(1, batch_size=batch_size)
@@ -73,7 +73,7 @@ def run(
     device = choose_device(device)  # type: ignore[assignment]  # one of its own values
     restore = RestoreTransform(weights, min_margin=min_margin, prior=prior)
     _check_is_for_images(restore)
-    files = find_images_or_fail(check_folder(images))
+    files = find_images(images)
     job = Job(
         restore,
         images,

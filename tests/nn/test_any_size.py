@@ -8,8 +8,6 @@ from eqrestore_lightning.transforms import RestoreTransform
 from eqrestore_lightning.weights import (
     build_estimator,
     estimator_config,
-    load_estimator,
-    save_estimator,
 )
 
 SIZES = [(8, 8), (9, 16), (24, 40), (33, 21), (61, 67)]
@@ -229,29 +227,10 @@ def test_scaling_scores_scales_margins_only(estimator):
             scaled.scale_scores(factor)
 
 
-def test_restored_images_of_any_size_are_equal_for_every_shift(estimator):
-    restore = RestoreTransform(estimator)
-    assert restore.estimator.spatial_size is None
-    for size in [(8, 9), (16, 16), (12, 31)]:
-        x = _photographs(1, size)[0]
-        restored = restore(x)
-        for down in range(0, size[0], 3):
-            moved = torch.stack([x.roll((down, right), (1, 2)) for right in range(size[1])])
-            assert torch.equal(restore(moved), restored.expand_as(moved))
-
-
 def test_images_that_repeat_are_restored_equally(estimator):
     x = _photographs(1, (8, 8))[0].repeat(1, 2, 3)
     restore = RestoreTransform(estimator)
     assert torch.equal(restore(x.roll((3, 13), (1, 2))), restore(x))
-
-
-def test_saved_and_loaded(estimator, tmp_path):
-    save_estimator(estimator, tmp_path / "photo.safetensors")
-    loaded = load_estimator(tmp_path / "photo.safetensors")
-    x = _photographs(2, (16, 12))
-    assert torch.equal(loaded.exact_scores(x), estimator.exact_scores(x))
-    assert loaded.config == estimator.config
 
 
 def test_preset_ignores_the_size():

@@ -103,16 +103,6 @@ def test_exact_scores_are_close_to_the_scores(estimator):
     assert difference < tolerance * scores.abs().max()
 
 
-def test_restoring_is_the_same_for_every_shift(estimator):
-    x = _images(estimator, batch=1)
-    size = estimator.spatial_size
-    places = torch.cartesian_prod(*map(torch.arange, size)).reshape(-1, len(size))
-    moved = circular_shift(x.expand(len(places), *x.shape[1:]), places)
-    found = estimator.locate(estimator.exact_scores(moved), moved)
-    restored = estimator.motion.undo(moved, found)
-    assert torch.equal(restored, restored[:1].expand_as(restored))
-
-
 def _found(estimator, x):
     return estimator.locate(estimator.exact_scores(x), x)["shift"]
 

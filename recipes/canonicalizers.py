@@ -17,14 +17,12 @@ from typing import Any
 import lightning as L
 import torch
 import torch.nn.functional as F
-from _data import CentredMNIST, spread
-from _minutes import train_for
-from _run import DATA, Run
-from jsonargparse import auto_cli
+from _data import CenteredMNIST, spread
+from _run import DATA, Run, command_line
 from rotated_mnist import NETWORKS
 from torch import Tensor, nn
 
-from eqrestore_lightning import RestoreTransform, Turn, build_preset, evaluate
+from eqrestore_lightning import Turn, evaluate
 from eqrestore_lightning.evaluation import turn_motions
 
 _ROTATIONS = 8
@@ -53,11 +51,11 @@ def main(
         seed: Seed of everything random.
     """
     run = Run("canonicalizers", output, seed=seed, config={"minutes": minutes})
-    source = CentredMNIST(data, seed=seed)
+    source = CenteredMNIST(data, seed=seed)
     source.setup()
     classifier = run.fit_classifier("classifier", source, epochs=classifier_epochs).eval()
     classifier.requires_grad_(False)
-    restore = train_rotation(source, minutes, seed)
+    restore = run.fit_restorer("rotation", source, minutes=minutes, **NETWORKS["rotation"])
     canonicalize = train_equiadapt(classifier, source, minutes, channels, seed)
     test = spread(source.dataset("test"), num_images)
     evaluation = evaluate(
@@ -65,26 +63,15 @@ def main(
         test.loader(500),
         restorers={"RotationEstimator": restore, "equiadapt, C8": canonicalize},
         motions=turn_motions([0]),
-        axis="turned by, degrees",
+        axis="angle (degrees)",
         seed=seed,
     )
     run.add_evaluation(f"trained for {minutes:g} minutes each", evaluation)
     run.close()
 
 
-def train_rotation(source: CentredMNIST, minutes: float, seed: int) -> RestoreTransform:
-    """Train a `RotationEstimator`."""
-    L.seed_everything(seed, verbose=False)
-    options = {
-        k: v for k, v in NETWORKS["rotation"].items() if k not in ("preset", "learning_rate")
-    }
-    estimator = build_preset("rotation", 1, (32, 32), **options)
-    loader = source.train_dataloader()
-    return RestoreTransform(train_for(minutes, estimator, loader, seed=seed, learning_rate=3e-3))
-
-
 def train_equiadapt(
-    classifier: nn.Module, source: CentredMNIST, minutes: float, channels: int, seed: int
+    classifier: nn.Module, source: CenteredMNIST, minutes: float, channels: int, seed: int
 ) -> Callable[[Tensor], Tensor]:
     """Train equiadapt's canonicalizer, and return what it makes of images."""
     from equiadapt.images.canonicalization.discrete_group import (
@@ -122,4 +109,4 @@ def train_equiadapt(
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command_line(main)

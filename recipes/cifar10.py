@@ -43,8 +43,7 @@ from _paper import (
     PaperClassifier,
     fastest_precision,
 )
-from _run import DATA, Run, hardware, is_rank_zero, median_seconds
-from jsonargparse import auto_cli
+from _run import DATA, Run, command_line, hardware, is_rank_zero, median_seconds
 from torch import Tensor, nn
 
 from eqrestore_lightning import (
@@ -396,4 +395,4 @@ def main(
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command_line(main)

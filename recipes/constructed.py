@@ -12,8 +12,7 @@ import time
 from pathlib import Path
 
 import torch
-from _run import DATA, Run
-from jsonargparse import auto_cli
+from _run import DATA, Run, command_line
 from torch import Tensor
 from tqdm import tqdm
 
@@ -107,4 +106,4 @@ def count_errors(
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command_line(main)

@@ -1,12 +1,12 @@
 """Restore the starting point of closed contours: 1-D signals that wrap around.
 
-The outline of an MNIST digit, as the distance from its centre at 128 places along it, starts where
+The outline of an MNIST digit, as the distance from its center at 128 places along it, starts where
 the algorithm that traced it began: a 1-D classifier learns it that way and fails for any other
 starting point. An estimator for signals finds the starting point and moves it back.
 
     lightning run recipes/contours.py --data data
 
-The untrained rule starts every contour at the place farthest from its centre.
+The untrained rule starts every contour at the place farthest from its center.
 """
 
 from pathlib import Path
@@ -15,8 +15,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from _run import DATA, Run
-from jsonargparse import auto_cli
+from _run import DATA, Run, command_line
 from torch import Tensor, nn
 
 from eqrestore_lightning import MNISTDataModule, RestorerModule, RestoreTransform, evaluate
@@ -96,7 +95,7 @@ def contours(digits: ImageTensors, count: int) -> ImageTensors:
 
 
 def _radii(outline: np.ndarray[Any, np.dtype[np.float64]]) -> Tensor:
-    """Return the distance from the centre at equal steps along a closed outline, 0…255."""
+    """Return the distance from the center at equal steps along a closed outline, 0…255."""
     steps = np.linalg.norm(np.diff(outline, axis=0), axis=1)
     along = np.concatenate([[0.0], np.cumsum(steps)])
     places = np.arange(LENGTH) * along[-1] / LENGTH
@@ -106,7 +105,7 @@ def _radii(outline: np.ndarray[Any, np.dtype[np.float64]]) -> Tensor:
 
 
 def start_farthest(x: Tensor) -> Tensor:
-    """Start each contour at the place farthest from its centre."""
+    """Start each contour at the place farthest from its center."""
     return circular_shift(x, -x[:, 0].float().argmax(1, keepdim=True))
 
 
@@ -128,4 +127,4 @@ def train_classifier(train: ImageTensors, epochs: int) -> nn.Sequential:
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command_line(main)

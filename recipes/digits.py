@@ -13,8 +13,7 @@ from pathlib import Path
 
 import lightning as L
 from _figures import animate, draw_restored
-from _run import Run, is_rank_zero
-from jsonargparse import auto_cli
+from _run import Run, command_line, is_rank_zero
 
 from eqrestore_lightning import (
     ClassifierModule,
@@ -85,4 +84,4 @@ def main(
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command_line(main)

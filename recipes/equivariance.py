@@ -21,8 +21,7 @@ import torch
 import torch.nn.functional as F
 from _data import spread
 from _figures import STYLE, without_ticks
-from _run import DATA, Run, is_rank_zero
-from jsonargparse import auto_cli
+from _run import DATA, Run, command_line, is_rank_zero
 from matplotlib import style
 from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -272,4 +271,4 @@ def animate(path: Path, canvas: Tensor, painters: Mapping[str, Painter], num_fra
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command_line(main)

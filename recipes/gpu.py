@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 import torch
-from _run import DATA, Run, hardware, median_seconds
+from _run import DATA, Run, command_line, hardware, median_seconds
 from cifar10 import DEVICE, SCALES, Sections
-from jsonargparse import auto_cli
 from torch import Tensor
 from torchvision.models import resnet50
 
@@ -137,4 +136,4 @@ def differing(first: Tensor, second: Tensor) -> int:
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command_line(main)

@@ -10,13 +10,12 @@ Takes 10 minutes on 2 CPU cores (AMD EPYC).
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from _run import DATA, Run
-from jsonargparse import auto_cli
+from _run import DATA, Run, command_line
 from torch import Tensor
 from tqdm import tqdm
 
@@ -27,6 +26,7 @@ from eqrestore_lightning import (
     circular_shift,
     load_estimator,
 )
+from eqrestore_lightning.evaluation import count_differing
 from eqrestore_lightning.functional import CONV_METHODS, ConvMethod, scores_to_shift
 from eqrestore_lightning.nn import CircularConv
 
@@ -71,7 +71,6 @@ def main(
     run.close()
 
 
-@torch.no_grad()
 def count(
     name: str, images: Tensor, restore: Callable[[Tensor], Tensor], batch_size: int
 ) -> dict[str, Any]:
@@ -84,17 +83,14 @@ def count(
         batch_size: Images restored at a time.
     """
     shifts = list(itertools.product(*map(range, images.shape[-2:])))
-    differing = 0
-    for batch in tqdm(torch.split(images, batch_size), desc=name, leave=False):
-        reference = restore(batch)
-        for shift in shifts:
-            restored = restore(batch.roll(shift, dims=(-2, -1)))
-            differing += int((restored != reference).flatten(1).any(1).sum())
+
+    def views(batch: Tensor) -> Iterator[Tensor]:
+        for shift in [(0, 0), *tqdm(shifts, desc=name, leave=False)]:
+            yield batch.roll(shift, dims=(-2, -1))
+
     return {
         "way to evaluate": name,
-        "images": len(images),
-        "pairs": len(images) * len(shifts),
-        "restored images that differ": differing,
+        **count_differing(restore, images, views, batch_size=batch_size),
     }
 
 
@@ -117,4 +113,4 @@ def plain(
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command_line(main)

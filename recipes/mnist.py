@@ -15,16 +15,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from _data import MirroredMNIST, spread
 from _figures import animate, draw_restored
-from _rules import digit_rules
-from _run import DATA, Run, is_rank_zero
-from jsonargparse import auto_cli
+from _run import DATA, Run, command_line, is_rank_zero
 from torch import nn
 
-from eqrestore_lightning import MNISTDataModule, RestoreTransform, Shift, evaluate
+from eqrestore_lightning import (
+    MNISTDataModule,
+    RestoreTransform,
+    Shift,
+    TranslationEstimator,
+    evaluate,
+)
 from eqrestore_lightning.data import Enlarge, InMemoryDataModule
-from eqrestore_lightning.evaluation import Restorer, gate_rows, shift_motions
+from eqrestore_lightning.evaluation import (
+    Restorer,
+    border_rule,
+    gate_rows,
+    harmonic_rule,
+    shift_motions,
+)
 from eqrestore_lightning.motions import ShiftFill
 
 PAPER = {
@@ -134,5 +145,45 @@ def report(
     run.close()
 
 
+def digit_rules() -> dict[str, Restorer]:
+    """Return the rules for MNIST at 32 × 32."""
+    return {
+        "rule: center of mass in its window": RestoreTransform(center_of_mass()),
+        **harmonic_rule(),
+        **border_rule(1, (32, 32), 4),
+    }
+
+
+@torch.no_grad()
+def center_of_mass() -> TranslationEstimator:
+    """Build the network that looks for the center of mass in its window and a clear border.
+
+    MNIST's digits were placed by rounding their center of mass to whole pixels: zero-padded to
+    32 × 32 it lies in [15.5, 16.5) on both axes. Four full-size filters measure by how much a place
+    misses that, a fifth the mass within two pixels of the border; the score is the negative sum of
+    all five, 0 where everything fits. A bias smaller than one gray level keeps the window open at
+    its upper end.
+    """
+    size = 32
+    estimator = TranslationEstimator(
+        1, (size, size), hidden_channels=[5], kernel_size=["full", 1], bias=True
+    )
+    position = (torch.arange(size) - (size - 1) // 2) % size  # the pixel that each tap reads
+    low, high, flat = 15.5 - position, position - 16.5, torch.ones(size)
+    outside = (position < 2) | (position >= size - 2)
+    filters = [
+        torch.outer(low, flat),
+        torch.outer(high, flat),
+        torch.outer(flat, low),
+        torch.outer(flat, high),
+        (outside[:, None] | outside).float(),
+    ]
+    weights = dict(estimator.named_parameters())
+    weights["layers.0.weight"].copy_(torch.stack(filters).unsqueeze(1))
+    weights["layers.0.bias"].copy_(torch.tensor([0.0, 1.0, 0.0, 1.0, 0.0]) / 1020)
+    weights["layers.1.weight"].fill_(-1.0)
+    return estimator
+
+
 if __name__ == "__main__":
-    auto_cli(main)
+    command_line(main)

@@ -11,13 +11,11 @@ Takes 18 minutes on one core of an Intel Xeon shared with other work, 100 volume
 
 from pathlib import Path
 
-from _rules import border_rule
-from _run import DATA, Run, is_rank_zero
-from jsonargparse import auto_cli
+from _run import DATA, Run, command_line, is_rank_zero
 from mnist import report
 
 from eqrestore_lightning import MNIST3DDataModule
-from eqrestore_lightning.evaluation import harmonic_rule
+from eqrestore_lightning.evaluation import border_rule, harmonic_rule
 
 
 def main(
@@ -83,4 +81,4 @@ def main(
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command_line(main)

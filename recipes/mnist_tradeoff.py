@@ -17,9 +17,8 @@ from typing import Any
 
 import lightning as L
 from _data import MirroredMNIST
-from _rules import centre_of_mass, digit_rules
-from _run import DATA, Run, is_rank_zero, median_seconds
-from jsonargparse import auto_cli
+from _run import DATA, Run, command_line, is_rank_zero, median_seconds
+from mnist import center_of_mass, digit_rules
 
 from eqrestore_lightning import MNISTDataModule, RestorerModule, RestoreTransform, build_preset
 from eqrestore_lightning.evaluation import Restorer, shifts_found
@@ -52,7 +51,7 @@ DILATED = {
     "skip": True,
 }
 ENTRIES: dict[str, Entry] = {
-    "rule: centre of mass in its window, trained on": Entry("", epochs=2, learning_rate=1e-4),
+    "rule: center of mass in its window, trained on": Entry("", epochs=2, learning_rate=1e-4),
     "paper's network: 6 layers, 9 × 9, one channel": Entry("paper", learning_rate=3e-3),
     "1 separable full-size filter": Entry(options={"hidden_channels": [1]}),
     "2 separable full-size filters": Entry(options={"hidden_channels": [2]}),
@@ -99,7 +98,7 @@ def train(run: Run, name: str, entry: Entry, data: Path) -> RestoreTransform:
     """Train one network, in a stage of its name."""
     L.seed_everything(run.seed, verbose=False)
     start = partial(build_preset, entry.preset, 1, (32, 32), **entry.options)
-    estimator = start() if entry.preset else centre_of_mass()
+    estimator = start() if entry.preset else center_of_mass()
     source = (MirroredMNIST if entry.mirrored else MNISTDataModule)(data, seed=run.seed)
     module = RestorerModule(estimator, learning_rate=entry.learning_rate, seed=run.seed)
     run.fit(name, module, source, epochs=entry.epochs)
@@ -124,4 +123,4 @@ def measure(run: Run, name: str, restore: Restorer, data: MNISTDataModule) -> di
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command_line(main)

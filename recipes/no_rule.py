@@ -26,9 +26,8 @@ from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 from _data import ClutteredMNIST, CroppedCIFAR10, NoisyMNIST, UnpaddedCIFAR10, spread
-from _rules import digit_rules
-from _run import DATA, Run, is_rank_zero
-from jsonargparse import auto_cli
+from _run import DATA, Run, command_line, is_rank_zero
+from mnist import digit_rules
 from torch import nn
 
 from eqrestore_lightning import RestoreTransform, Shift, evaluate
@@ -145,4 +144,4 @@ def classify_moving_crops(
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command_line(main)

@@ -16,8 +16,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from _run import DATA, Run
-from jsonargparse import auto_cli
+from _run import DATA, Run, command_line
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -115,4 +114,4 @@ def measure(restore: RestoreTransform, scene: Tensor, yaws: int) -> dict[str, An
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command_line(main)

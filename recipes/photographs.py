@@ -18,10 +18,9 @@ from typing import Any
 
 import torch
 import torchvision
+from _data import load_photographs, pretrained_classifier, random_crops
 from _figures import ANSWERS, STYLE, label_answer, without_ticks
-from _photographs import build_classifier, load_photographs, random_crops
-from _run import Run, median_seconds
-from jsonargparse import auto_cli
+from _run import Run, command_line, median_seconds
 from matplotlib import style
 from matplotlib.figure import Figure
 from torch import Tensor, nn
@@ -69,7 +68,7 @@ def main(
             found = shifts_found(torch.split(views, 16), restorer, seed=seed)
             rows.append({"crops": " × ".join(map(str, size)), "restorer": name, **found})
     run.add_table(f"shifts found, {crops} crops of each size", rows)
-    network = build_classifier(classifier)
+    network = pretrained_classifier(classifier)
     views = random_crops(photographs, classified, (224, 224), seed=seed + 1)
     run.add_table(
         f"same class as unmoved, {classified} crops", agreement(network, views, restorers)
@@ -210,4 +209,4 @@ def draw_kinds(
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command_line(main)

@@ -1,6 +1,6 @@
 """By how much one picture lies against another: accuracy and speed, beside scikit-image.
 
-Pairs are made from photographs that wheels ship: a part of 128 × 128, in grey, is shifted
+Pairs are made from photographs that wheels ship: a part of 128 × 128, in gray, is shifted
 circularly by any fraction of a pixel. Both pictures get their own noise, and a piece of another
 photograph hides a square of the second one. Parts without content (standard deviation below 10 of
 255) are drawn again. `skimage` refines to 1/100 pixel (`upsample_factor=100`).
@@ -22,9 +22,8 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from _photographs import load_photographs
-from _run import DATA, Run
-from jsonargparse import auto_cli
+from _data import load_photographs
+from _run import DATA, Run, command_line
 from skimage.registration import phase_cross_correlation
 from torch import Tensor, nn
 from torchvision.datasets import MNIST
@@ -212,4 +211,4 @@ def accuracy(classifier: nn.Module, images: Tensor, classes: Tensor) -> float:
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command_line(main)

@@ -15,25 +15,16 @@ On 2 cores of an Intel Xeon (AMX) the estimator of rotations took 7 minutes to t
 rotations and shifts 18, all the rest 10.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from _data import CentredMNIST, spread
+from _data import CenteredMNIST, spread
 from _figures import draw_turned
-from _rotation_tables import (
-    angle_rows,
-    differing,
-    digit_groups,
-    digit_rows,
-    find_all,
-    vote_rows,
-)
-from _rules import turn_rules
-from _run import DATA, Run, is_rank_zero
-from jsonargparse import auto_cli
+from _run import DATA, Run, command_line, is_rank_zero
 from torch import Tensor, nn
 
 from eqrestore_lightning import (
@@ -51,8 +42,10 @@ from eqrestore_lightning.evaluation import (
     NO_RESTORER,
     Evaluation,
     Restorer,
+    count_differing,
     gate_rows,
     turn_motions,
+    turn_rules,
 )
 from eqrestore_lightning.motions import Motion
 from eqrestore_lightning.nn import register_preset
@@ -60,7 +53,7 @@ from eqrestore_lightning.nn import register_preset
 MAX_SHIFT = 16  # pixels: half of the image
 MARGINS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 RINGS = {"num_radii": 20, "max_radius": 14.5, "center": "mass"}
-CENTRED = {
+CENTERED = {
     "hidden_channels": [6],
     "kernel_size": ["full", 1],
     "dilation": 1,
@@ -74,7 +67,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "both": {
         "preset": "roto-translation",
         "learning_rate": 3e-3,
-        "translation": CENTRED,
+        "translation": CENTERED,
         **RINGS,
     },
     "quarters": {"preset": "quarters"},
@@ -141,7 +134,7 @@ def main(
     }
     config = {"epochs": epochs, "networks": NETWORKS, "num_images": num_images}
     run = Run("rotated_mnist", output, seed=seed, tags=["rotation"], config=config)
-    source = CentredMNIST(data, download=download, seed=seed)
+    source = CenteredMNIST(data, download=download, seed=seed)
     trained = train(run, source, epochs)
     if is_rank_zero():  # evaluate in one process: several would repeat images
         report(run, source, trained, num_images=num_images, bundle=bundle)
@@ -228,7 +221,7 @@ def add_accuracy(run: Run, trained: Trained, test: ImageTensors, upright: Tensor
         images = ImageTensors(test.images[::every], test.labels[::every]).loader(500)
         options: dict[str, Any] = {
             "motions": turn_motions(angles),
-            "axis": "turned by, degrees",
+            "axis": "angle (degrees)",
             "seed": run.seed,
         }
         frozen = evaluate(trained.classifier, images, restorers=restorers, **options)
@@ -278,9 +271,129 @@ def exact_rows(trained: Trained, images: Tensor, *, seed: int) -> list[dict[str,
         ("turned, two shifts, RotoTranslationEstimator", trained.both, images, two_shifts),
     )
     return [
-        {"images": name, "of": len(some), "restored differently": differing(restore, some, views)}
-        for name, restore, some, views in checks
+        {"images": name, **count_differing(restore, few, views)}
+        for name, restore, few, views in checks
     ]
+
+
+@torch.no_grad()
+def find_all(
+    classifier: nn.Module,
+    images: ImageTensors,
+    restore: RestoreTransform,
+    motion: Motion,
+    *,
+    seed: int,
+) -> dict[str, Tensor]:
+    """Move every image at random, restore and classify it.
+
+    Returns:
+        The absolute error of every field that `motion` moves (`angle`, degrees; `shift`, pixels),
+        the `margin` and the `class`, one for each image.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    classifier.eval()
+    found: dict[str, list[Tensor]] = defaultdict(list)
+    for x, _ in images.loader(500):
+        size = tuple(x.shape[2:])
+        element = motion.draw(len(x), size, generator=generator)
+        moved = motion.apply(x, element)
+        each = restore.find(moved)
+        classes = classifier(restore.undo(moved, each)).argmax(1)
+        errors = motion.error(each.motion, element, size)
+        for name, values in {**errors, "margin": each.margin, "class": classes}.items():
+            found[name].append(values)
+    return {name: torch.cat(parts) for name, parts in found.items()}
+
+
+def digit_groups(labels: Tensor, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return groups of images whose angles may be harder or easier to find."""
+    alike = torch.isin(labels, torch.tensor([0, 1, 8]))
+    groups = {"all but 0, 1 and 8, which look alike upside down": ~alike}
+    return groups | {f"margin of at least {m}": found["margin"] >= m for m in (1, 4, 8)}
+
+
+def angle_rows(
+    found: Mapping[str, Tensor], groups: Mapping[str, Tensor] | None = None
+) -> list[dict[str, Any]]:
+    """Return how far estimates are off, of all images and of groups of them.
+
+    Args:
+        found: What `find_all` returned.
+        groups: Name to which images, bool; empty groups are left out.
+    """
+    everything = torch.ones(len(found["angle"]), dtype=torch.bool)
+    rows = []
+    for name, chosen in {"all": everything, **(groups or {})}.items():
+        angle = found["angle"][chosen]
+        row = {
+            "images": name,
+            "share, %": percent(chosen),
+            "median error, degrees": float(angle.median()),
+            "off by over 30°, %": percent(angle > 30),
+        }
+        if "shift" in found:
+            shift = found["shift"][chosen].amax(1) if chosen.any() else torch.empty(0)
+            row["shift exact, %"] = percent(shift == 0)
+            row["shift within a pixel, %"] = percent(shift <= 1)
+        rows += [row] if chosen.any() else []
+    return rows
+
+
+def digit_rows(labels: Tensor, found: Mapping[str, Tensor]) -> list[dict[str, Any]]:
+    """Return how far estimates are off and what images are taken for, a row for each digit."""
+    rows = []
+    for digit in sorted(set(labels.tolist())):
+        angle, classes = (found[name][labels == digit] for name in ("angle", "class"))
+        rows.append(
+            {
+                "digit": digit,
+                "median error, degrees": float(angle.median()),
+                "upside down, %": percent(angle > 135),
+                "classified correctly, %": percent(classes == digit),
+                "as 6, %": percent(classes == 6),
+                "as 9, %": percent(classes == 9),
+            }
+        )
+    return rows
+
+
+@torch.no_grad()
+def vote_rows(
+    classifier: nn.Module,
+    images: ImageTensors,
+    restore: RestoreTransform,
+    motion: Motion,
+    *,
+    seed: int,
+    most: int = 3,
+) -> list[dict[str, Any]]:
+    """Measure a classifier that votes over the best motions instead of trusting the best one.
+
+    Its probabilities for the image, moved back by each candidate, are averaged, weighted by the
+    probability of the candidate.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    correct: list[list[Tensor]] = [[] for _ in range(most)]
+    for x, labels in images.loader(500):
+        moved = motion.apply(x, motion.draw(len(x), tuple(x.shape[2:]), generator=generator))
+        found = restore.find(moved, candidates=most)
+        views = (found, *found.rivals)
+        odds = torch.stack([torch.zeros_like(found.margin), *(r.margin for r in found.rivals)])
+        classes = torch.stack([classifier(restore.undo(moved, view)).softmax(1) for view in views])
+        for count in range(1, most + 1):
+            weights = odds[:count].softmax(0).unsqueeze(2).to(classes)
+            vote = (weights * classes[:count]).sum(0).argmax(1)
+            correct[count - 1].append(vote == labels)
+    return [
+        {"candidates": count, "accuracy, %": percent(torch.cat(each))}
+        for count, each in enumerate(correct, 1)
+    ]
+
+
+def percent(chosen: Tensor) -> float:
+    """Return the share of entries that are true, percent."""
+    return 100 * float(chosen.double().mean())
 
 
 def quarter_rows(trained: Trained, images: ImageTensors) -> list[dict[str, Any]]:
@@ -305,4 +418,4 @@ def as_rotation(restore: RestoreTransform) -> RotationEstimator:
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command_line(main)

@@ -39,8 +39,7 @@ from typing import Any, Literal, get_args
 import lightning as L
 import torch
 import torch.nn.functional as F
-from _run import Run, median_seconds
-from jsonargparse import auto_cli
+from _run import Run, command_line, median_seconds
 from torch import Tensor, nn
 from torch.utils.benchmark import Measurement, Timer
 from torchvision.models import resnet18
@@ -400,4 +399,4 @@ def _backward(x: Tensor, weight: Tensor, *, method: ConvMethod) -> None:
 
 
 if __name__ == "__main__":
-    auto_cli(main)
+    command_line(main)

@@ -182,7 +182,7 @@ def test_pages_are_written_when_asked_for(start, load, tmp_path, monkeypatch):
         asked.append((count, module.Run.publish))
 
     monkeypatch.setattr(module.Run, "publish", False)
-    module.start(main)
+    module.command_line(main)
     assert asked == [(3, True)]
     run.add_table("sizes", [{"count": 7}])
     run.close()

@@ -40,6 +40,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     shown = INCLUDE.sub(lambda match: section(readme, match[1]), markdown)
     shown = shown.replace("](docs/", "](").replace("](../docs/", "](../")  # pages lie at the top
     shown = shown.replace("](../SECURITY.md", "](SECURITY.md")
+    shown = shown.replace("](../../recipes/", "](../recipes/")  # from results/
     if shown == markdown:
         return markdown
     for anchor, page in pages_by_anchor().items():

@@ -271,7 +271,7 @@ def exact_rows(trained: Trained, images: Tensor, *, seed: int) -> list[dict[str,
         ("turned, two shifts, RotoTranslationEstimator", trained.both, images, two_shifts),
     )
     return [
-        {"images": name, **count_differing(restore, few, views)}
+        {"restored": name, **count_differing(restore, few, views)}
         for name, restore, few, views in checks
     ]
 

@@ -160,7 +160,7 @@ def test_mnist_prints_rules_beside_the_restorer(load, made_mnist, tmp_path, monk
     options = {"data": made_mnist, "classifier_epochs": 1, "restorer_epochs": 1}
     load("mnist").main(**options, enlarge="resize", output=tmp_path)
     printed = capsys.readouterr().out
-    for name in ("centre of mass in its window", "first-harmonic phase", "blank border"):
+    for name in ("center of mass in its window", "first-harmonic phase", "blank border"):
         assert f"| accuracy, rule: {name} |" in printed
         assert f"| rule: {name} |" in printed
     assert "| accuracy, paper (resized): restored | 98.59 |" in printed

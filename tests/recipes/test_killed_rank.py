@@ -35,7 +35,7 @@ def test_the_others_end_within_a_minute_and_say_why(
 ):
     arguments = [f"--output={tmp_path}", *EPOCHS]
     runs = start("digits", *arguments, launcher=launcher, num_nodes=num_nodes)
-    trained = tmp_path / "classifier" / "interrupted.ckpt"
+    trained = tmp_path / "classifier" / "classifier.ckpt"
     end = time.monotonic() + 180
     while not trained.exists() and time.monotonic() < end:
         time.sleep(0.2)

@@ -6,12 +6,17 @@ import pytest
 import torch
 from wandb_offline import read_history
 
-from eqrestore_lightning import DigitsDataModule, RestoreTransform, load_estimator, rotate
-from eqrestore_lightning.evaluation import NO_RESTORER, evaluate, turn_motions
-from eqrestore_lightning.functional import circular_error
+from eqrestore_lightning import DigitsDataModule, RestoreTransform, load_estimator
+from eqrestore_lightning.evaluation import NO_RESTORER
 
 LAYERS = {"hidden_channels": [3], "kernel_size": [3, 1], "dilation": 1, "skip": False}
 POLAR = {"num_radii": 4, "num_angles": 12, "max_radius": 14.5, **LAYERS}
+EXACT = (
+    "polar images, all grid angles",
+    "four quarter turns, RotationEstimator",
+    "four quarter turns, QuarterTurnEstimator",
+    "turned, two shifts, RotoTranslationEstimator",
+)
 FULL = {**LAYERS, "kernel_size": ["full", 1], "separable": True}
 
 pytestmark = pytest.mark.filterwarnings(
@@ -31,7 +36,7 @@ def recipe(load, few_digits, monkeypatch):
         "quarters": {"preset": "quarters"},
     }
     monkeypatch.setattr(made, "NETWORKS", networks)
-    monkeypatch.setattr(made, "CentredMNIST", few_digits)
+    monkeypatch.setattr(made, "CenteredMNIST", few_digits)
     return made
 
 
@@ -43,8 +48,8 @@ def test_turned_mnist_goes_all_its_way(recipe, tmp_path, capsys):
     for title in results["tables"]:
         assert f"\n{title}\n\n|" in printed
     assert len(results["accuracy against angle"]) == 9 * 25  # restorers, angles and any
-    assert [row["of"] for row in results["exact"]] == [2] * 4
-    assert [row["restored differently"] for row in results["exact"]] == [0] * 4
+    counts = [(row["restored"], row["differ"]) for row in results["exact"]]
+    assert counts == [(name, 0) for name in EXACT]
     (shown,) = [row for row in results["angles, turned"] if row["images"] == "all"]
     assert shown["share, %"] == 100
     assert "shift exact, %" in results["angles, turned and shifted"][0]
@@ -86,42 +91,18 @@ def test_what_is_found_is_compared_with_what_was_drawn(recipe, load):
     assert digits[6]["as 6, %"] == digits[6]["classified correctly, %"]
 
 
-def test_images_that_are_restored_differently_are_counted(recipe):
-    images = DigitsDataModule().dataset("test").images[:20]
-    restore = RestoreTransform("digits")
-
-    def shifted(x):
-        return (x.roll((down, 3), (2, 3)) for down in range(3))
-
-    def changed(x):
-        return (x, torch.cat([x[:4].flip(3), x[4:]]))
-
-    assert recipe.differing(restore, images, shifted) == 0
-    assert recipe.differing(restore, images, changed) == 4
-
-
-@pytest.mark.parametrize(
-    "name", ["mass_direction", "intensity_direction", "principal_axis", "gradient_orientation"]
-)
-def test_rules_turn_images_back(load, name):
-    rules = load("_rules")
-    angle = getattr(rules, name)
-    images = DigitsDataModule().dataset("test").images[:60].float() / 255
-    turned = rotate(images, torch.full((60,), 40.0))
-    assert circular_error(angle(turned), angle(images) + 40, (360,)).median() < 3
-    rule = rules.TurnRule(angle, images)
-    usual = torch.full((60,), rule.usual)
-    assert circular_error(angle(rule(turned)), usual, (360,)).median() < 3
-
-
-def test_rules_for_angles_are_evaluated_as_restorers_are(load):
-    data = DigitsDataModule().dataset("test")
-    rules = load("_rules").turn_rules(data.images.float() / 255)
-    evaluation = evaluate(
-        torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(1024, 10)),
-        data.loader(100),
-        restorers=rules,
-        motions=turn_motions((90,)),
-    )
-    for name in rules:
-        assert evaluation.get(name, "90").measures["angle_distance"] < 90
+@pytest.mark.slow
+def test_quarter_turns_of_cifar10_are_trained_and_measured(load, made_cifar10, tmp_path):
+    options = {"minutes": 0.03, "classifier_epochs": 1, "num_images": 10}
+    load("cifar10_upright").main(made_cifar10, output=tmp_path, **options)
+    results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    assert set(results["tables"]) == {"quarter turns found", "accuracy", "gate", "invariance"}
+    assert results["invariance"] == [{"images": 20, "pairs": 60, "differ": 0}]
+    names = [row["restorer"] for row in results["quarter turns found"]]
+    assert names == ["restored", "rule: brighter side up", "rule: smoother side up"]
+    restore = RestoreTransform(tmp_path / "cifar10-upright.safetensors")
+    (field,) = restore.estimator.motion.fields
+    assert field.name == "quarters"
+    for value in restore.estimator.state_dict().values():
+        assert torch.equal(value, value.half().to(value))
+    assert (tmp_path / "turned.png").is_file()

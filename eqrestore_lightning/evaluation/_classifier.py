@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 _MANY = 0.25  # of the answers: classes that no image has
+_FEW = 20  # images, from whose classes nothing can be said about others
 
 
 def labeled_images(batches: Iterable[Any]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -111,7 +112,7 @@ class Classifier:
     def warn_of_other_classes(self) -> None:
         """Warn if many answers are classes that no label names."""
         beyond = float(self.answers[self.num_labels :].sum() / self.answers.sum())
-        if self.labels is None and beyond > _MANY:
+        if self.labels is None and beyond > _MANY and self.answers.sum() >= _FEW:
             warnings.warn(
                 f"The images have {self.num_labels} classes, the classifier has "
                 f"{len(self.answers)}, and {100 * beyond:.0f} % of its answers for unmoved images "

@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,16 +47,29 @@ def model_card(source: str | os.PathLike[str], *, repo_id: str | None = None) ->
     path = weights_file(source)
     if path.suffix != ".safetensors":
         raise ValueError(f"Expected `source` to end in .safetensors, but got {str(source)!r}.")
-    estimator = load_estimator(source)
-    record = _record(read_notes(source))
-    call = "RestoreTransform" if repo_id is None else "RestoreTransform.from_pretrained"
-    name = str(source) if repo_id is None else repo_id
-    lines = [] if repo_id is None else [*_head(estimator, record)]
-    title = path.stem if repo_id is None else repo_id.split("/")[-1]
-    lines += [f"# {_plain(title)}", "", _purpose(estimator, record), ""]
-    lines += [*_facts(estimator, record, path), *_use(f"{call}({json.dumps(_plain(name))})")]
-    lines += [*_results(record), *_not_for(record), *_data(record), *_origin(record), *_METHOD]
-    return "\n".join(lines) + "\n"
+    estimator, record = load_estimator(source), _record(read_notes(source))
+    fields = estimator.motion.fields
+    name, call = (str(source), "") if repo_id is None else (repo_id, ".from_pretrained")
+    kinds = " and ".join(field.name for field in fields)
+    rest = {key: value for key, value in record.items() if key not in _SHOWN and value != {}}
+    sections = {
+        "Use": _USE.format(call=call, name=json.dumps(_plain(name))),
+        "Measured": _results(record),
+        "Not for": _bullets(record.get("not_for")),
+        "Data": _bullets(record.get("data")),
+        "How it was made": _HEAD + "\n".join(map(_row, sorted(rest.items()))) if rest else "",
+        "Method": _METHOD,
+    }
+    parts = [
+        f"# {_plain(path.stem if repo_id is None else repo_id.split('/')[-1])}",
+        f"Undoes {_plain(record.get('purpose', kinds))}, in front of any classifier, without "
+        f"retraining it.",
+        _HEAD + "\n".join(_facts(estimator, record, path)),
+        *(f"## {title}\n\n{text}" for title, text in sections.items() if text),
+    ]
+    if repo_id is not None:
+        parts.insert(0, _hub_head([field.name for field in fields], record.get("license")))
+    return "\n\n".join(parts) + "\n"
 
 
 def weights_table() -> str:
@@ -85,15 +98,19 @@ def weights_table() -> str:
     return "".join(f"| {' | '.join(cells).rstrip()} |\n" for cells in lines)
 
 
-_METHOD = [
-    "",
-    "## Method",
-    "",
+_HEAD = "| | |\n|---|---|\n"
+_USE = """```python
+from eqrestore_lightning import RestoreTransform
+
+restore = RestoreTransform{call}({name})
+# before `Normalize`: nn.Sequential(restore, v2.Normalize(…), your_classifier)
+```"""
+_METHOD = (
     "*Restore Translation Using Equivariant Neural Networks* ([arXiv:2306.16938]"
     "(https://arxiv.org/abs/2306.16938)), as implemented by eqrestore-lightning. The estimator's "
     "scores move as the image moves; the place of the largest one says how the image was moved, "
-    "and the original image is moved back in front of any classifier.",
-]
+    "and the original image is moved back in front of any classifier."
+)
 
 
 def _record(notes: Mapping[str, str]) -> dict[str, Any]:
@@ -132,23 +149,13 @@ def _code(value: object) -> str:
     return f"`{_plain(value).replace('`', chr(39))}`"
 
 
-def _head(estimator: Estimator, record: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what the Hub reads of a card: YAML between two rules."""
-    yield "---"
-    terms = record.get("license")
-    if isinstance(terms, str) and re.fullmatch(r"[a-z0-9][a-z0-9.+-]{0,40}", terms):
-        yield f"license: {terms}"
-    yield "library_name: eqrestore-lightning"
-    yield "tags:"
-    yield from ("- equivariance", "- eqrestore-lightning")
-    yield from (f"- {field.name}" for field in estimator.motion.fields)
-    yield from ("---", "")
-
-
-def _purpose(estimator: Estimator, record: Mapping[str, Any]) -> str:
-    kinds = " and ".join(field.name for field in estimator.motion.fields)
-    purpose = _plain(record.get("purpose", kinds))
-    return f"Undoes {purpose}, in front of any classifier, without retraining it."
+def _hub_head(fields: Sequence[str], terms: object) -> str:
+    """Return what the Hub reads of a card: YAML between two rules."""
+    known = isinstance(terms, str) and re.fullmatch(r"[a-z0-9][a-z0-9.+-]{0,40}", terms)
+    lines = ["---", f"license: {terms}"] if known else ["---"]
+    tags = ["equivariance", "eqrestore-lightning", *fields]
+    lines += ["library_name: eqrestore-lightning", "tags:", *(f"- {tag}" for tag in tags), "---"]
+    return "\n".join(lines)
 
 
 def _image_size(estimator: Estimator) -> str:
@@ -158,48 +165,35 @@ def _image_size(estimator: Estimator) -> str:
 
 def _facts(estimator: Estimator, record: Mapping[str, Any], path: Path) -> Iterator[str]:
     count = sum(tensor.numel() for tensor in estimator.state_dict().values())
-    yield from ("| | |", "|---|---|")
     for field in estimator.motion.fields:
         columns = f" ({', '.join(field.columns)})" if field.columns else ""
         yield f"| finds | `{field.name}`{columns}, {field.unit} |"
     yield f"| images | {_image_size(estimator)} |"
     yield f"| estimator | `{type(estimator).__name__}`, {count:,} weights |"
     yield f"| file | {path.stat().st_size:,} bytes |"
-    yield f"| digest | {_code(read_metadata(path).get(DIGEST, 'none'))} |"
+    yield f"| digest | {_code(read_metadata(path)[DIGEST])} |"
     if "license" in record:
         yield f"| license of the weights | {_plain(record['license'])} |"
     if "settings" in record:
         yield f"| settings of `from_pretrained` | {_code(record['settings'])} |"
 
 
-def _use(call: str) -> Iterator[str]:
-    yield from ("", "## Use", "", "```python")
-    yield from ("from eqrestore_lightning import RestoreTransform", "")
-    yield f"restore = {call}"
-    yield "# before `Normalize`: nn.Sequential(restore, v2.Normalize(…), your_classifier)"
-    yield "```"
-
-
-def _results(record: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a table of what was measured, with the best rule beside it."""
+def _results(record: Mapping[str, Any]) -> str:
+    """Return a table of what was measured, with the best rule beside it."""
     results = record.get("results")
-    rows = results.get("rows") if isinstance(results, dict) else None
-    if not isinstance(results, dict) or not isinstance(rows, list):
-        if "metrics" in record:
-            yield from ("", "## Measured", "", _code(record["metrics"]))
-        return
-    yield from ("", "## Measured", "")
-    yield from ("| | measured | a rule that needs no training |", "|---|---|---|")
-    commands = [_code(results.get("command", ""))]
-    for row in (row for row in rows if isinstance(row, dict)):
-        rule = row.get("rule")
-        told = "not measured"
+    if not isinstance(results, dict) or not isinstance(results.get("rows"), list):
+        return _code(record["metrics"]) if "metrics" in record else ""
+    lines = ["| | measured | a rule that needs no training |", "|---|---|---|"]
+    commands = [results.get("command", "")]
+    for row in (row for row in results["rows"] if isinstance(row, dict)):
+        rule, told = row.get("rule"), "not measured"
         if isinstance(rule, dict):
             told = f"{_value(rule.get('value'), row)} ({_plain(rule.get('name', ''))})"
-            commands += [_code(rule["command"])] if "command" in rule else []
-        yield f"| {_plain(row.get('what', ''))} | {_figure(record, row)} | {told} |"
+            commands.append(rule.get("command", commands[0]))
+        lines.append(f"| {_plain(row.get('what', ''))} | {_figure(record, row)} | {told} |")
     images = f" On {_plain(results['images'])}." if "images" in results else ""
-    yield from ("", f"Printed by {', '.join(dict.fromkeys(commands))}.{images}")
+    printed = ", ".join(dict.fromkeys(map(_code, commands)))
+    return "\n".join([*lines, "", f"Printed by {printed}.{images}"])
 
 
 def _figure(record: Mapping[str, Any], row: Mapping[str, Any]) -> str:
@@ -215,30 +209,14 @@ def _value(value: object, row: Mapping[str, Any]) -> str:
     return f"{value:.2f} {_plain(row['unit'])}" if "unit" in row else f"{100 * value:.2f} %"
 
 
-def _not_for(record: Mapping[str, Any]) -> Iterator[str]:
-    limits = record.get("not_for")
-    if limits:
-        yield from ("", "## Not for", "")
-        entries = limits if isinstance(limits, list) else [limits]
-        yield from (f"- {_plain(limit)}" for limit in entries)
+def _bullets(value: Any) -> str:
+    parts = value if isinstance(value, list) else [value] if value else []
+    if isinstance(value, dict):
+        parts = [f"{name}: {_json(each)}" for name, each in value.items()]
+    return "\n".join(f"- {_plain(part)}" for part in parts)
 
 
-def _data(record: Mapping[str, Any]) -> Iterator[str]:
-    data = record.get("data")
-    if data:
-        yield from ("", "## Data", "")
-        if isinstance(data, str) and re.fullmatch("[0-9a-f]{16}", data):
-            data = {"fingerprint": data}  # as `eqrestore fit` writes it
-        parts = [data]
-        if isinstance(data, dict):
-            parts = [f"{name}: {_json(value)}" for name, value in data.items()]
-        yield from (f"- {_plain(part)}" for part in parts)
-
-
-def _origin(record: Mapping[str, Any]) -> Iterator[str]:
-    rest = {name: value for name, value in record.items() if name not in _SHOWN and value != {}}
-    if rest:
-        yield from ("", "## How it was made", "", "| | |", "|---|---|")
-    for name, value in sorted(rest.items()):  # safetensors keeps no order
-        told = _code(value) if name in ("command", "recipe") else _plain(value)
-        yield f"| {_plain(name).replace('_', ' ')} | {told} |"
+def _row(entry: tuple[str, Any]) -> str:
+    name, value = entry
+    told = _code(value) if name in ("command", "recipe") else _plain(value)
+    return f"| {_plain(name).replace('_', ' ')} | {told} |"

@@ -87,4 +87,4 @@ def wrap(x: Tensor, kernel_size: Sequence[int], dilation: int) -> Tensor:
     for size in reversed(kernel_size):
         total = dilation * (size - 1)
         padding += [total // 2, total - total // 2]
-    return F.pad(x, padding, mode="circular")
+    return F.pad(x, padding, mode="circular") if any(padding) else x

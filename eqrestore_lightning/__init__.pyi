@@ -19,12 +19,11 @@ from .motions import (
     Turn as Turn,
 )
 from .nn import (
+    CopiesEstimator as CopiesEstimator,
     Estimator as Estimator,
-    QuarterTurnEstimator as QuarterTurnEstimator,
     RotationEstimator as RotationEstimator,
     RotoTranslationEstimator as RotoTranslationEstimator,
     TranslationEstimator as TranslationEstimator,
-    UprightEstimator as UprightEstimator,
     build_preset as build_preset,
 )
 from .training import (

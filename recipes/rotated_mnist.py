@@ -28,8 +28,8 @@ from _run import DATA, Run, command_line, is_rank_zero
 from torch import Tensor, nn
 
 from eqrestore_lightning import (
+    CopiesEstimator,
     Estimator,
-    QuarterTurnEstimator,
     RestoreTransform,
     RotationEstimator,
     Shift,
@@ -76,9 +76,9 @@ NETWORKS: dict[str, dict[str, Any]] = {
 
 @register_preset
 def quarters(in_channels: int, spatial_size: Sequence[int], **options: Any) -> Estimator:
-    """Build four full-size filters that score all four quarter turns of an image."""
-    network: dict[str, Any] = {"hidden_channels": [4], "kernel_size": ["full", 1], "bias": True}
-    return QuarterTurnEstimator(in_channels, spatial_size, shifts=False, **{**network, **options})
+    """Build a small network that looks at all four quarter turns of an image."""
+    del spatial_size
+    return CopiesEstimator(in_channels, **options)
 
 
 @dataclass(frozen=True)
@@ -267,7 +267,7 @@ def exact_rows(trained: Trained, images: Tensor, *, seed: int) -> list[dict[str,
     checks: tuple[tuple[str, RestoreTransform, Tensor, Callable[..., Iterable[Tensor]]], ...] = (
         ("polar images, all grid angles", RestoreTransform(estimator.network), polar, grid_turns),
         ("four quarter turns, RotationEstimator", trained.rotation, images, quarter_turns),
-        ("four quarter turns, QuarterTurnEstimator", trained.quarters, images, quarter_turns),
+        ("four quarter turns, CopiesEstimator", trained.quarters, images, quarter_turns),
         ("turned, two shifts, RotoTranslationEstimator", trained.both, images, two_shifts),
     )
     return [
@@ -401,7 +401,7 @@ def quarter_rows(trained: Trained, images: ImageTensors) -> list[dict[str, Any]]
     evaluation = evaluate(
         trained.classifier,
         images.loader(500),
-        restorers={"RotationEstimator": trained.rotation, "QuarterTurnEstimator": trained.quarters},
+        restorers={"RotationEstimator": trained.rotation, "CopiesEstimator": trained.quarters},
         motions={str(angle): Turn((angle, angle)) for angle in (0.0, 90.0, 180.0, 270.0)},
     )
     return [

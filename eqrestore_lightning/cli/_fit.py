@@ -65,17 +65,16 @@ def run(
             "photo" is for photographs of any size, "seam" for signals and for gray images of one
             size that fill the frame, "border" for images in a blank border, "centered" for objects
             placed by their center of mass, "paper" is the network of the paper; all of them
-            undo shifts. "photo-upright" turns photographs upright by quarter turns, "photo-turn" by
-            any angle; "rotation" undoes rotations by any angle, "roto-translation" rotations and
-            shifts, of small images of one size. Signals need "seam", "border", "centered" or
-            "paper".
+            undo shifts. "upright" undoes quarter turns, "rotation" rotations by any angle,
+            "roto-translation" rotations and shifts, the latter two of small images of one size.
+            Signals need "seam", "border", "centered" or "paper".
         start: Weights to continue from: a name of bundled weights, or a .safetensors or .ckpt file,
             whose network is then trained, whatever "network" is; or "scratch" for random weights.
             By default, the bundled weights that are named like the network, if there are any.
         axes: Axes along which images may have been shifted: -1 is the width (or the time of
             signals), -2 the height; all by default. "[-1]" is for panoramas.
         image_size: Resize images so that their shorter side has this many pixels, and keep the
-            central square; 64 by default for "photo-upright" and "photo-turn". Either this or
+            central square; 64 by default for "upright". Either this or
             crop_sizes is required if images differ in size.
         crop_sizes: Train on random square crops of these sizes, in pixels, read from disk as they
             are needed, so that there may be any number of images; "[64]" for instance. Most

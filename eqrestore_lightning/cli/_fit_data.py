@@ -12,7 +12,7 @@ Sources: TypeAlias = Literal["auto", "folder", "prefix", "file"]
 CROPPED: dict[str, tuple[int, ...]] = {"photo": (32, 64, 96)}
 """Presets for images of any size, and the sizes of the random crops they are trained on."""
 
-RESIZED: dict[str, int] = {"photo-upright": 64, "photo-turn": 64}
+RESIZED: dict[str, int] = {"upright": 64}
 """Presets that need to see whole images, and the size to which these are reduced."""
 
 

@@ -14,16 +14,15 @@ from eqrestore_lightning.nn._circular_conv import (
     CircularConv2d,
     CircularConv3d,
 )
-from eqrestore_lightning.nn._copies import QuarterTurnEstimator
-from eqrestore_lightning.nn._polar import RotationEstimator
+from eqrestore_lightning.nn._copies import CopiesEstimator
 from eqrestore_lightning.nn._presets import build_preset, list_presets, register_preset
+from eqrestore_lightning.nn._rotation import RotationEstimator
 from eqrestore_lightning.nn._roto_translation import RotoTranslationEstimator
 from eqrestore_lightning.nn._scorers import build_scorer, register_scorer
 from eqrestore_lightning.nn._seam_rule import SeamMeasure, SeamRule
 from eqrestore_lightning.nn._separable import SeparableShiftEstimator
 from eqrestore_lightning.nn._shift import ShiftEstimator
 from eqrestore_lightning.nn._translation import TranslationEstimator
-from eqrestore_lightning.nn._upright import UprightEstimator
 
 __all__ = [
     "ESTIMATORS",
@@ -31,9 +30,9 @@ __all__ = [
     "CircularConv1d",
     "CircularConv2d",
     "CircularConv3d",
+    "CopiesEstimator",
     "Estimator",
     "ProfileEstimator",
-    "QuarterTurnEstimator",
     "RotationEstimator",
     "RotoTranslationEstimator",
     "SeamMeasure",
@@ -41,7 +40,6 @@ __all__ = [
     "SeparableShiftEstimator",
     "ShiftEstimator",
     "TranslationEstimator",
-    "UprightEstimator",
     "build_preset",
     "build_scorer",
     "check_factor",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from eqrestore_lightning._registry import Registry
-from eqrestore_lightning.functional import is_traced, scores_to_margin
+from eqrestore_lightning.functional import is_traced
 from eqrestore_lightning.motions import Element, Motion
 
 ESTIMATORS: Registry[type["Estimator"]] = Registry("an estimator", "config['kind']")
@@ -161,23 +161,52 @@ class Estimator(nn.Module, ABC):
         """
         return self.locate(self.exact_scores(x), x)
 
-    def margin(self, scores: Tensor) -> Tensor:
-        """Compute how far the best element is ahead of its best rival: log-odds.
+    def split(self, scores: Tensor) -> tuple[Tensor, ...]:
+        """Split scores into parts, of which each has a best score of its own.
+
+        Args:
+            scores: What `forward` or `exact_scores` returned, or a mask of that shape.
+
+        Returns:
+            Each of shape `(batch, places)`, in the order in which `scores` holds them; a place 0
+            stands for no motion. One part, unless a subclass says otherwise.
+        """
+        return (scores.flatten(1),)
+
+    def same_peak(self, scores: Tensor) -> Tensor:
+        """Find the scores that belong to the peak of the best one, in each part.
+
+        Margins and candidates do not count them as rivals: neighboring angles always score alike.
 
         Args:
             scores: What `exact_scores` returned.
 
         Returns:
-            At least 0, shape `(batch,)`; the same however an image was moved.
+            bool of the shape of `scores`; the best score alone, unless a subclass says otherwise.
+            Of equal best scores, it is the peak of the first one.
         """
-        return scores_to_margin(scores)
+        return best_only(scores)
+
+    def margin(self, scores: Tensor) -> Tensor:
+        """Compute how far the best element is ahead of the best one of another peak: log-odds.
+
+        Args:
+            scores: What `exact_scores` returned.
+
+        Returns:
+            At least 0, shape `(batch,)`; the same however an image was moved. Infinite where all
+            scores belong to one peak. Of several parts, the smallest.
+        """
+        return torch.stack(self._margins(scores), 1).amin(1)
 
     def best_score(self, scores: Tensor) -> Tensor:
-        """Return the score of the best element, shape `(batch,)`."""
-        return scores.flatten(1).amax(1)
+        """Return the score of the best element, shape `(batch,)`: the sum over the parts."""
+        return torch.stack([part.amax(1) for part in self.split(scores)], 1).sum(1)
 
     def without_best(self, scores: Tensor) -> Tensor:
         """Exclude the best element, and what belongs to the same peak.
+
+        Of several parts, that one is changed whose best score is least ahead.
 
         Args:
             scores: What `exact_scores` returned, or this method, for the next best element.
@@ -185,8 +214,15 @@ class Estimator(nn.Module, ABC):
         Returns:
             A new tensor with −infinity there: `locate` finds the best rival in it.
         """
-        best = scores.flatten(1).amax(1).reshape(-1, *[1] * (scores.ndim - 1))
-        return scores.masked_fill(scores == best, -torch.inf)
+        peaks = self.split(self.same_peak(scores))
+        nearest = torch.stack(self._margins(scores), 1).argmin(1, keepdim=True)
+        others = [
+            part.masked_fill(
+                (peak | (part == part.amax(1, keepdim=True))) & (nearest == index), -torch.inf
+            )
+            for index, (part, peak) in enumerate(zip(self.split(scores), peaks, strict=True))
+        ]
+        return torch.cat(others, 1).reshape(scores.shape)
 
     def evidence(self, scores: Tensor) -> Tensor:
         """Compute the log-odds of the best element against no motion, if half of all images moved.
@@ -200,11 +236,12 @@ class Estimator(nn.Module, ABC):
             Shape `(batch,)`, dtype of `scores`. Where a share `prior` of images is expected not to
             have moved, the log-odds are lower by `log(prior / (1 − prior))`.
         """
-        flat = scores.flatten(1)
-        return flat.amax(1) - flat[:, 0] - math.log(max(1, flat.shape[1] - 1))
+        parts = self.split(scores)
+        ahead = torch.stack([part.amax(1) - part[:, 0] for part in parts], 1).sum(1)
+        return ahead - math.log(max(1, math.prod(part.shape[1] for part in parts) - 1))
 
     def constant(self, scores: Tensor) -> Tensor:
-        """Check for which images all scores are equal, up to rounding, so that nothing was found.
+        """Check for which images all scores of a part are equal, up to rounding: nothing was found.
 
         Args:
             scores: What `forward` returned.
@@ -212,8 +249,17 @@ class Estimator(nn.Module, ABC):
         Returns:
             bool of shape `(batch,)`.
         """
-        flat = scores.flatten(1)
-        return flat.amax(1) - flat.amin(1) <= 1e-5 * flat.abs().amax(1)
+        parts = self.split(scores)
+        equal = [p.amax(1) - p.amin(1) <= 1e-5 * p.abs().amax(1) for p in parts]
+        return torch.stack(equal, 1).any(1)
+
+    def _margins(self, scores: Tensor) -> list[Tensor]:
+        """Return the margin of each part."""
+        peaks = self.split(self.same_peak(scores))
+        return [
+            part.amax(1) - part.masked_fill(peak, -torch.inf).amax(1)
+            for part, peak in zip(self.split(scores), peaks, strict=True)
+        ]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Move weights as every module does, but keep their dtype."""
@@ -238,6 +284,23 @@ class Estimator(nn.Module, ABC):
                 f"Expected `x` to have shape (batch, {self.in_channels}, {expected}), "
                 f"but got {tuple(x.shape)}."
             )
+
+
+def best_only(scores: Tensor) -> Tensor:
+    """Return where the largest score of each sample is, the first of equal ones.
+
+    Args:
+        scores: Shape `(batch, *places)`, floating.
+
+    Returns:
+        bool of the same shape.
+
+    >>> best_only(torch.tensor([[1.0, 3.0, 3.0]]))
+    tensor([[False,  True, False]])
+    """
+    flat = scores.flatten(1)
+    places = torch.arange(flat.shape[1], device=scores.device)
+    return (places == flat.argmax(1, keepdim=True)).reshape(scores.shape)
 
 
 def split_batch(x: Tensor, pixels: int) -> Sequence[Tensor]:

@@ -1,163 +1,185 @@
-"""An estimator that scores all turned and mirrored copies of an image."""
+"""An estimator that looks at turned copies of an image with any network."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from typing_extensions import override
 
-from eqrestore_lightning.functional import (
-    as_float64,
-    best_index_by_content,
-    index_to_shift,
-    shift_to_index,
-)
-from eqrestore_lightning.motions import Element, Motion, Product, QuarterTurn, Shift
-from eqrestore_lightning.nn._base import Estimator, register_estimator
-from eqrestore_lightning.nn._translation import TranslationEstimator
+from eqrestore_lightning.functional import as_float64
+from eqrestore_lightning.motions import Motion, QuarterTurn
+from eqrestore_lightning.nn._base import check_sides, register_estimator
+from eqrestore_lightning.nn._grids import QuarterGrid
+from eqrestore_lightning.nn._integer import LEVELS, to_levels
+from eqrestore_lightning.nn._scorers import build_scorer
+from eqrestore_lightning.nn._turned_copies import TurnedCopies, central_square, inscribed_disc
+
+_SMALLEST, _LARGEST = 16, 2**14  # pixels
 
 
 @register_estimator
-class QuarterTurnEstimator(Estimator):
-    """Score every quarter turn of an image, and optionally every mirror image, copy by copy.
+class CopiesEstimator(TurnedCopies):
+    r"""Score turns by a network of one's own that looks at the four quarter turns of an image.
 
-    One `TranslationEstimator` scores the four turned copies of an image, or all eight with their
-    mirror images; the largest score over copies and shifts is the estimate. Moving an image
-    permutes its copies, so that all its turned, mirrored and shifted versions are restored to the
-    same image, **bit for bit**, whatever the weights.
+    The network scores all turns of one copy; the scores of the copies are aligned and averaged,
+    `S[g] = mean over h of s(h⁻¹ x)[h⁻¹ g]`. All quarter turns of an image, and its mirror images
+    with `QuarterTurn(mirrors=True)`, are restored to the same image, **bit for bit**, whatever the
+    network, as long as it computes the same from the same batch. Other angles interpolate pixels,
+    so their estimates are approximate.
+
+    Contrast is stretched to 0…1 and images are reduced so that their shorter side has `resolution`
+    pixels, by averages that turn along bit for bit; then the network sees them at once, whatever
+    their size. Gradients reach the network but not the image.
 
     Convention:
-        An image was shifted, then mirrored left to right if `mirrored` is 1, then turned by
-        `quarters` · 90°, counter-clockwise as displayed.
+        `scores[b, j]` is high where image `b` looks as if turned by `360° · j / num_angles`,
+        counter-clockwise as displayed; with mirror images, `scores[b, 4 + j]` where it looks as if
+        mirrored left to right, then turned so.
 
     Args:
         in_channels: Channels of the images.
-        spatial_size: Height and width of the images, pixels; they must be equal.
-        mirrors: Whether images may have been mirrored.
-        shifts: Whether images may have been shifted, circularly. If not, the network only scores
-            whether each copy looks unmoved.
-        options: Further arguments of the `TranslationEstimator`.
+        motion: What is found and undone: a `QuarterTurn`, or a `Turn` by any angle, for which only
+            what lies in the inscribed circle is looked at, so that corners cannot tell it; or the
+            `config` of one.
+        num_angles: Number of angles scored, a multiple of 4; 4 for quarter turns.
+        resolution: Shorter side to which larger images are reduced, pixels.
+        sub_grid: Whether to interpolate between the angles of the grid, for a `Turn`.
+        scorer: Name of the network, see `build_scorer`.
+        scorer_options: Further arguments of the network.
 
     Shapes:
-        Input `(batch, in_channels, size, size)`, floating; output `(batch, copies, size, size)`,
-        without `shifts` `(batch, copies)`. Copy `4 · mirrored + quarters` is the image with that
-        motion undone.
+        Input `(batch, in_channels, height, width)` of 16 to 16,384 pixels on each axis, of any real
+        dtype; output `(batch, num_angles)`, with mirror images `(batch, 8)`.
 
     Attributes:
-        network: The `TranslationEstimator`.
+        scorer: The network. In training mode it sees the image as it comes, and no copies.
 
     Raises:
-        ValueError: If images are not square, or a number is out of range.
+        ValueError: If a number is out of range, or there is no such network.
 
-    Source: Frame averaging over a finite group (Puny et al., 2022), with the largest score instead
-    of a mean.
+    Source: Frame averaging over a finite group (Puny et al., 2022), and own.
 
-    >>> estimator = QuarterTurnEstimator(1, (9, 9), mirrors=True, kernel_size=3)
-    >>> x = torch.rand(1, 1, 9, 9)
-    >>> turned = torch.rot90(x, 1, (2, 3)).flip(3).roll(5, 2)
+    >>> estimator = CopiesEstimator(3).eval()
+    >>> x = torch.rand(1, 3, 40, 48)
     >>> first, second = (
-    ...     estimator.motion.undo(y, estimator.locate(estimator.exact_scores(y), y))
-    ...     for y in (x, turned)
+    ...     estimator.motion.undo(y, estimator.estimate(y)) for y in (x, x.rot90(1, (2, 3)))
     ... )
     >>> torch.equal(first, second)
     True
     """
 
-    spatial_size: tuple[int, ...]
-
     def __init__(
         self,
         in_channels: int,
-        spatial_size: Sequence[int],
         *,
-        mirrors: bool = False,
-        shifts: bool = True,
-        **options: Any,
+        motion: Motion | Mapping[str, Any] = QuarterTurn(),  # noqa: B008  # it is frozen
+        num_angles: int = 4,
+        resolution: int = 64,
+        sub_grid: bool = True,
+        scorer: str = "ResidualScorer",
+        scorer_options: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__()
-        if len(spatial_size) != 2 or spatial_size[0] != spatial_size[1]:
+        super().__init__(in_channels, motion, num_angles=num_angles, sub_grid=sub_grid)
+        if not _SMALLEST <= resolution <= 256:
             raise ValueError(
-                f"Expected `spatial_size` to be that of a square, but got {tuple(spatial_size)}."
+                f"Expected `resolution` to be from {_SMALLEST} to 256, but got {resolution}."
             )
-        self.in_channels = in_channels
-        self.mirrors = mirrors
-        self.shifts = shifts
-        self.network = TranslationEstimator(in_channels, spatial_size, axes=None, **options)
-        self.spatial_size = self.network.spatial_size
+        self.resolution = resolution
+        self._scorer = (scorer, dict(scorer_options or {}))
+        self.scorer: nn.Module = build_scorer(
+            scorer, in_channels, len(self.turns), **self._scorer[1]
+        )
 
     @property
+    @override
     def config(self) -> dict[str, Any]:
-        """Arguments that build an estimator of the same shape, in plain JSON types."""
-        options = self.network.config
-        del options["axes"]
-        return {**options, "mirrors": self.mirrors, "shifts": self.shifts}
+        scorer, options = self._scorer
+        return {
+            "in_channels": self.in_channels,
+            "motion": self.motion.config,
+            "num_angles": self.num_angles,
+            "resolution": self.resolution,
+            "sub_grid": self.sub_grid,
+            "scorer": scorer,
+            "scorer_options": options,
+        }
 
-    @property
-    def motion(self) -> Motion:
-        """Quarter turns, and mirror images and shifts if the estimator finds them."""
-        return self._motion(Shift())
+    @override
+    def check_input(self, x: Tensor) -> None:
+        super().check_input(x)
+        check_sides(x, _SMALLEST, _LARGEST)
 
-    @property
-    def training_motion(self) -> Motion:
-        """The same without shifts."""
-        return self._motion(Shift(max_shift=0))
-
+    @override
     def score(self, x: Tensor, *, exact: bool) -> Tensor:
-        """Score every copy and shift; the scores of moved images are equal, but permuted."""
-        copies = self._copies(as_float64(x) if exact else x)
-        return self._gather(self.network.score(copies, exact=exact))
+        if self.training and not exact:
+            return (self.scale * self._look(self.prepare(x.detach()))).to(x.dtype)
+        return super().score(x, exact=exact)
 
-    @torch.no_grad()
-    def locate(self, scores: Tensor, x: Tensor) -> Element:
-        """Return the element with the largest score; ties are broken by content.
+    @override
+    def prepare(self, x: Tensor) -> Tensor:
+        if isinstance(self.grid, QuarterGrid):
+            return _shrunk(to_levels(x), self.resolution)
+        square = central_square(x)
+        disc = inscribed_disc(square)
+        inside = torch.where(disc, square, square.amax((1, 2, 3), keepdim=True))
+        least = inside.amin((1, 2, 3), keepdim=True)
+        small = _shrunk(to_levels(torch.where(disc, square, least)), self.resolution)
+        return torch.where(inscribed_disc(small), small, LEVELS // 2)
 
-        Args:
-            scores: What `exact_scores(x)` returned.
-            x: The images scored.
+    @override
+    def score_turns(self, first: Tensor) -> Tensor:
+        total = as_float64(first.new_zeros(len(first), len(self.turns)))
+        with _evaluating(self.scorer):
+            for mirrored, turn in self.quarter_turns:
+                seen = as_float64(self._look(self.copy(first, mirrored=mirrored, turn=turn)))
+                total = total + seen[:, self.relative(mirrored=mirrored, turn=turn)]
+        return total / len(self.quarter_turns)
 
-        Returns:
-            The fields of `motion`, int64, on the device of `x`; 0 for images with entries that are
-            not finite.
-        """
-        index = best_index_by_content(scores, x, lambda some: self._copies(as_float64(some)))
-        index = index.to(x.device)
-        places = self.spatial_size[0] * self.spatial_size[1] if self.shifts else 1
-        element = self._turn.from_index(index // places)
-        if self.shifts:
-            element["shift"] = index_to_shift(index % places, self.spatial_size)
-        return element
+    def _look(self, prepared: Tensor) -> Tensor:
+        scores: Tensor = self.scorer(prepared / LEVELS)
+        expected = (len(prepared), len(self.turns))
+        if tuple(scores.shape) != expected:
+            raise ValueError(
+                f"Expected the scorer to return scores of shape {expected}, "
+                f"but got {tuple(scores.shape)}."
+            )
+        return scores
 
-    def loss(self, scores: Tensor, element: Element) -> Tensor:
-        """Compute the cross-entropy over all copies and shifts."""
-        return F.cross_entropy(scores.flatten(1), self.target(element))
 
-    def target(self, element: Element) -> Tensor:
-        """Return the index of the score of an element, int64 of shape `(batch,)`."""
-        copy = self._turn.to_index(element)
-        if not self.shifts:
-            return copy
-        places = self.spatial_size[0] * self.spatial_size[1]
-        return copy * places + shift_to_index(element["shift"], self.spatial_size)
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """Keep a network in eval mode, so that images do not depend on others of their batch."""
+    training = [each for each in module.modules() if each.training]
+    module.eval()
+    try:
+        yield
+    finally:
+        for each in training:
+            each.training = True
 
-    def scale_scores(self, factor: float) -> None:
-        """Multiply all scores by a positive factor, in place: margins change, estimates do not."""
-        self.network.scale_scores(factor)
 
-    @property
-    def _turn(self) -> QuarterTurn:
-        return QuarterTurn(self.mirrors)
+def _shrunk(x: Tensor, resolution: int) -> Tensor:
+    """Average integers from 0 to 255 over windows, so that the shorter side has `resolution`.
 
-    def _motion(self, shift: Motion) -> Motion:
-        return Product(shift, self._turn) if self.shifts else self._turn
+    All sums are integers below 2^24 and windows lie symmetrically: turning or mirroring the images
+    turns or mirrors the result bit for bit.
+    """
+    short = min(x.shape[2:])
+    if short <= resolution:
+        return x
+    sizes = [round(side * resolution / short) for side in x.shape[2:]]
+    down, right = (
+        _windows(before, after, x) for before, after in zip(x.shape[2:], sizes, strict=True)
+    )
+    sums = down @ x @ right.T
+    return (sums / (down.sum(1, keepdim=True) * right.sum(1))).round()
 
-    def _copies(self, x: Tensor) -> Tensor:
-        """Return every image with the motion of each copy undone: `(batch · copies, …)`."""
-        turned = [torch.rot90(x, -quarters, (2, 3)) for quarters in range(4)]
-        if self.mirrors:
-            turned += [copy.flip(3) for copy in turned]
-        return torch.stack(turned, 1).flatten(0, 1)
 
-    def _gather(self, scores: Tensor) -> Tensor:
-        scores = scores.reshape(-1, self._turn.num_copies, *self.spatial_size)
-        return scores if self.shifts else scores[..., 0, 0]
+def _windows(before: int, after: int, like: Tensor) -> Tensor:
+    """Return the windows of `adaptive_avg_pool` as rows of zeros and ones."""
+    places = torch.arange(before, device=like.device)
+    index = torch.arange(after, device=like.device).unsqueeze(1)
+    start, end = index * before // after, -(-(index + 1) * before // after)
+    return ((places >= start) & (places < end)).to(like.dtype)

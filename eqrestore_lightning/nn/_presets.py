@@ -6,10 +6,10 @@ from typing import Any, TypeAlias
 from eqrestore_lightning._registry import Registry
 from eqrestore_lightning.nn._any_size import ProfileEstimator
 from eqrestore_lightning.nn._base import Estimator
-from eqrestore_lightning.nn._polar import RotationEstimator
+from eqrestore_lightning.nn._copies import CopiesEstimator
+from eqrestore_lightning.nn._rotation import RotationEstimator
 from eqrestore_lightning.nn._roto_translation import RotoTranslationEstimator
 from eqrestore_lightning.nn._translation import TranslationEstimator
-from eqrestore_lightning.nn._upright import UprightEstimator
 
 Preset: TypeAlias = Callable[..., Estimator]
 
@@ -121,17 +121,10 @@ def rotation(in_channels: int, spatial_size: Sequence[int], **options: Any) -> E
 
 
 @register_preset
-def photo_upright(in_channels: int, spatial_size: Sequence[int] = (), **options: Any) -> Estimator:
-    """Build a network that finds quarter turns of photographs of any size."""
+def upright(in_channels: int, spatial_size: Sequence[int] = (), **options: Any) -> Estimator:
+    """Build a network that finds quarter turns of images of any size."""
     del spatial_size
-    return UprightEstimator(in_channels, **options)
-
-
-@register_preset
-def photo_turn(in_channels: int, spatial_size: Sequence[int] = (), **options: Any) -> Estimator:
-    """Build a network that finds the angle of turned photographs of any size."""
-    del spatial_size
-    return UprightEstimator(in_channels, **{"num_angles": 72, "fill": "border", **options})
+    return CopiesEstimator(in_channels, **options)
 
 
 @register_preset

@@ -1,19 +1,19 @@
 """An estimator of translations and rotations: the shift is found first, then the angle."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from eqrestore_lightning.functional import Fill, circular_shift, scores_to_shift
 from eqrestore_lightning.motions import Element, Motion, Product
 from eqrestore_lightning.nn._base import Estimator, register_estimator
-from eqrestore_lightning.nn._polar import RotationEstimator
+from eqrestore_lightning.nn._rotation import RotationEstimator
 from eqrestore_lightning.nn._translation import TranslationEstimator
 
-_RIVAL_PIXELS = 2  # places this near to the best one, on both axes, belong to the same peak
+_PEAK_PIXELS = 2  # places this near to the best one, on both axes, belong to the same peak
 
 
 @register_estimator
@@ -68,8 +68,8 @@ class RotoTranslationEstimator(Estimator):
         self.spatial_size = self.translation.spatial_size
 
     @property
+    @override
     def config(self) -> dict[str, Any]:
-        """Arguments that build an estimator of the same shape, in plain JSON types."""
         return {
             "in_channels": self.in_channels,
             "spatial_size": list(self.spatial_size),
@@ -87,21 +87,17 @@ class RotoTranslationEstimator(Estimator):
         self.rotation.fill = fill
 
     @property
+    @override
     def motion(self) -> Motion:
-        """A turn, then a circular shift."""
         return Product(self.rotation.motion, self.translation.motion)
 
     @property
+    @override
     def training_motion(self) -> Motion:
-        """A turn only, as the network is exactly equivariant to shifts."""
         return Product(self.rotation.training_motion, self.translation.training_motion)
 
+    @override
     def score(self, x: Tensor, *, exact: bool) -> Tensor:
-        """Score every shift, and every angle once the best shift is undone.
-
-        Returns:
-            Shape `(batch, height · width + num_angles)`.
-        """
         shifts = self.translation.score(x, exact=exact)
         if exact:
             centered = self.translation.motion.undo(x, self.translation.locate(shifts, x))
@@ -110,100 +106,49 @@ class RotoTranslationEstimator(Estimator):
         return torch.cat([shifts.flatten(1), self.rotation.score(centered, exact=exact)], 1)
 
     @torch.no_grad()
+    @override
     def estimate(self, x: Tensor) -> Element:
-        """Find the shift, undo it, then find the angle, each as its own estimator does."""
         self.check_input(x)
         shift = self.translation.estimate(x)
         return {**self.rotation.estimate(self.translation.motion.undo(x, shift)), **shift}
 
     @torch.no_grad()
+    @override
     def locate(self, scores: Tensor, x: Tensor) -> Element:
-        """Return the best shift, and the best angle once it is undone.
-
-        Args:
-            scores: What `exact_scores(x)` returned.
-            x: The images scored.
-
-        Returns:
-            `shift` and `angle`, as both estimators return them.
-        """
-        shifts, angles = self._split(scores)
-        shift = self.translation.locate(shifts, x)
+        shifts, angles = self.split(scores)
+        shift = self.translation.locate(shifts.reshape(-1, *self.spatial_size), x)
         angle = self.rotation.locate(angles, self.translation.motion.undo(x, shift))
         return {**angle, **shift}
 
-    def margin(self, scores: Tensor) -> Tensor:
-        """Compute how far the best shift, and the best angle, are ahead of another peak.
+    @override
+    def split(self, scores: Tensor) -> tuple[Tensor, ...]:
+        """Split scores into those of all shifts and those of all angles."""
+        num_angles = self.rotation.num_angles
+        return scores[:, :-num_angles], scores[:, -num_angles:]
 
-        Neighboring places always score similarly. The rival of a shift lies more than 2 pixels away
-        on some axis, that of an angle 30° or more.
+    @override
+    def same_peak(self, scores: Tensor) -> Tensor:
+        """Find the scores of shifts within 2 pixels of the best one, and of angles within 30°."""
+        shifts, angles = self.split(scores)
+        best = scores_to_shift(shifts.reshape(-1, *self.spatial_size))
+        rows, columns = (
+            torch.minimum(places, size - places) <= _PEAK_PIXELS
+            for size, place in zip(self.spatial_size, best.unbind(1), strict=True)
+            for places in [(torch.arange(size, device=best.device) - place.unsqueeze(1)) % size]
+        )
+        near = (rows.unsqueeze(2) & columns.unsqueeze(1)).flatten(1)
+        return torch.cat([near, self.rotation.same_peak(angles)], 1)
 
-        Args:
-            scores: What `exact_scores` returned.
-
-        Returns:
-            The smaller of the two log-odds, at least 0, shape `(batch,)`, dtype of `scores`;
-            infinite where no place is that far away.
-        """
-        shifts, angles = self._split(scores)
-        margin = _largest(shifts) - _largest(self._other_shifts(shifts))
-        return torch.minimum(margin, self.rotation.margin(angles))
-
-    def best_score(self, scores: Tensor) -> Tensor:
-        """Return the sum of the best shift's and the best angle's score, shape `(batch,)`."""
-        shifts, angles = self._split(scores)
-        return _largest(shifts) + _largest(angles)
-
-    def without_best(self, scores: Tensor) -> Tensor:
-        """Exclude the best shift or the best angle, whichever is less ahead; see `Estimator`."""
-        shifts, angles = self._split(scores)
-        fewer_shifts, fewer_angles = self._other_shifts(shifts), self.rotation.without_best(angles)
-        shift_gap = _largest(shifts) - _largest(fewer_shifts)
-        nearer = shift_gap < _largest(angles) - _largest(fewer_angles)
-        shifts = torch.where(nearer.reshape(-1, 1, 1), fewer_shifts, shifts)
-        angles = torch.where(nearer.unsqueeze(1), angles, fewer_angles)
-        return torch.cat([shifts.flatten(1), angles], 1)
-
-    def evidence(self, scores: Tensor) -> Tensor:
-        """Compute the log-odds of the best shift and angle against no motion; see `Estimator`."""
-        shifts, angles = self._split(scores)
-        ahead = [part.amax(1) - part[:, 0] for part in (shifts.flatten(1), angles)]
-        others = math.prod(self.spatial_size) * self.rotation.num_angles - 1
-        return ahead[0] + ahead[1] - math.log(max(1, others))
-
+    @override
     def scale_scores(self, factor: float) -> None:
-        """Multiply all scores by a positive factor, in place: margins change, estimates do not."""
         self.translation.scale_scores(factor)
         self.rotation.scale_scores(factor)
 
+    @override
     def loss(self, scores: Tensor, element: Element) -> Tensor:
-        """Compute the sum of the two cross-entropies."""
-        shifts, angles = self._split(scores)
+        shifts, angles = self.split(scores)
+        shifts = shifts.reshape(-1, *self.spatial_size)
         return self.translation.loss(shifts, element) + self.rotation.loss(angles, element)
-
-    def constant(self, scores: Tensor) -> Tensor:
-        """Check for which images all shifts, or all angles, score the same."""
-        shifts, angles = self._split(scores)
-        return self.translation.constant(shifts) | self.rotation.constant(angles)
-
-    def _other_shifts(self, shifts: Tensor) -> Tensor:
-        """Exclude the best shift, and those within 2 pixels of it."""
-        best = scores_to_shift(shifts)
-        peaks = circular_shift(shifts.unsqueeze(1), -best)
-        rows, columns = (
-            torch.minimum(places, len(places) - places)
-            for places in (torch.arange(size, device=shifts.device) for size in self.spatial_size)
-        )
-        near = torch.maximum(rows.unsqueeze(1), columns) <= _RIVAL_PIXELS
-        return circular_shift(peaks.masked_fill(near, -torch.inf), best).squeeze(1)
-
-    def _split(self, scores: Tensor) -> tuple[Tensor, Tensor]:
-        angles = self.rotation.num_angles
-        return scores[:, :-angles].reshape(-1, *self.spatial_size), scores[:, -angles:]
-
-
-def _largest(scores: Tensor) -> Tensor:
-    return scores.flatten(1).amax(1)
 
 
 def _options(config: dict[str, Any]) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def test_what_is_not_undone_is_said():
     [
         ("mnist-rotation", {"angle": 90}, r"turned by -?\d+\.\d°\."),
         ("mnist-roto-translation", {"down": 5}, r"turned by -?\d+\.\d°, \d+ (down|up), "),
-        ("photo-upright", {"angle": -90}, r"turned by (0|90|180|270)°\."),
+        ("cifar10-upright", {"angle": -90}, r"turned by (0|90|180|270)°\."),
     ],
 )
 def test_other_motions(weights, motion, found):

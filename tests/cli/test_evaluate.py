@@ -8,8 +8,8 @@ import pytest
 
 from eqrestore_lightning import (
     ClassifierModule,
+    CopiesEstimator,
     RotationEstimator,
-    UprightEstimator,
     save_estimator,
 )
 
@@ -91,7 +91,7 @@ def test_rotations(digits, bright, rotation, run, fails):
 
 def test_quarter_turns_and_a_prior(digits, bright, tmp_path, run):
     weights = tmp_path / "upright.safetensors"
-    save_estimator(UprightEstimator(1, scorer_options={"channels": [4]}), weights)
+    save_estimator(CopiesEstimator(1, scorer_options={"channels": [4]}), weights)
     options = ["evaluate", bright, digits, weights, "--grayscale=true", "--kind=rotation"]
     printed = run(*options)
     assert "| 270 " in printed

@@ -51,7 +51,7 @@ def test_weights_restore(network, columns, digits, tmp_path, run):
 
 def test_photographs_of_any_size_are_turned_upright(photos, tmp_path, run):
     output = tmp_path / "mine.safetensors"
-    options = ["--epochs=1", "--image_size=32", "--start=scratch", "--network=photo-upright"]
+    options = ["--epochs=1", "--image_size=32", "--start=scratch", "--network=upright"]
     printed = run("fit", photos, output, *options)
     assert "each turned at random, " in printed
     found = RestoreTransform(output).find(read_image(next(photos.rglob("*.png"))))

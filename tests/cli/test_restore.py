@@ -17,13 +17,13 @@ from PIL.ExifTags import IFD, Base
 from torchvision.transforms.v2 import functional as TF
 
 from eqrestore_lightning import (
+    CopiesEstimator,
     DigitsDataModule,
-    QuarterTurnEstimator,
+    QuarterTurn,
     RestoreTransform,
     RotationEstimator,
     RotoTranslationEstimator,
     TranslationEstimator,
-    UprightEstimator,
     cli,
     save_estimator,
 )
@@ -58,7 +58,7 @@ def test_restores_what_the_transform_finds(digits, tmp_path, run):
         (lambda: TranslationEstimator(1, (32, 32), axes=(-1,), kernel_size=3), ["right"]),
         (lambda: RotationEstimator(1, (32, 32), num_angles=24, kernel_size=3), ["angle"]),
         (
-            lambda: QuarterTurnEstimator(1, (32, 32), mirrors=True, shifts=False),
+            lambda: CopiesEstimator(1, motion=QuarterTurn(mirrors=True)),
             ["mirrored", "quarters"],
         ),
         (
@@ -162,7 +162,7 @@ def test_user_errors_are_one_line(digits, tmp_path, fails):
 def test_quarter_turns_need_square_images_and_a_prior_leaves_them(tmp_path, run, fails):
     weights, folder = tmp_path / "upright.safetensors", tmp_path / "images"
     folder.mkdir()
-    save_estimator(UprightEstimator(3, scorer_options={"channels": [4]}), weights)
+    save_estimator(CopiesEstimator(3, scorer_options={"channels": [4]}), weights)
     pixels = torch.randint(0, 256, (3, 40, 40), dtype=torch.uint8)
     TF.to_pil_image(pixels).save(folder / "square.png")
     run("restore", weights, folder, tmp_path / "left", "--prior=0.9999999")

@@ -12,7 +12,7 @@ from hypothesis.strategies import sampled_from
 
 from eqrestore_lightning import (
     ClassifierModule,
-    QuarterTurnEstimator,
+    CopiesEstimator,
     TranslationEstimator,
     cli,
     save_estimator,
@@ -111,7 +111,7 @@ def inputs(tmp_path_factory):
     (folder / "notes").write_text("no image, no weights")
     save_estimator(TranslationEstimator(3, (12, 12), **NETWORK), folder / "good.safetensors")
     save_estimator(TranslationEstimator(2, (9,), **NETWORK), folder / "signals.safetensors")
-    save_estimator(QuarterTurnEstimator(3, (12, 12), **NETWORK), folder / "turns.safetensors")
+    save_estimator(CopiesEstimator(3), folder / "turns.safetensors")
     whole = (folder / "good.safetensors").read_bytes()
     (folder / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
     (folder / "cut.ckpt").write_bytes(b"PK\3\4")

@@ -14,7 +14,7 @@ POLAR = {"num_radii": 4, "num_angles": 12, "max_radius": 14.5, **LAYERS}
 EXACT = (
     "polar images, all grid angles",
     "four quarter turns, RotationEstimator",
-    "four quarter turns, QuarterTurnEstimator",
+    "four quarter turns, CopiesEstimator",
     "turned, two shifts, RotoTranslationEstimator",
 )
 FULL = {**LAYERS, "kernel_size": ["full", 1], "separable": True}

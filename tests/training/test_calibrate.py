@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from eqrestore_lightning import RestoreTransform, TranslationEstimator, UprightEstimator
+from eqrestore_lightning import CopiesEstimator, RestoreTransform, TranslationEstimator
 from eqrestore_lightning.motions import Shift, Turn
 from eqrestore_lightning.training import calibrate
 
@@ -29,7 +29,7 @@ def _images(count=400):
 
 
 def test_scores_become_log_probabilities():
-    estimator = UprightEstimator(3, num_copies=1, scorer_options={"channels": [4]}).eval()
+    estimator = CopiesEstimator(3, scorer_options={"channels": [4]}).eval()
     estimator.scorer = _RightMostly()
     x = _images()
     before = estimator.exact_scores(x)
@@ -41,7 +41,7 @@ def test_scores_become_log_probabilities():
 
 
 def test_a_prior_then_restores_what_is_more_probable():
-    estimator = UprightEstimator(3, num_copies=1, scorer_options={"channels": [4]}).eval()
+    estimator = CopiesEstimator(3, scorer_options={"channels": [4]}).eval()
     estimator.scorer = _RightMostly()
     x = _images()
     calibrate(estimator, [x])
@@ -67,4 +67,4 @@ def test_motions_can_be_given_and_factors_are_bounded():
 )
 def test_rejections(batches, message):
     with pytest.raises(ValueError, match=f"^{message}"):
-        calibrate(UprightEstimator(3, num_angles=8), batches, motion=Turn())
+        calibrate(CopiesEstimator(3, motion=Turn(), num_angles=8), batches, motion=Turn())

@@ -11,13 +11,12 @@ from torchvision.transforms.v2 import functional as TF
 from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat, KeyPoints
 
 from eqrestore_lightning import (
-    QuarterTurnEstimator,
+    CopiesEstimator,
     RandomMotion,
     RestoreTransform,
     RotationEstimator,
     RotoTranslationEstimator,
     TranslationEstimator,
-    UprightEstimator,
 )
 from eqrestore_lightning.motions import Product, QuarterTurn, Shift, Turn
 
@@ -69,9 +68,8 @@ def _restorers():
     polar = {"num_radii": 6, "num_angles": 24, **small}
     yield "shifts", TranslationEstimator(3, SQUARE, **small)
     yield "panoramas", TranslationEstimator(3, SQUARE, axes=(-1,), **small)
-    yield "quarter turns", QuarterTurnEstimator(3, SQUARE, mirrors=True, shifts=False, **small)
-    yield "quarter turns and shifts", QuarterTurnEstimator(3, SQUARE, **small)
-    yield "upright", UprightEstimator(3, scorer_options={"channels": [4]})
+    mirrors = QuarterTurn(mirrors=True)
+    yield "quarter turns", CopiesEstimator(3, motion=mirrors, scorer_options={"channels": [4]})
     yield "turns", RotationEstimator(3, SQUARE, **polar)
     yield "both", RotoTranslationEstimator(3, SQUARE, translation=small, rotation=polar)
 
@@ -109,7 +107,7 @@ def test_a_box_covers_the_same_content_wherever_it_is_shifted(layout, dtype):
     assert torch.equal(boxes, before)
 
 
-@pytest.mark.parametrize("name", ["shifts", "panoramas", "quarter turns and shifts", "both"])
+@pytest.mark.parametrize("name", ["shifts", "panoramas", "both"])
 def test_a_box_that_wraps_around_comes_back_whole(name):
     restore = RestoreTransform(RESTORERS[name])
     image = _image(SQUARE)
@@ -277,7 +275,7 @@ def test_images_that_are_left_as_they_are_keep_their_boxes():
 
 def _not_square_restorer():
     torch.manual_seed(0)
-    return RestoreTransform(UprightEstimator(3, scorer_options={"channels": [4]}))
+    return RestoreTransform(CopiesEstimator(3, scorer_options={"channels": [4]}))
 
 
 def test_samples_that_are_not_square_are_put_upright_to_the_same_bits():

@@ -16,12 +16,12 @@ from eqrestore_lightning.functional import (
     random_shift,
     rotate,
 )
+from eqrestore_lightning.motions import QuarterTurn
 from eqrestore_lightning.nn import (
-    QuarterTurnEstimator,
+    CopiesEstimator,
     RotationEstimator,
     RotoTranslationEstimator,
     TranslationEstimator,
-    UprightEstimator,
 )
 from eqrestore_lightning.transforms import RestoreTransform
 
@@ -32,8 +32,9 @@ EXACT = {  # what these find is undone without interpolation
     "shifts along the width": lambda: TranslationEstimator(2, (12, 10), axes=(-1,), **NETWORK),
     "signals": lambda: TranslationEstimator(2, (19,), **NETWORK),
     "volumes": lambda: TranslationEstimator(2, (5, 6, 7), axes=(-3, -1), **NETWORK),
-    "quarter turns": lambda: QuarterTurnEstimator(2, (10, 10), shifts=False, **NETWORK),
-    "quarter turns and shifts": lambda: QuarterTurnEstimator(2, (9, 9), mirrors=True, **NETWORK),
+    "quarter turns": lambda: CopiesEstimator(
+        2, motion=QuarterTurn(mirrors=True), scorer_options={"channels": [4]}
+    ).eval(),
 }
 TURNING = {
     "rotations": lambda: RotationEstimator(2, (12, 12), **ROTATION),
@@ -43,8 +44,7 @@ TURNING = {
 }
 KINDS = {**EXACT, **TURNING}
 FIELDS = {"shifts": {"shift": 2}, "shifts along the width": {"shift": 1}, "signals": {"shift": 1},
-          "volumes": {"shift": 2}, "quarter turns": {"quarters": 0},
-          "quarter turns and shifts": {"shift": 2, "mirrored": 0, "quarters": 0},
+          "volumes": {"shift": 2}, "quarter turns": {"mirrored": 0, "quarters": 0},
           "rotations": {"angle": 0}, "rotations and shifts": {"angle": 0, "shift": 2}}  # fmt: skip
 
 
@@ -64,7 +64,7 @@ def turning(request):
 
 
 def _images(restore, *batch, dtype=torch.uint8):
-    size = restore.estimator.spatial_size
+    size = restore.estimator.spatial_size or (16, 16)
     return torch.randint(0, 256, (*batch, 2, *size), dtype=torch.uint8).to(dtype)
 
 
@@ -201,7 +201,7 @@ def test_a_prediction_for_each_pixel_follows_the_image():
 @pytest.mark.parametrize("batch", [(), (4,), (2, 2)])
 def test_any_number_of_maps_moves_along(restore, batch, maps):
     found = restore.find(_images(restore, *batch))
-    size = restore.estimator.spatial_size
+    size = restore.estimator.spatial_size or (16, 16)
     y = torch.rand(*batch, *maps, *size)
     moved = restore.undo(y, found)
     assert moved.shape == y.shape
@@ -345,7 +345,7 @@ def test_where_there_is_no_rival_its_margin_is_infinite():
 
 def _upright(**options):
     torch.manual_seed(0)
-    estimator = UprightEstimator(3, scorer_options={"channels": [4]})
+    estimator = CopiesEstimator(3, scorer_options={"channels": [4]})
     return RestoreTransform(estimator.eval(), **options)
 
 

@@ -7,12 +7,11 @@ import torch
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from eqrestore_lightning import (
-    QuarterTurnEstimator,
+    CopiesEstimator,
     RestoreTransform,
     RotationEstimator,
     RotoTranslationEstimator,
     TranslationEstimator,
-    UprightEstimator,
 )
 from eqrestore_lightning.functional import circular_shift, random_shift
 from eqrestore_lightning.nn import ProfileEstimator, SeamRule
@@ -50,11 +49,10 @@ SHIFTED = {
     ),
 }
 TURNED = {
-    "copies": (lambda: QuarterTurnEstimator(2, (9, 9), shifts=False, **SMALL), (9, 9)),
     "polar": (lambda: RotationEstimator(2, (16, 16), **POLAR), (16, 16)),
     "polar, integers": (lambda: RotationEstimator(2, (16, 16), **INTEGERS), (16, 16)),
     "polar, mass": (lambda: RotationEstimator(2, (15, 15), center="mass", **POLAR), (15, 15)),
-    "upright": (lambda: UprightEstimator(2, scorer_options={"channels": [4]}), (21, 21)),
+    "copies": (lambda: CopiesEstimator(2, scorer_options={"channels": [4]}), (21, 21)),
 }
 CONTEXTS = (
     "none",
@@ -136,7 +134,7 @@ def _check(build, size, case, motions):
     restore = RestoreTransform(build())
     x = _laid_out(_images(kind, dtype, size, generator), layout)
     same = (
-        isinstance(restore.estimator, UprightEstimator)  # exact as its network is repeatable
+        isinstance(restore.estimator, CopiesEstimator)  # exact as its network is repeatable
         or context == "denormals flushed"  # turned images are interpolated in the same arithmetic
     )
     with _context(context if same else "none"):

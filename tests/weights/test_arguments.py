@@ -6,14 +6,14 @@ import re
 import pytest
 
 from eqrestore_lightning import RotationEstimator, TranslationEstimator
-from eqrestore_lightning.nn import SeamRule, UprightEstimator
+from eqrestore_lightning.nn import CopiesEstimator, SeamRule
 from eqrestore_lightning.weights import build_estimator, estimator_config
 
 NETWORK = {"hidden_channels": [2], "kernel_size": [3, 1]}
 ESTIMATORS = {
     "shift": lambda: TranslationEstimator(1, (6, 7), **NETWORK),
     "turn": lambda: RotationEstimator(1, (6, 7), num_radii=3, num_angles=8, **NETWORK),
-    "upright": lambda: UprightEstimator(1, resolution=16, scorer_options={"channels": [2]}),
+    "copies": lambda: CopiesEstimator(1, resolution=16, scorer_options={"channels": [2]}),
     "rule": lambda: SeamRule(1),
 }
 
@@ -36,7 +36,7 @@ def test_what_estimators_say_of_themselves_is_accepted(kind):
         ("turn", "skip", [], "bool"),  # an argument of the network inside
         ("turn", "sub_grid", "x", "bool"),
         ("turn", "max_radius", True, "float | None"),
-        ("upright", "num_copies", True, "int"),
+        ("copies", "num_angles", True, "int"),
         ("rule", "in_channels", 1.5, "int"),
     ],
 )

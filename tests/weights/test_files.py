@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from eqrestore_lightning.nn import (
     ESTIMATORS,
-    QuarterTurnEstimator,
+    CopiesEstimator,
     RotationEstimator,
     RotoTranslationEstimator,
     TranslationEstimator,
@@ -31,7 +31,7 @@ NETWORK = {"hidden_channels": [2], "kernel_size": ["full", 1], "bias": True, "se
 ROTATION = {"num_radii": 3, "num_angles": 8, "hidden_channels": [2], "kernel_size": [3, 1]}
 OTHERS = {
     "rotation": lambda: RotationEstimator(1, (6, 7), **ROTATION, sub_grid=False, fill="border"),
-    "quarter turns": lambda: QuarterTurnEstimator(2, (6, 6), mirrors=True, **NETWORK),
+    "quarter turns": lambda: CopiesEstimator(2, scorer_options={"channels": [2]}),
     "both": lambda: RotoTranslationEstimator(1, (6, 7), translation=NETWORK, rotation=ROTATION),
 }
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from typing_extensions import override
 
 from eqrestore_lightning.functional import (
     Fill,
@@ -16,8 +16,8 @@ from eqrestore_lightning.functional import (
     to_polar,
 )
 from eqrestore_lightning.motions import Element, Motion, Turn
-from eqrestore_lightning.nn._angles import angle_at, angle_margin, angle_target, without_peak
 from eqrestore_lightning.nn._base import Estimator, register_estimator
+from eqrestore_lightning.nn._grids import AngleGrid, to_device
 from eqrestore_lightning.nn._integer import as_precise, to_levels
 from eqrestore_lightning.nn._shift import join_axes
 from eqrestore_lightning.nn._translation import TranslationEstimator
@@ -113,8 +113,8 @@ class RotationEstimator(Estimator):
         )
 
     @property
+    @override
     def config(self) -> dict[str, Any]:
-        """Arguments that build an estimator of the same shape, in plain JSON types."""
         options = self.network.config
         del options["axes"]
         return {
@@ -130,59 +130,36 @@ class RotationEstimator(Estimator):
         }
 
     @property
+    @override
     def motion(self) -> Motion:
-        """Turns by any angle; corners are filled with `fill`."""
         return Turn(fill=self.fill)
 
+    @override
     def score(self, x: Tensor, *, exact: bool) -> Tensor:
-        """Score every angle of the grid; rolling the polar image rolls the scores."""
         x = as_precise(x, self.network.bits) if exact else x
         return self.network.score(self._polar(x), exact=exact)
 
     @torch.no_grad()
+    @override
     def locate(self, scores: Tensor, x: Tensor) -> Element:
-        """Return the angle with the largest score; ties are broken by content.
+        place = best_index_by_content(scores, x, lambda some: self._columns(as_float64(some)))
+        return to_device(self._grid.element(scores, place), x.device)
 
-        Args:
-            scores: What `exact_scores(x)` returned.
-            x: The images scored.
+    @override
+    def same_peak(self, scores: Tensor) -> Tensor:
+        return self._grid.same_peak(scores)
 
-        Returns:
-            `angle`, degrees, float64 of shape `(batch,)`, from −180 to below 180, a multiple of
-            1/1024; on the device of `x` (float32 on Apple's MPS). 0 for images with entries that
-            are not finite.
-        """
-        index = best_index_by_content(scores, x, lambda some: self._columns(as_float64(some)))
-        angle = angle_at(scores, index, sub_grid=self.sub_grid)
-        dtype = torch.float32 if x.device.type == "mps" else torch.float64
-        return {"angle": angle.to(x.device, dtype)}
+    @override
+    def loss(self, scores: Tensor, element: Element) -> Tensor:
+        return self._grid.loss(scores, element)
 
-    def margin(self, scores: Tensor) -> Tensor:
-        """Compute how far the best angle is ahead of the best one that lies 30° or more away.
-
-        Neighboring angles always score similarly; an estimate is in doubt only where there is
-        another peak.
-
-        Args:
-            scores: What `exact_scores` returned.
-
-        Returns:
-            Log-odds, at least 0, shape `(batch,)`, dtype of `scores`; infinite where no angle of
-            the grid is that far away.
-        """
-        return angle_margin(scores)
-
-    def without_best(self, scores: Tensor) -> Tensor:
-        """Exclude the best angle, and those that lie nearer to it than 30°; see `Estimator`."""
-        return without_peak(scores)
-
+    @override
     def scale_scores(self, factor: float) -> None:
-        """Multiply all scores by a positive factor, in place: margins change, estimates do not."""
         self.network.scale_scores(factor)
 
-    def loss(self, scores: Tensor, element: Element) -> Tensor:
-        """Compute the cross-entropy over the grid angles; an angle between two belongs to both."""
-        return F.cross_entropy(scores, angle_target(element["angle"], self.num_angles))
+    @property
+    def _grid(self) -> AngleGrid:
+        return AngleGrid(self.num_angles, sub_grid=self.sub_grid)
 
     def _columns(self, x: Tensor) -> Tensor:
         """Return the polar image as a signal over the angles, with radii as channels."""

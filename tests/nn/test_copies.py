@@ -11,17 +11,22 @@ from torch.testing import assert_close
 from eqrestore_lightning import load_estimator, save_estimator
 from eqrestore_lightning.functional import rotate
 from eqrestore_lightning.motions import QuarterTurn, Turn
-from eqrestore_lightning.nn import UprightEstimator, build_scorer, register_scorer
+from eqrestore_lightning.nn import (
+    CopiesEstimator,
+    _turned_copies as module,
+    build_scorer,
+    register_scorer,
+)
 from eqrestore_lightning.nn._scorers import _SCORERS
 
 SMALL = {"scorer_options": {"channels": [4, 6]}}
-QUARTERS = [{"num_copies": copies, **SMALL} for copies in (1, 2, 4)]
-MIRRORS = [{"mirrors": True, **options} for options in QUARTERS]
-ANGLES = [{"num_angles": 24, "num_copies": copies, **SMALL} for copies in (1, 4, 8)]
+MIRRORS = {"motion": QuarterTurn(mirrors=True)}
+ANGLES = {"motion": Turn(fill="border"), "num_angles": 24}
+KINDS = [{}, MIRRORS, ANGLES]
 
 
 def _estimator(**options):
-    return UprightEstimator(3, **{**SMALL, **options}).eval()
+    return CopiesEstimator(3, **{**SMALL, **options}).eval()
 
 
 def _restore(estimator, x):
@@ -34,25 +39,28 @@ def _images(count, *size):
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64])
 @pytest.mark.parametrize("size", [32, 33, 150])
-@pytest.mark.parametrize("options", [*QUARTERS, *MIRRORS, *ANGLES])
+@pytest.mark.parametrize("options", KINDS)
 def test_every_quarter_turn_is_restored_to_the_same_image(options, size, dtype):
     estimator = _estimator(**options)
     x = _images(12, size, size).to(dtype)
     x[0] = 7  # constant
     x[1] = x[1] + torch.rot90(x[1], 2, (1, 2))  # looks the same upside down
     x[2] = x[2].maximum(x[2].flip(2))
+    if size == 150:  # the network sees an average that looks the same upside down
+        x[3] = 128
+        x[3, :, 0, 0], x[3, :, 0, 1], x[3, :, -1, -1], x[3, :, -1, -2] = 0, 255, 1, 254
     restored = _restore(estimator, x)
     for quarters in range(4):
         moved = torch.rot90(x, quarters, (2, 3))
         assert torch.equal(_restore(estimator, moved), restored)
-        if estimator.mirrors:
+        if estimator.grid.mirrors:
             assert torch.equal(_restore(estimator, moved.flip(3)), restored)
 
 
-@pytest.mark.parametrize("options", [*QUARTERS, *MIRRORS])
+@pytest.mark.parametrize("options", [{}, MIRRORS])
 def test_scores_follow_the_element(options):
     estimator = _estimator(**options)
-    turn = QuarterTurn(estimator.mirrors)
+    turn = estimator.motion
     x = _images(10, 40, 40)
     still = estimator.exact_scores(x)
     for index in range(turn.num_copies):
@@ -75,23 +83,44 @@ def test_all_copies_are_averages_of_aligned_scores():
     assert_close(estimator.exact_scores(x), expected.double(), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("options", [{}, MIRRORS])
 @pytest.mark.parametrize("size", [(40, 56), (200, 131)])
-def test_images_that_are_not_square_are_scored_alike_in_all_four_ways(size):
-    estimator = _estimator()
+def test_images_that_are_not_square_are_restored_one_by_one(size, options):
+    estimator = _estimator(**options)
     x = _images(6, *size)
     still = estimator.exact_scores(x)
     for quarters in range(4):
-        moved = estimator.exact_scores(torch.rot90(x, quarters, (2, 3)))
-        assert torch.equal(moved, still.roll(quarters, 1))
-    with pytest.raises(ValueError, match="square"):
-        _restore(estimator, x)
+        moved = torch.rot90(x, quarters, (2, 3))
+        scores = estimator.exact_scores(moved)
+        assert torch.equal(scores.sort(1).values, still.sort(1).values)
+        for one, other in zip(x.split(1), moved.split(1), strict=True):
+            assert torch.equal(_restore(estimator, one), _restore(estimator, other))
+    turned = torch.cat([x, x.flip(2).flip(3), x.flip(3)])
+    if len(set((estimator.estimate(turned)["quarters"] % 2).tolist())) == 2:
+        with pytest.raises(ValueError, match="turn them one by one, or crop them"):
+            _restore(estimator, turned)
+
+
+def test_what_is_looked_at_is_hashed_and_images_only_where_that_is_symmetric(monkeypatch):
+    hashed = []
+    content_hash = module.content_hash
+    monkeypatch.setattr(
+        module, "content_hash", lambda x, w: hashed.append(tuple(x.shape)) or content_hash(x, w)
+    )
+    x = _images(5, 150, 150)
+    _estimator().estimate(x)
+    assert hashed == [(5, 3, 64, 64)] * 4
+    hashed.clear()
+    x[2] = 7
+    _estimator().exact_scores(x)
+    assert hashed == [(5, 3, 64, 64)] * 4 + [(1, 3, 150, 150)] * 4
 
 
 def test_the_corners_do_not_tell_angles():
     x = _images(8, 41, 41)
     places = torch.arange(41) - 20
     corners = places.unsqueeze(1) ** 2 + places**2 > 20**2
-    estimator = _estimator(num_angles=24)
+    estimator = _estimator(**ANGLES)
     scores = estimator.exact_scores(x)
     for fill in (0, 255, 93):
         assert torch.equal(estimator.exact_scores(x.masked_fill(corners, fill)), scores)
@@ -111,7 +140,7 @@ def test_large_images_are_reduced_by_averages_over_windows(size, resolution):
             return x.mean((1, 2, 3)).unsqueeze(1).expand(-1, 4)
 
     seen = []
-    estimator = _estimator(resolution=resolution, num_copies=1)
+    estimator = _estimator(resolution=resolution)
     estimator.scorer = Shape()
     x = _images(2, *size)
     x[:, :, 0, 0], x[:, :, -1, -1] = 0, 255
@@ -125,14 +154,13 @@ def test_large_images_are_reduced_by_averages_over_windows(size, resolution):
 
 
 def test_training_looks_at_the_image_as_it_comes_and_reaches_the_network():
-    estimator = _estimator(num_angles=24).train()
+    estimator = _estimator(**ANGLES).train()
     x = torch.rand(4, 3, 32, 32)
     scores = estimator(x)
     assert scores.shape == (4, 24)
     estimator.loss(scores, {"angle": torch.tensor([0.0, 20.0, 77.0, 300.0])}).backward()
     assert all(each.grad is not None for each in estimator.parameters())
-    assert estimator.training_motion == estimator.motion == Turn()
-    assert UprightEstimator(3, mirrors=True).training_motion == QuarterTurn(mirrors=True)
+    assert estimator.training_motion == estimator.motion == Turn(fill="border")
 
 
 def test_exact_scores_never_depend_on_other_images_nor_change_the_network():
@@ -159,7 +187,7 @@ def test_a_network_of_the_user_is_trained_saved_and_loaded(tmp_path):
             return self.head(self.pool(self.norm(x)).flatten(1))
 
     try:
-        estimator = UprightEstimator(3, scorer="Pooled", scorer_options={"places": 3})
+        estimator = CopiesEstimator(3, **MIRRORS, scorer="Pooled", scorer_options={"places": 3})
         estimator(torch.rand(8, 3, 32, 32))  # moves the statistics of the batch norm
         estimator.eval().scale_scores(2.5)
         save_estimator(estimator, tmp_path / "own.safetensors")
@@ -187,15 +215,7 @@ def test_weights_can_be_rounded_to_half_the_size(tmp_path):
     )
 
 
-def test_names_of_scorers_are_unique():
-    with pytest.raises(
-        ValueError, match=r"^Expected a new name for a scorer, but 'ResidualScorer'"
-    ):
-
-        @register_scorer
-        class ResidualScorer(nn.Module):
-            pass
-
+def test_a_residual_scorer_has_channels():
     with pytest.raises(ValueError, match=r"^Expected `channels` to be numbers of at least 1"):
         build_scorer("ResidualScorer", 3, 4, channels=[])
 
@@ -208,7 +228,7 @@ def test_a_scorer_of_another_shape_is_told():
         estimator.exact_scores(_images(2, 32, 32))
 
 
-@pytest.mark.parametrize("options", [{}, {"mirrors": True}, {"num_angles": 24}])
+@pytest.mark.parametrize("options", KINDS)
 def test_images_that_are_not_finite_are_left_alone(options):
     estimator = _estimator(**options)
     x = torch.rand(3, 3, 32, 32)
@@ -233,11 +253,11 @@ def test_fine_angles_are_found_between_those_of_the_grid():
     x = torch.zeros(7, 3, 65, 65)
     x[:, :, 6:14, 28:37] = 1.0  # above the center
     angles = torch.tensor([0.0, 15.0, 22.0, -100.0, 177.5, 90.0, -38.0])
-    estimator = _estimator(num_angles=24)
+    estimator = _estimator(**ANGLES)
     estimator.scorer = Brightest()
     found = estimator.estimate(rotate(x, angles))["angle"]
     assert_close(found, angles.double(), atol=1.0, rtol=0)
-    estimator.sub_grid = False
+    estimator.grid.sub_grid = False
     assert (estimator.estimate(rotate(x, angles))["angle"] % 15 == 0).all()
     assert estimator.margin(estimator.exact_scores(x)).gt(0).all()
 
@@ -246,22 +266,22 @@ def test_fine_angles_are_found_between_those_of_the_grid():
     ("options", "message"),
     [
         ({"in_channels": 0}, "Expected `in_channels` to be at least 1, but got 0."),
-        ({"num_angles": 6}, "Expected `num_angles` to be a multiple of 4, but got 6."),
-        ({"num_copies": 3}, "Expected `num_copies` to divide `num_angles` = 4, but got 3."),
         (
-            {"num_angles": 8, "mirrors": True},
-            "Expected `mirrors` for quarter turns only, `num_angles` = 4, but got 8 angles.",
+            {"motion": Turn(), "num_angles": 6},
+            "Expected `num_angles` to be a multiple of 4, but got 6.",
+        ),
+        ({"num_angles": 8}, "Expected `num_angles` to be 4 for a QuarterTurn, but got 8."),
+        (
+            {"motion": {"kind": "Shift"}},
+            "Expected `motion` to be a QuarterTurn or a Turn, but got Shift(axes=(-2, -1), "
+            "max_shift=None, fill='circular').",
         ),
         ({"resolution": 8}, "Expected `resolution` to be from 16 to 256, but got 8."),
-        (
-            {"fill": "grey"},
-            "Expected `fill` to be one of ('zeros', 'border', 'reflection'), but got 'grey'.",
-        ),
     ],
 )
 def test_rejections(options, message):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        UprightEstimator(**{"in_channels": 3, **SMALL, **options})
+        CopiesEstimator(**{"in_channels": 3, **SMALL, **options})
 
 
 @pytest.mark.parametrize("shape", list(itertools.product([(2, 1), (2, 3)], [(15, 32), (32, 32)])))

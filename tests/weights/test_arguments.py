@@ -36,7 +36,7 @@ def test_what_estimators_say_of_themselves_is_accepted(kind):
         ("turn", "skip", [], "bool"),  # an argument of the network inside
         ("turn", "sub_grid", "x", "bool"),
         ("turn", "max_radius", True, "float | None"),
-        ("copies", "num_angles", True, "int"),
+        ("copies", "sub_grid", 1, "bool"),
         ("rule", "in_channels", 1.5, "int"),
     ],
 )

@@ -63,9 +63,12 @@ def turning(request):
     return RestoreTransform(TURNING[request.param]())
 
 
+def _size(restore):
+    return restore.estimator.spatial_size or (16, 16)
+
+
 def _images(restore, *batch, dtype=torch.uint8):
-    size = restore.estimator.spatial_size or (16, 16)
-    return torch.randint(0, 256, (*batch, 2, *size), dtype=torch.uint8).to(dtype)
+    return torch.randint(0, 256, (*batch, 2, *_size(restore)), dtype=torch.uint8).to(dtype)
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -152,7 +155,7 @@ def test_images_below_the_margin_do_not_move(restore):
 @pytest.mark.parametrize("min_margin", [0.0, 0.5])
 def test_images_that_are_not_finite_do_not_move(restore, min_margin):
     restore.min_margin = min_margin
-    x = torch.rand(3, 2, *restore.estimator.spatial_size)
+    x = torch.rand(3, 2, *_size(restore))
     x[0, 0].fill_(math.nan)
     x[1, 1].flatten()[x[1, 1].numel() // 2] = math.inf
     found = restore.find(x)
@@ -262,7 +265,7 @@ def test_rotations_and_shifts_are_redone_in_the_opposite_order():
 def test_gradients_pass_through_undo_and_redo(restore):
     found = restore.find(_images(restore, 3))
     for move in (restore.undo, restore.redo):
-        y = torch.rand(3, *restore.estimator.spatial_size).requires_grad_()
+        y = torch.rand(3, *_size(restore)).requires_grad_()
         move(y, found).sum().backward()
         assert y.grad.abs().sum() > 0
 

@@ -97,7 +97,7 @@ def test_images_that_are_not_square_are_restored_one_by_one(size, options):
             assert torch.equal(_restore(estimator, one), _restore(estimator, other))
     turned = torch.cat([x, x.flip(2).flip(3), x.flip(3)])
     if len(set((estimator.estimate(turned)["quarters"] % 2).tolist())) == 2:
-        with pytest.raises(ValueError, match="turn them one by one, or crop them"):
+        with pytest.raises(ValueError, match="pass such images one by one, or crop them"):
             _restore(estimator, turned)
 
 

@@ -144,7 +144,6 @@ class Estimator(nn.Module, ABC):
         self.check_input(x)
         return self.score(x, exact=True)
 
-    @torch.no_grad()
     def estimate(self, x: Tensor) -> Element:
         """Find how each image was moved: what `locate` returns for `exact_scores`, bit for bit.
 

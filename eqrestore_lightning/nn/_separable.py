@@ -81,7 +81,6 @@ class SeparableShiftEstimator(ShiftEstimator):
         check_factor(factor)
         self.scale.mul_(factor)
 
-    @torch.no_grad()
     @override
     def estimate(self, x: Tensor) -> Element:
         # On each axis by itself. Where the best place of each is ahead by more than 2^-40 of all
@@ -90,7 +89,8 @@ class SeparableShiftEstimator(ShiftEstimator):
         self.check_input(x)
         if is_traced(x):
             return super().estimate(x)
-        axes = self.score_each_axis(x, torch.float64)
+        with torch.no_grad():
+            axes = self.score_each_axis(x, torch.float64)
         doubt = 2.0**-40 * sum((scores.abs().amax(1) for scores in axes), torch.zeros(()))
         if not all(bool((scores_to_margin(scores) > doubt).all()) for scores in axes):
             return self.locate(self._combined(axes), x)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
@@ -37,7 +36,6 @@ class ShiftEstimator(Estimator):
         # A shifted image teaches an equivariant network nothing new.
         return Shift(self.axes, max_shift=0)
 
-    @torch.no_grad()
     @override
     def locate(self, scores: Tensor, x: Tensor) -> Element:
         # Among shifts with exactly equal scores, the one is chosen that, once undone, makes the

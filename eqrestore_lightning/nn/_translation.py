@@ -237,7 +237,6 @@ class TranslationEstimator(ShiftEstimator):
             x = x + y if self.skip and x.shape == y.shape else y
         return last(x).squeeze(1)
 
-    @torch.no_grad()
     @override
     def estimate(self, x: Tensor) -> Element:
         # Where the best float32 score is ahead of the second by more than twice the bound of
@@ -256,6 +255,7 @@ class TranslationEstimator(ShiftEstimator):
             shift[doubtful] = super().estimate(x[doubtful])["shift"]
         return {"shift": shift}
 
+    @torch.no_grad()
     def _first_guess(self, layers: list[CircularConv], x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the index of each best float32 score, and whether it is in doubt."""
         float_filter: FloatFilter | None = None

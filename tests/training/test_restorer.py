@@ -167,19 +167,6 @@ def test_processes_agree_how_much_time_has_passed(tmp_path):
     assert len(first) > 2
 
 
-def test_the_end_that_comes_first_decides_the_learning_rate(tmp_path):
-    rates = []
-    for max_time in (None, {"hours": 100}):
-        watch = _Watch()
-        trainer = _trainer(tmp_path, max_epochs=20, max_time=max_time, callbacks=[watch])
-        module = RestorerModule(_estimator(), learning_rate=1e-2)
-        trainer.fit(module, DataLoader(_blobs(), batch_size=32))
-        rates.append(watch.rates)
-    assert_close(rates[1], rates[0], rtol=1e-3, atol=0)
-    assert rates[0][5] == max(rates[0]) == 1e-2  # six of sixty steps of warm-up
-    assert rates[0][58] < 2e-5
-
-
 @pytest.mark.parametrize("channels", [1, 2])
 def test_pictures_need_one_or_three_channels_and_take_loaders_in_a_list(channels, tmp_path):
     module = RestorerModule(TranslationEstimator(channels, SIZE, kernel_size=3))

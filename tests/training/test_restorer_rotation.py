@@ -96,16 +96,6 @@ def test_the_loss_shares_a_target_between_grid_angles():
     assert module.estimator.loss(scores, {"angle": torch.tensor([60.0])}) > 20
 
 
-def test_predictions_are_angles_and_margins(tmp_path):
-    module = RestorerModule(RotationEstimator(1, (16, 16), **ROTATION))
-    images = _wedges(5)
-    (prediction,) = _trainer(tmp_path).predict(module, DataLoader(images, batch_size=5))
-    restore = RestoreTransform(module.estimator)
-    found = restore.find(images)
-    assert torch.equal(prediction["angle"], found.motion["angle"])
-    assert torch.equal(prediction["margin"], found.margin)
-
-
 def test_quarter_turns_are_learnt_and_restored(tmp_path):
     estimator = CopiesEstimator(
         1, motion=QuarterTurn(mirrors=True), scorer_options={"channels": [16, 32]}
@@ -157,17 +147,6 @@ def test_shifts_and_rotations_are_learnt_together(tmp_path, fill):
     (prediction,) = trainer.predict(module, DataLoader(moved, batch_size=20))
     assert torch.equal(prediction["shift"], found["shift"])
     assert torch.equal(prediction["angle"], found["angle"])
-
-
-def test_checkpoints_hold_the_estimator(tmp_path):
-    module = RestorerModule(RotationEstimator(1, (16, 16), **ROTATION, sub_grid=False))
-    trainer = _trainer(tmp_path, max_epochs=1)
-    trainer.fit(module, DataLoader(_wedges(), batch_size=32))
-    trainer.save_checkpoint(tmp_path / "e.ckpt")
-    loaded = load_estimator(tmp_path / "e.ckpt")
-    assert loaded.config == module.estimator.config
-    x = _wedges(3)
-    assert torch.equal(loaded(x), module.estimator(x))
 
 
 def test_the_grid_shows_turned_images():

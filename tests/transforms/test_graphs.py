@@ -167,3 +167,11 @@ def test_onnx_refuses_what_it_cannot_hold(tmp_path, monkeypatch):
     with pytest.raises(ImportError, match=r"pip install 'eqrestore-lightning\[onnx\]'"):
         export_onnx(RestoreTransform(RESTORERS["any size"]), path, images)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "shape"), [("mnist", (2, 1, 32, 32)), ("photo", (2, 3, 40, 48))])
+def test_exported_programs_are_saved_and_loaded(name, shape, tmp_path):
+    restore, x = RestoreTransform(name), torch.randint(0, 256, shape, dtype=torch.uint8)
+    torch.export.save(torch.export.export(restore, (x,)), tmp_path / "restore.pt2")
+    assert torch.equal(torch.export.load(tmp_path / "restore.pt2").module()(x), restore(x))

@@ -1,7 +1,6 @@
-"""What the site shows of files that lie elsewhere: README.md, recipes, weights, the notebook.
+"""What the site shows of files that lie elsewhere: recipes, weights, the notebook.
 
-`<!-- README: Heading -->` on a page stands for what README.md has under that heading. Recipes keep
-their paths, so that the links in it hold.
+Pages link to each other as they lie in the repository, so that links hold there, too.
 """
 
 import json
@@ -9,13 +8,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-from markdown.extensions.toc import slugify
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 from safetensors.numpy import load_file
 
 ROOT = Path(__file__).parent.parent
-INCLUDE = re.compile(r"^<!-- README: (.*) -->$", flags=re.MULTILINE)
+OUTSIDE = re.compile(r"\]\(\.\./(?=recipes/|[A-Z]+\.)")  # of docs/, as links on GitHub have it
 WEIGHTS = ROOT / "eqrestore_lightning" / "weights" / "mnist.safetensors"
 
 
@@ -27,6 +26,7 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
             files.append(File.generated(config, uri, abs_src_path=str(path)))
     for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "CITATION.cff"):
         files.append(File.generated(config, name, abs_src_path=str(ROOT / name)))
+    files.append(File.generated(config, "start.md", abs_src_path=str(ROOT / "README.md")))
     weights = f"const MNIST_WEIGHTS = {json.dumps(weights_of_the_figure())};\n"
     files.append(File.generated(config, "assets/weights.js", content=weights))
     notebook = json.loads((ROOT / "docs" / "try_it.ipynb").read_text(encoding="utf-8"))
@@ -34,42 +34,14 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Put sections of README.md where a page names them; their links lead to pages of the site."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    shown = INCLUDE.sub(lambda match: section(readme, match[1]), markdown)
-    shown = shown.replace("](docs/", "](").replace("](../docs/", "](../")  # pages lie at the top
-    shown = shown.replace("](../SECURITY.md", "](SECURITY.md")
-    shown = shown.replace("](../../recipes/", "](../recipes/")  # from results/
-    if shown == markdown:
-        return markdown
-    for anchor, page in pages_by_anchor().items():
-        shown = shown.replace(f"](#{anchor})", f"]({page})")
-    return shown
-
-
-def section(text: str, heading: str) -> str:
-    r"""Return what stands between a heading and the next one.
-
-    Raises:
-        ValueError: If there is no such heading.
-
-    >>> section("## A\nshort\n### B\nlong\n", "A")
-    'short'
-    """
-    found = re.search(rf"^#+ {re.escape(heading)}$", text, flags=re.MULTILINE)
-    if found is None:
-        raise ValueError(f"Expected README.md to have the heading {heading!r}, but found none.")
-    return re.split(r"^##+ ", text[found.end() :], maxsplit=1, flags=re.MULTILINE)[0].strip()
-
-
-def pages_by_anchor() -> dict[str, str]:
-    """Return on which page each section of README.md stands, by its anchor there."""
-    return {
-        slugify(heading, "-"): path.name
-        for path in sorted((ROOT / "docs").glob("*.md"))
-        for heading in INCLUDE.findall(path.read_text(encoding="utf-8"))
-    }
+def on_page_markdown(markdown: str, *, page: Page, **_: Any) -> str:
+    """Lead links to where files lie on the site: all of docs/ at the top, recipes/ beside it."""
+    if page.file.src_uri.startswith("recipes/"):
+        return markdown.replace("](../docs/", "](../")
+    if "/" in page.file.src_uri:
+        return markdown.replace("](../../recipes/", "](../recipes/")
+    shown = OUTSIDE.sub("](", markdown.replace("](docs/", "]("))
+    return shown.replace("](README.md", "](start.md").replace("](try_it.ipynb", "](try_it.md")
 
 
 def weights_of_the_figure() -> dict[str, Any]:
@@ -84,9 +56,18 @@ def weights_of_the_figure() -> dict[str, Any]:
 
 
 def notebook_page(notebook: dict[str, Any]) -> str:
-    """Return a notebook as Markdown: text as it is, code in fences."""
+    """Return a notebook as Markdown: code, and what it printed, stand in fences."""
     parts = []
     for cell in notebook["cells"]:
         text = "".join(cell["source"])
         parts.append(text if cell["cell_type"] == "markdown" else f"```python\n{text}\n```")
+        parts += [_shown(output) for output in cell.get("outputs", ())]
     return "\n\n".join(parts) + "\n"
+
+
+def _shown(output: dict[str, Any]) -> str:
+    """Return an output of a cell as Markdown."""
+    picture = output.get("data", {}).get("image/png")
+    if picture is not None:
+        return f"![What the cell draws](data:image/png;base64,{picture.strip()})"
+    return f"```text\n{''.join(output.get('text', ())).rstrip()}\n```"

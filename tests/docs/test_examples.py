@@ -3,7 +3,10 @@
 import re
 from pathlib import Path
 
+import numpy as np
+import PIL.Image
 import pytest
+from torchvision.models import ResNet18_Weights, resnet18
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -15,6 +18,19 @@ BLOCKS = [
     )
 ]
 NEEDS_MORE = ("outputs/", "your_loader", "your_classifier")  # trained or written by the reader
+
+
+@pytest.fixture
+def photographs(tmp_path, monkeypatch):
+    """Make what the reader has: photographs in folders by class, and torchvision's weights."""
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(0)
+    for name, size in (("281", (260, 300)), ("7", (310, 270))):
+        Path("photographs", name).mkdir(parents=True)
+        pixels = random.integers(0, 256, (*size, 3), "uint8")
+        PIL.Image.fromarray(pixels).save(f"photographs/{name}/0.png")
+    state = resnet18().state_dict()
+    monkeypatch.setattr(ResNet18_Weights, "get_state_dict", lambda *_, **__: state)
 
 
 def _needs_more(block):
@@ -29,14 +45,15 @@ def test_most_examples_stand_alone():
 
 
 @pytest.mark.parametrize("block", BLOCKS)
-def test_examples_run_and_print_what_their_comments_say(block, capsys, tmp_path, monkeypatch):
+def test_examples_run_and_print_what_their_comments_say(block, capsys, photographs):
     if _needs_more(block):
         compile(block, "example", "exec")
         return
-    monkeypatch.chdir(tmp_path)
     exec(block, {})
     printed = capsys.readouterr().out.splitlines()
     promised = re.findall(r"^print\(.*\)  # (.*)$", block, flags=re.MULTILINE)
+    if "verdict" in block:  # which has several lines
+        printed = ["".join(printed)]
     assert len(printed) == len(promised)
     for line, promise in zip(printed, promised, strict=True):
         for literal in re.findall(r"tensor\(.*?\)|torch\.Size\(.*?\)|True|False|^\d+", promise):

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,15 +15,13 @@ import eqrestore_lightning
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = {page.relative_to(DOCS).as_posix(): page.read_text("utf-8") for page in DOCS.rglob("*.md")}
-RESULTS = sorted((DOCS / "results").glob("*.md"))
-MEASURED = "".join(
-    path.read_text("utf-8")
-    for path in (ROOT / "README.md", ROOT / "recipes" / "README.md", *RESULTS)
-)
+RESULTS = [ROOT / "recipes" / "README.md", DOCS / "results.md", *DOCS.glob("results/*.md")]
+MEASURED = "".join(page.read_text("utf-8") for page in RESULTS)
+SHOWN = {**PAGES, "README.md": (ROOT / "README.md").read_text("utf-8")}
 
 
 def test_figures_are_those_of_the_tables():
-    figures = {figure for page in PAGES.values() for figure in re.findall(r"[\d.,]*\d(?= %)", page)}
+    figures = {figure for page in SHOWN.values() for figure in re.findall(r"[\d.,]*\d(?= %)", page)}
     assert len(figures) > 5
     assert {
         figure for figure in figures if not re.search(rf"(?<![\d.]){figure}\b", MEASURED)
@@ -33,14 +32,16 @@ def test_commands_are_those_of_the_recipes():
     docstrings = "".join(path.read_text("utf-8") for path in (ROOT / "recipes").glob("*.py"))
     commands = {
         command
-        for page in PAGES.values()
+        for name, page in SHOWN.items()
+        if name != "launchers.md"  # which says how any recipe is started
         for command in re.findall(r"^`?((?:lightning run|python) .*?)`?$", page, flags=re.MULTILINE)
         + re.findall(r"`((?:lightning run|python) [^`]*)`", page)
     }
     assert len(commands) > 10
     tests = {command for command in commands if command.startswith("python -m pytest ")}
     assert all((ROOT / command.split()[-1]).exists() for command in tests)
-    assert {each for each in commands - tests if each not in MEASURED + docstrings} == set()
+    recipes = {command for command in commands - tests if "recipes/" in command}
+    assert {each for each in recipes if each not in MEASURED + docstrings} == set()
 
 
 def test_the_gallery_shows_every_picture():
@@ -48,7 +49,7 @@ def test_the_gallery_shows_every_picture():
         path.name for path in (ROOT / "recipes").iterdir() if path.suffix in (".png", ".gif")
     }
     assert len(pictures) > 4
-    assert set(re.findall(r"\]\(recipes/(.*?)\)", PAGES["gallery.md"])) == pictures
+    assert set(re.findall(r"\]\(../recipes/(.*?)\)", PAGES["gallery.md"])) == pictures
 
 
 def test_the_interface_lists_every_room_and_every_name():
@@ -59,11 +60,13 @@ def test_the_interface_lists_every_room_and_every_name():
     assert {f"api/{room}.md" for room in rooms} <= set(PAGES)
 
 
-def test_the_notebook_has_no_outputs():
+def test_the_notebook_is_shown_with_its_outputs(hooks):
     notebook = json.loads((DOCS / "try_it.ipynb").read_text("utf-8"))
-    assert len(notebook["cells"]) == 10
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    assert [cell for cell in code if cell["outputs"] or cell["execution_count"]] == []
+    assert [len(cell["outputs"]) for cell in code] == [0, 1, 1, 1, 1]
+    shown = hooks.notebook_page(notebook)
+    assert "```text\n[120, -90] margin " in shown
+    assert "](data:image/png;base64," in shown
 
 
 @pytest.fixture
@@ -75,16 +78,16 @@ def hooks():
     return module
 
 
-def test_sections_of_the_readme_stand_on_pages(hooks):
-    text = "# A\n\nfirst\n\n## B\n\n```\n# code\n```\n\n### C\n\nlast\n"
-    assert hooks.section(text, "A") == "first"
-    assert hooks.section(text, "B") == "```\n# code\n```"
-    assert hooks.section(text, "C") == "last"
-    with pytest.raises(ValueError, match=r"Expected README.md to have the heading 'D', but"):
-        hooks.section(text, "D")
-    shown = hooks.on_page_markdown("<!-- README: Which shifts can be undone -->")
-    assert "](classifier.md)" in shown
-    assert "](#" not in shown
+def test_links_lead_to_where_files_lie_on_the_site(hooks):
+    def shown(uri, text):
+        page = SimpleNamespace(file=SimpleNamespace(src_uri=uri))
+        return hooks.on_page_markdown(text, page=page)
+
+    assert shown("a.md", "[b](b.md#c) [r](../recipes/x.py)") == "[b](b.md#c) [r](recipes/x.py)"
+    assert shown("a.md", "[s](../SECURITY.md)") == "[s](SECURITY.md)"
+    assert shown("recipes/README.md", "[b](../docs/b.md)") == "[b](../b.md)"
+    assert shown("CONTRIBUTING.md", "[b](docs/b.md)") == "[b](b.md)"
+    assert shown("a.md", "[b](../README.md#b)") == "[b](start.md#b)"
 
 
 def test_doctests_are_shown_as_code():

@@ -119,7 +119,12 @@ class RestorerModule(DigestedModule):
         loss = self.estimator.loss(scores, element)
         if attached:
             constant = self.estimator.constant(scores.detach()).sum().float()
-            epoch = {"on_step": False, "on_epoch": True, "sync_dist": True, "batch_size": len(x)}
+            epoch: dict[str, Any] = {
+                "on_step": False,
+                "on_epoch": True,
+                "sync_dist": True,
+                "batch_size": len(x),
+            }
             self.log("train/loss", loss, **epoch)
             self.log("train/constant_scores", constant, reduce_fx="sum", **epoch)
         return loss

@@ -176,7 +176,7 @@ def _move_rotated(boxes: Tensor, layout: Any, canvas_size: Sequence[int], how: M
     moved = how.points(corners, canvas_size)
     mirrored = (_orientation(corners) != _orientation(moved))[..., None, None]
     moved = torch.where(mirrored, moved[..., [1, 0, 3, 2], :], moved).flatten(-2)
-    moved = TF.convert_bounding_box_format(moved, _FORMATS.XYXYXYXY, layout)
+    moved = torch.as_tensor(TF.convert_bounding_box_format(moved, _FORMATS.XYXYXYXY, layout))
     if layout == _FORMATS.XYXYXYXY:
         return moved
     sizes = boxes[..., 2:4]  # lengths that are not above 0 stay so

@@ -104,6 +104,7 @@ def run(
     from eqrestore_lightning.cli._checks import check_at_least, check_output_file
     from eqrestore_lightning.cli._fit_data import choose_network, is_signals, open_data
     from eqrestore_lightning.cli._fit_look import look_at
+    from eqrestore_lightning.weights import load_estimator
 
     check_output_file(output, ".safetensors")
     check_at_least(1, image_size=image_size, batch_size=batch_size, steps=steps, epochs=epochs)
@@ -116,6 +117,8 @@ def run(
     if look is not None and look.gray and network == "border":
         grayscale = True
     source = _source(network, start, grayscale)
+    if source is not None:
+        load_estimator(source)  # fails before images are read
     if steps is epochs is minutes is None:
         steps, minutes = (_STEPS, None) if source is None else (None, _MINUTES)
     if image_size is None and crop_sizes is None:

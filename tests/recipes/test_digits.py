@@ -67,8 +67,8 @@ def test_digits_writes_one_wandb_run_with_everything(digits):
         "gate": 5,
         "shifts found on test images": 1,
     }
-    pictures = {path.name.split("_")[0] for path in run.glob("files/media/images/*.png")}
-    assert pictures == {"restored", "accuracy", "restorer-restored.png"}
+    pictures = {path.name.partition(".")[0] for path in run.glob("files/media/images/*.png")}
+    assert pictures == {"restored", "accuracy", "restorer-restored"}
     (animation,) = run.glob("files/media/videos/*.gif")
     with PIL.Image.open(animation) as picture:
         assert picture.n_frames == 40

@@ -41,7 +41,7 @@ def test_sections_share_their_stages_and_end_in_tables_pictures_and_one_run(
     history = read_history(file)
     assert len(history["table1/largest shift (pixels)"]) == 9
     assert len(history["figure4/accuracy, augmented, restored"]) == 7
-    pictures = {path.name.split("_")[0] for path in tmp_path.glob("wandb/*/files/media/*/*.*")}
+    pictures = {path.name.partition(".")[0] for path in tmp_path.glob("wandb/*/files/media/*/*.*")}
     assert {"figure1", "figure3", "figure4", "zeros", "restored"} <= pictures
 
 

@@ -66,7 +66,9 @@ def test_turned_mnist_goes_all_its_way(recipe, tmp_path, capsys):
     for key in ("accuracy, restored", "consistency, no restorer", "angle_distance, restored"):
         assert len(history[f"accuracy against angle/{key}"]) == 24
     assert len(history["augmented-train/loss"]) == 1
-    pictures = {path.name.split("_")[0] for path in file.parent.glob("files/media/images/*.png")}
+    pictures = {
+        path.name.partition(".")[0] for path in file.parent.glob("files/media/images/*.png")
+    }
     assert {"accuracy", "turned"} <= pictures
 
 

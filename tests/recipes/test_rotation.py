@@ -98,7 +98,9 @@ def test_quarter_turns_of_cifar10_are_trained_and_measured(load, made_cifar10, t
     options = {"minutes": 0.03, "classifier_epochs": 1, "num_images": 10}
     load("cifar10_upright").main(made_cifar10, output=tmp_path, **options)
     results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
-    assert set(results["tables"]) == {"quarter turns found", "accuracy", "gate", "invariance"}
+    tables = {"quarter turns found", "accuracy", "what a prior saves and costs", "invariance"}
+    assert set(results["tables"]) == tables
+    assert len(results["what a prior saves and costs"]) == 7
     assert results["invariance"] == [{"images": 20, "pairs": 60, "differ": 0}]
     names = [row["restorer"] for row in results["quarter turns found"]]
     assert names == ["restored", "rule: brighter side up", "rule: smoother side up"]

@@ -93,9 +93,9 @@ def test_digits_leaves_files_that_restore(digits):
         RestoreTransform(source)(image)
 
 
-def test_the_example_of_the_readme_runs(digits, capsys):
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
+def test_the_example_of_the_page_runs(digits, capsys):
+    page = (ROOT / "docs" / "classifier.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
     example = next(block for block in blocks if "outputs/digits" in block)
     assert len(example.splitlines()) <= 8
     exec(example.replace("outputs/digits", str(digits[0])), {})

@@ -69,14 +69,14 @@ def test_mnist_tells_where_it_looked(tmp_path):
         MNISTDataModule(tmp_path, enlarge="crop")
 
 
-def test_real_mnist_has_its_centre_of_mass_in_one_window(mnist_root):
+def test_real_mnist_has_its_center_of_mass_in_one_window(mnist_root):
     images = MNISTDataModule(mnist_root).dataset("test").images.double()
     assert images.shape == (10_000, 1, 32, 32)
     position = torch.arange(32, dtype=torch.float64)
     for axis in (2, 3):
         mass = images.sum((1, 5 - axis))
-        centre = (mass * position).sum(1) / mass.sum(1)
-        assert ((centre >= 15.5) & (centre < 16.5)).all()
+        center = (mass * position).sum(1) / mass.sum(1)
+        assert ((center >= 15.5) & (center < 16.5)).all()
 
 
 def test_mnist_in_three_dimensions_is_extruded(tmp_path):

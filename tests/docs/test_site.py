@@ -52,7 +52,7 @@ def pages(folder):
 def figure(site, open_page):
     problems = []
     page = open_page(problems)
-    page.goto(f"{site}how_it_works.html")
+    page.goto(f"{site}index.html")
     yield page
     assert problems == []
 

@@ -24,13 +24,13 @@ def test_polar_images_are_read_where_they_say(size):
     x = torch.rand(2, 3, *size, dtype=torch.float64)
     polar = to_polar(x, num_radii=3, num_angles=8)
     assert polar.shape == (2, 3, 3, 8)
-    centre = [(n - 1) / 2 for n in size]
+    center = [(n - 1) / 2 for n in size]
     for i in range(3):
         for j in range(8):
             radius = (min(size) - 1) / 2 * (i + 0.5) / 3
             angle_rad = torch.tensor(2 * torch.pi * j / 8, dtype=torch.float64)
-            row = centre[0] - radius * torch.sin(angle_rad)
-            column = centre[1] + radius * torch.cos(angle_rad)
+            row = center[0] - radius * torch.sin(angle_rad)
+            column = center[1] + radius * torch.cos(angle_rad)
             for b in range(2):
                 for c in range(3):
                     (expected,) = ndimage.map_coordinates(x[b, c], [[row], [column]], order=1)
@@ -72,10 +72,10 @@ def test_max_radius_says_how_far_circles_reach():
     assert torch.equal(to_polar(x, num_radii=5, num_angles=4), torch.ones(1, 1, 5, 4))
     outside = to_polar(x, num_radii=2, num_angles=4, max_radius=40.0)
     assert outside[0, 0, 1].count_nonzero() == 0
-    centre = to_polar(
+    center = to_polar(
         torch.arange(9.0).reshape(1, 1, 3, 3), num_radii=1, num_angles=3, max_radius=0
     )
-    assert_close(centre, torch.full((1, 1, 1, 3), 4.0))
+    assert_close(center, torch.full((1, 1, 1, 3), 4.0))
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -18,8 +18,6 @@ from eqrestore_lightning import (
     save_estimator,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec", "ignore:.*litlogger")
-
 WORKING = {
     "fit": "@images @out.safetensors --network=seam --epochs=1",
     "restore": "@good.safetensors @images @out",

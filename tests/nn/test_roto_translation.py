@@ -127,7 +127,7 @@ def test_corners_are_filled_as_asked(estimator):
     assert estimator.config["rotation"]["fill"] == "border"
 
 
-def test_another_peak_makes_doubtful_and_a_neighbour_does_not(estimator):
+def test_another_peak_makes_doubtful_and_a_neighbor_does_not(estimator):
     shifts, angles = torch.zeros(3, 12, 14), torch.zeros(3, 12)
     shifts[:, 0, 13], angles[:, 4] = 9.0, 7.0
     shifts[0, 11, 0] = 8.5  # beside the best place, around the corner

@@ -13,7 +13,7 @@ from eqrestore_lightning.functional import (
 from eqrestore_lightning.nn import TranslationEstimator
 
 NETWORKS = {
-    "paper, colour": (3, (32, 32), {}),
+    "paper, color": (3, (32, 32), {}),
     "paper": (1, (32, 32), {}),
     "signal": (2, (17,), {"kernel_size": 5, "bias": True}),
     "volume": (1, (8, 9, 10), {"kernel_size": 3, "hidden_channels": [2, 2], "skip": True}),

@@ -186,7 +186,7 @@ REASONS = {
     "flat": (nn.Flatten(), "but got (1, 72): not equivariant, as there is nothing to shift."),
     "ReLU": (nn.ReLU(), "Expected `operator` to be affine, but got A(1.75 x − 0.75 y) that"),
     "bent far out": (nn.Hardtanh(-50.0, 50.0), "Expected `operator` to be affine, but got"),
-    "normalised": (nn.BatchNorm2d(1, dtype=F64), "Expected `operator` to be affine, but got"),
+    "normalized": (nn.BatchNorm2d(1, dtype=F64), "Expected `operator` to be affine, but got"),
     "random": (nn.Dropout(), "but got two outputs for one image: it is random"),
 }  # fmt: skip
 

@@ -60,12 +60,12 @@ def test_a_window_is_left_only_when_it_must_be():
     assert kept == 16  # of 17 shifts: the lattice has a window in every 17 pixels
 
 
-def test_neither_the_centre_nor_the_smoothest_saliency_keeps_the_window():
+def test_neither_the_center_nor_the_smoothest_saliency_keeps_the_window():
     """Negative control: what the classifier sees moves with the camera."""
     scene = _scene()
     pictures = [_picture(scene, 45 + d, 50 + d) for d in range(5)]
-    centre = [v2.CenterCrop(CROP)(picture) for picture in pictures]
-    assert not any(torch.equal(centre[0], other) for other in centre[1:])
+    center = [v2.CenterCrop(CROP)(picture) for picture in pictures]
+    assert not any(torch.equal(center[0], other) for other in center[1:])
 
     def salient(picture):  # the window of the largest contrast, as a smooth score would choose
         energy = picture.float().sum(0)
@@ -81,14 +81,14 @@ def test_neither_the_centre_nor_the_smoothest_saliency_keeps_the_window():
     assert all(torch.equal(crop(pictures[0]), crop(other)) for other in pictures[1:])
 
 
-def test_windows_lie_around_the_centre():
+def test_windows_lie_around_the_center():
     for size, step, low, high in ((40, 8, 4, 11), (40, 32, 0, 16), (80, 32, 12, 43), (25, 8, 0, 1)):
         corners = CanonicalCrop(CROP, step=step).find(torch.rand(400, 1, size, size))
         assert corners.amin() == low
         assert corners.amax() == high
 
 
-def test_uniform_images_are_cropped_in_the_centre():
+def test_uniform_images_are_cropped_in_the_center():
     for size in (40, 41, 43, 57):
         blank = torch.full((2, 3, size, size + 4), 7)
         found = CanonicalCrop(CROP).find(blank)
@@ -134,9 +134,9 @@ def test_any_number_of_batch_axes(batch):
 
 
 @pytest.mark.parametrize("size", [(10, 12), (10, 60), (60, 13), (CROP, CROP), (23, 40), (31, CROP)])
-def test_small_images_are_padded_as_by_centre_crop(size):
+def test_small_images_are_padded_as_by_center_crop(size):
     x = torch.randint(1, 256, (2, 3, *size), dtype=torch.uint8)
-    crop, centre = CanonicalCrop(CROP), v2.CenterCrop(CROP)
+    crop, center = CanonicalCrop(CROP), v2.CenterCrop(CROP)
     if max(size) > CROP and min(size) < 16:
         message = (
             f"Expected images of at least 16 × 16 pixels to choose a window in, but got {size}"
@@ -151,10 +151,10 @@ def test_small_images_are_padded_as_by_centre_crop(size):
             others = tuple({1, 2, 3} - {axis})
             assert torch.equal(
                 (y == 0).all(others[0], True).all(others[1]).sum(),
-                (centre(x) == 0).all(others[0], True).all(others[1]).sum(),
+                (center(x) == 0).all(others[0], True).all(others[1]).sum(),
             )
     if max(size) <= CROP:
-        assert torch.equal(y, centre(x))
+        assert torch.equal(y, center(x))
 
 
 def test_pil_images_and_labels():

@@ -19,6 +19,7 @@ from .motions import (
     Turn as Turn,
 )
 from .nn import (
+    ConfidenceEstimator as ConfidenceEstimator,
     CopiesEstimator as CopiesEstimator,
     Estimator as Estimator,
     RotationEstimator as RotationEstimator,

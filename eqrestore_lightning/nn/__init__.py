@@ -14,6 +14,7 @@ from eqrestore_lightning.nn._circular_conv import (
     CircularConv2d,
     CircularConv3d,
 )
+from eqrestore_lightning.nn._confidence import ConfidenceEstimator, register_confidence
 from eqrestore_lightning.nn._copies import CopiesEstimator
 from eqrestore_lightning.nn._presets import build_preset, list_presets, register_preset
 from eqrestore_lightning.nn._rotation import RotationEstimator
@@ -30,6 +31,7 @@ __all__ = [
     "CircularConv1d",
     "CircularConv2d",
     "CircularConv3d",
+    "ConfidenceEstimator",
     "CopiesEstimator",
     "Estimator",
     "ProfileEstimator",
@@ -45,6 +47,7 @@ __all__ = [
     "check_factor",
     "check_spatial_size",
     "list_presets",
+    "register_confidence",
     "register_estimator",
     "register_preset",
     "register_scorer",

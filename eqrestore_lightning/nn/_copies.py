@@ -1,7 +1,6 @@
 """An estimator that looks at turned copies of an image with any network."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,7 +13,12 @@ from eqrestore_lightning.nn._base import check_sides, register_estimator
 from eqrestore_lightning.nn._grids import QuarterGrid
 from eqrestore_lightning.nn._integer import LEVELS, to_levels
 from eqrestore_lightning.nn._scorers import build_scorer
-from eqrestore_lightning.nn._turned_copies import TurnedCopies, central_square, inscribed_disc
+from eqrestore_lightning.nn._turned_copies import (
+    TurnedCopies,
+    central_square,
+    evaluating,
+    inscribed_disc,
+)
 
 _SMALLEST, _LARGEST = 16, 2**14  # pixels
 
@@ -115,7 +119,9 @@ class CopiesEstimator(TurnedCopies):
     def score(self, x: Tensor, *, exact: bool) -> Tensor:
         if self.training and not exact:
             return (self.scale * self._look(self.prepare(x.detach()))).to(x.dtype)
-        return super().score(x, exact=exact)
+        with torch.autocast(x.device.type, enabled=False):
+            scores = self.aligned(x, self._average) * as_float64(self.scale)
+        return scores if exact else scores.to(x.device, x.dtype)
 
     @override
     def prepare(self, x: Tensor) -> Tensor:
@@ -128,10 +134,10 @@ class CopiesEstimator(TurnedCopies):
         small = _shrunk(to_levels(torch.where(disc, square, least)), self.resolution)
         return torch.where(inscribed_disc(small), small, LEVELS // 2)
 
-    @override
-    def score_turns(self, first: Tensor) -> Tensor:
+    def _average(self, first: Tensor) -> Tensor:
+        """Score all turns of first copies by all their quarter turns."""
         total = as_float64(first.new_zeros(len(first), len(self.turns)))
-        with _evaluating(self.scorer):
+        with evaluating(self.scorer):
             for mirrored, turn in self.quarter_turns:
                 seen = as_float64(self._look(self.copy(first, mirrored=mirrored, turn=turn)))
                 total = total + seen[:, self.relative(mirrored=mirrored, turn=turn)]
@@ -146,18 +152,6 @@ class CopiesEstimator(TurnedCopies):
                 f"but got {tuple(scores.shape)}."
             )
         return scores
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Keep a network in eval mode, so that images do not depend on others of their batch."""
-    training = [each for each in module.modules() if each.training]
-    module.eval()
-    try:
-        yield
-    finally:
-        for each in training:
-            each.training = True
 
 
 def _shrunk(x: Tensor, resolution: int) -> Tensor:

@@ -1,15 +1,15 @@
 """What estimators share that look at turned copies of an image."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import override
 
 from eqrestore_lightning.functional import (
-    as_float64,
     content_hash,
     hash_weights,
     is_traced,
@@ -31,8 +31,7 @@ class TurnedCopies(Estimator):
     restored to the same image, **bit for bit**, whatever the network, as long as it computes the
     same from the same batch.
 
-    Subclasses say what is looked at, `prepare`, and how the turns of first copies score,
-    `score_turns`.
+    Subclasses say what is looked at, `prepare`, and score by what they see in it, `aligned`.
 
     Args:
         in_channels: Channels of the images.
@@ -92,18 +91,7 @@ class TurnedCopies(Estimator):
             x: Shape `(batch, in_channels, height, width)`, any real dtype.
 
         Returns:
-            Shape `(batch, channels, *size)`, floating.
-        """
-
-    @abstractmethod
-    def score_turns(self, first: Tensor) -> Tensor:
-        """Score all turns of first copies, see `turns`.
-
-        Args:
-            first: What `prepare` returned, each image turned to its first copy.
-
-        Returns:
-            Shape `(batch, num_scores)`, floating.
+            Shape `(batch, channels, *size)`.
         """
 
     @property
@@ -117,23 +105,21 @@ class TurnedCopies(Estimator):
     def motion(self) -> Motion:
         return self._motion
 
-    @override
-    def score(self, x: Tensor, *, exact: bool) -> Tensor:
-        with torch.autocast(x.device.type, enabled=False):
-            parts = [self._score_part(part) for part in split_batch(x, self.pixels_at_once)]
-        scores = torch.cat(parts)
-        return scores if exact else scores.to(x.device, x.dtype)
-
     @torch.no_grad()
     @override
     def locate(self, scores: Tensor, x: Tensor) -> Element:
+        place = self.place(scores, x)
+        return to_device(self.grid.element(scores, place), x.device)
+
+    def place(self, scores: Tensor, x: Tensor) -> Tensor:
+        """Return which score is the largest, as `locate` decides; int64 of shape `(batch,)`."""
         place = scores.argmax(1)  # 0 where scores are NaN
         tied = (scores == scores.amax(1, keepdim=True)).sum(1) > 1
         if is_traced(scores):
             place = torch.where(tied, self._place_by_content(scores, x), place)
         elif tied.any():
             place[tied] = self._place_by_content(scores[tied], x[tied.to(x.device)])
-        return to_device(self.grid.element(scores, place), x.device)
+        return place
 
     @override
     def same_peak(self, scores: Tensor) -> Tensor:
@@ -154,7 +140,8 @@ class TurnedCopies(Estimator):
         quarters, rest = divmod(turn * _QUARTERS, self.num_angles)
         y = torch.rot90(first, -quarters, (2, 3))
         if rest:
-            y = rotate(y, y.new_full((len(y),), -rest * 90 / self.num_angles))
+            angle = torch.full((len(y),), -rest * 90 / self.num_angles, device=y.device)
+            y = rotate(y, angle)
         return y.flip(3) if mirrored else y
 
     def relative(self, *, mirrored: bool, turn: int) -> list[int]:
@@ -171,7 +158,20 @@ class TurnedCopies(Estimator):
         step = self.num_angles // _QUARTERS
         return [(mirrored, turn) for mirrored, turn in self.turns if turn % step == 0]
 
-    def _score_part(self, x: Tensor) -> Tensor:
+    def aligned(self, x: Tensor, look: Callable[[Tensor], Tensor]) -> Tensor:
+        """Look at first copies, and put what is seen in the order of the turns of the images.
+
+        Args:
+            x: Shape `(batch, in_channels, height, width)`.
+            look: From first copies to what belongs to their turns, `(batch, num_scores, ...)`.
+
+        Returns:
+            Shape `(batch, num_scores, ...)`: what belongs to the turns of the images.
+        """
+        parts = split_batch(x, self.pixels_at_once)
+        return torch.cat([self._aligned(part, look) for part in parts])
+
+    def _aligned(self, x: Tensor, look: Callable[[Tensor], Tensor]) -> Tensor:
         prepared = self.prepare(x.detach())
         chosen = self._first_copy(prepared, x)
         first = prepared.new_zeros(())
@@ -179,8 +179,9 @@ class TurnedCopies(Estimator):
             mirrored, turn = self.quarter_turns[index]
             copy = self.copy(prepared, mirrored=mirrored, turn=turn)
             first = torch.where((chosen == index).reshape(-1, 1, 1, 1), copy, first)
-        scores = as_float64(self.score_turns(first)) * as_float64(self.scale)
-        return scores.gather(1, self._relative_to(chosen).to(scores.device))
+        seen = look(first.contiguous())  # one layout in memory, however the images lay
+        index = self._relative_to(chosen).to(seen.device)
+        return seen.gather(1, index.reshape(*index.shape, *[1] * (seen.ndim - 2)).expand_as(seen))
 
     def _place_by_content(self, scores: Tensor, x: Tensor) -> Tensor:
         """Return the first one of the largest scores, as counted from the first copy."""
@@ -247,3 +248,15 @@ def inscribed_disc(x: Tensor) -> Tensor:
     size = x.shape[3]
     twice = (2 * torch.arange(size, device=x.device) - (size - 1)) ** 2
     return twice.unsqueeze(1) + twice <= (size - 1) ** 2
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Keep a network in eval mode, so that images do not depend on others of their batch."""
+    training = [each for each in module.modules() if each.training]
+    module.eval()
+    try:
+        yield
+    finally:
+        for each in training:
+            each.training = True

@@ -34,19 +34,19 @@ def estimator_config(estimator: Estimator) -> dict[str, Any]:
         The name of the class under `"kind"`, and its arguments.
 
     Raises:
-        TypeError: If the kind of `estimator` is not registered.
+        TypeError: If the kind of `estimator` is not registered, or has no weights of its own.
 
     >>> from eqrestore_lightning import TranslationEstimator
     >>> estimator_config(TranslationEstimator(1, (8, 9), kernel_size=3))["kind"]
     'TranslationEstimator'
     """
-    kind = type(estimator).__name__
+    config, kind = estimator.config, type(estimator).__name__
     if ESTIMATORS.get(kind) is not type(estimator):
         raise TypeError(
             f"Expected `estimator` to be one of {sorted(ESTIMATORS)}, or of a class with "
             f"`@register_estimator`, but got {kind}."
         )
-    return {"kind": kind, **estimator.config}
+    return {"kind": kind, **config}
 
 
 def build_estimator(config: Mapping[str, Any]) -> Estimator:

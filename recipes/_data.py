@@ -7,11 +7,12 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 import torchvision
+from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
-from eqrestore_lightning import CIFAR10DataModule, MNISTDataModule, circular_shift
+from eqrestore_lightning import CIFAR10DataModule, MNISTDataModule, Turn, circular_shift
 from eqrestore_lightning.data import (
     ImageTensors,
     InMemoryDataModule,
@@ -223,6 +224,36 @@ def random_crops(
         )
         crops.append(picture[:, top : top + size[0], left : left + size[1]])
     return torch.stack(crops)
+
+
+def turned_ways(upright: Tensor, angle: Tensor) -> dict[str, Tensor]:
+    """Turn images in several ways, and save them again: what that leaves behind may not decide.
+
+    Args:
+        upright: uint8 of shape `(num_images, 1 or 3, size, size)`.
+        angle: Degrees, floating of shape `(num_images,)`.
+
+    Returns:
+        How to uint8 of the shape of `upright`; the first one is how everything else is measured.
+    """
+    element = {"angle": angle}
+    turned = Turn().apply(upright, element)
+    twice = F.interpolate(upright.float(), scale_factor=2.0, mode="bilinear")
+    reduced = F.interpolate(
+        Turn().apply(twice, element), scale_factor=0.5, mode="bilinear", antialias=True
+    )
+    bicubic = [
+        TF.pil_to_tensor(TF.to_pil_image(x).rotate(float(a), Image.Resampling.BICUBIC))
+        for x, a in zip(upright, angle, strict=True)
+    ]
+    return {
+        "bilinear": turned,
+        "bilinear, then JPEG of quality 90": TF.jpeg(turned, 90),
+        "bilinear, then JPEG of quality 75": TF.jpeg(turned, 75),
+        "nearest neighbor": Turn(interpolation="nearest").apply(upright, element),
+        "bicubic": torch.stack(bicubic),
+        "at twice the resolution, then reduced": reduced.round().clamp(0, 255).byte(),
+    }
 
 
 def pretrained_classifier(name: str) -> nn.Module:

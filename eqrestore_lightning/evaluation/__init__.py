@@ -18,6 +18,7 @@ from eqrestore_lightning.evaluation._results import (
 )
 from eqrestore_lightning.evaluation._rules import (
     border_rule,
+    confidence_rule,
     harmonic_rule,
     quarter_rules,
     seam_rules,
@@ -32,6 +33,7 @@ __all__ = [
     "Result",
     "Rule",
     "border_rule",
+    "confidence_rule",
     "count_differing",
     "evaluate",
     "gate_rows",

@@ -6,11 +6,16 @@ from functools import partial
 from typing import get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from eqrestore_lightning.evaluation._restorers import Restorer, Rule
 from eqrestore_lightning.motions import QuarterTurn, Shift, Turn
-from eqrestore_lightning.nn import SeamMeasure, SeamRule, TranslationEstimator
+from eqrestore_lightning.nn import (
+    ConfidenceEstimator,
+    SeamMeasure,
+    SeamRule,
+    TranslationEstimator,
+)
 from eqrestore_lightning.transforms import RestoreTransform
 
 
@@ -132,6 +137,26 @@ def quarter_rules(upright: Tensor) -> dict[str, Restorer]:
         "rule: brighter side up": Rule(quarters(mass_direction), motion=motion),
         "rule: smoother side up": Rule(quarters(_smooth_direction), motion=motion),
     }
+
+
+def confidence_rule(
+    classifier: nn.Module, *, in_channels: int = 3, num_angles: int = 4
+) -> dict[str, Restorer]:
+    """Return the rule for turned images that asks the classifier: of all copies, the surest answer.
+
+    Args:
+        classifier: What the rule stands in front of, see `ConfidenceEstimator`.
+        in_channels: Channels of the images.
+        num_angles: How many turned copies it looks at: 4 for quarter turns.
+
+    Returns:
+        Name of the rule to a restorer.
+
+    >>> list(confidence_rule(nn.Flatten(), num_angles=8))
+    ['rule: least entropy of 8 copies']
+    """
+    estimator = ConfidenceEstimator(classifier, in_channels=in_channels, num_angles=num_angles)
+    return {f"rule: least entropy of {num_angles} copies": RestoreTransform(estimator)}
 
 
 def first_harmonic_phase(x: Tensor, *, axes: Sequence[int] | None = None) -> Tensor:

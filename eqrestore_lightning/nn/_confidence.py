@@ -51,8 +51,8 @@ class ConfidenceEstimator(TurnedCopies):
     `S[g] = scale · confidence(classifier(g⁻¹ x))`: the turn is found after whose undoing the
     classifier is least uncertain. All quarter turns of an image, and its mirror images with
     `QuarterTurn(mirrors=True)`, are restored to the same image, **bit for bit**, as long as the
-    classifier computes the same from the same batch. Other angles interpolate pixels, so their
-    estimates are approximate.
+    classifier computes the same from the same batch; for a `Turn` if the image is square. Other
+    angles interpolate pixels, so their estimates are approximate.
 
     The classifier sees images as they come, in their own dtype and range: give it what stands
     behind the restorer, with `Normalize`. It is neither copied nor part of the estimator's weights,

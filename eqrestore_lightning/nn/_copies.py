@@ -136,7 +136,7 @@ class CopiesEstimator(TurnedCopies):
 
     def _average(self, first: Tensor) -> Tensor:
         """Score all turns of first copies by all their quarter turns."""
-        total = as_float64(first.new_zeros(len(first), len(self.turns)))
+        total = as_float64(first.new_zeros(first.shape[0], len(self.turns)))
         with evaluating(self.scorer):
             for mirrored, turn in self.quarter_turns:
                 seen = as_float64(self._look(self.copy(first, mirrored=mirrored, turn=turn)))
@@ -145,11 +145,10 @@ class CopiesEstimator(TurnedCopies):
 
     def _look(self, prepared: Tensor) -> Tensor:
         scores: Tensor = self.scorer(prepared / LEVELS)
-        expected = (len(prepared), len(self.turns))
-        if tuple(scores.shape) != expected:
+        if tuple(scores.shape[1:]) != (len(self.turns),):
             raise ValueError(
-                f"Expected the scorer to return scores of shape {expected}, "
-                f"but got {tuple(scores.shape)}."
+                f"Expected the scorer to return scores of shape "
+                f"{(prepared.shape[0], len(self.turns))}, but got {tuple(scores.shape)}."
             )
         return scores
 

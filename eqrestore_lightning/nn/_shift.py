@@ -61,6 +61,7 @@ def join_axes(x: Tensor, axes: Sequence[int]) -> Tensor:
     Returns:
         Shape `(batch, channels · other sizes, *sizes of axes)`; the channel index varies slowest.
 
+    >>> import torch
     >>> join_axes(torch.zeros(7, 2, 3, 4, 5), (-3, -1)).shape
     torch.Size([7, 8, 3, 5])
     """

@@ -140,7 +140,7 @@ class TurnedCopies(Estimator):
         quarters, rest = divmod(turn * _QUARTERS, self.num_angles)
         y = torch.rot90(first, -quarters, (2, 3))
         if rest:
-            angle = torch.full((len(y),), -rest * 90 / self.num_angles, device=y.device)
+            angle = torch.full((y.shape[0],), -rest * 90 / self.num_angles, device=y.device)
             y = rotate(y, angle)
         return y.flip(3) if mirrored else y
 

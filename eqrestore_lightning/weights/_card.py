@@ -78,7 +78,7 @@ def weights_table() -> str:
     Returns:
         A table in Markdown, in columns, which ends with a newline.
 
-    >>> weights_table().splitlines()[4]  # doctest: +ELLIPSIS
+    >>> weights_table().splitlines()[5]  # doctest: +ELLIPSIS
     "| digits ... | circular shifts of scikit-learn's digits... | 1 × 32 × 32 ... | 396 ... |"
     """
     rows = [("weights", "undo", "images", "number", "measured"), ("-",) * 5]

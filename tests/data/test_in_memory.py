@@ -27,6 +27,7 @@ class _Numbers(InMemoryDataModule):
 class _Place:
     def __init__(self, world_size, global_rank):
         self.world_size, self.global_rank = world_size, global_rank
+        self.training = False
 
 
 def _labels(loader, epoch=0):

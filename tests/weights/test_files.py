@@ -74,7 +74,7 @@ def test_round_trip_of_other_kinds(kind, tmp_path):
     loaded = load_estimator(tmp_path / "e.safetensors")
     assert type(loaded) is type(estimator)
     assert loaded.config == estimator.config
-    x = torch.rand(3, estimator.in_channels, *estimator.spatial_size)
+    x = torch.rand(3, estimator.in_channels, *(estimator.spatial_size or (16, 18)))
     scores = estimator.exact_scores(x)
     assert torch.equal(loaded.exact_scores(x), scores)
     found = estimator.locate(scores, x)
@@ -211,7 +211,7 @@ def _write_checkpoint(path, estimator, **changes):
         ({"state_dict": {}}, "but got: Error(s) in loading state_dict for TranslationEstimator: "),
         (
             {"hyper_parameters": {"estimator": {"kind": "Other"}}},
-            "Expected `config['kind']` to be one of ['ConstructedEstimator', 'ProfileEstimator', ",
+            "Expected `config['kind']` to be one of ['ConstructedEstimator', 'CopiesEstimator', ",
         ),
     ],
 )

@@ -19,8 +19,10 @@ PLAIN = """
 import importlib, pkgutil
 import eqrestore_lightning as package
 
-for room in pkgutil.iter_modules(package.__path__, "eqrestore_lightning."):
-    module = importlib.import_module(room.name)
+for room in pkgutil.iter_modules(package.__path__):
+    if room.name.startswith("_"):
+        continue
+    module = importlib.import_module(f"eqrestore_lightning.{room.name}")
     for name in module.__all__:
         getattr(module, name)
 for name in package.__all__:

@@ -19,7 +19,7 @@ def test_prints_the_card_of_bundled_weights_and_of_a_file(run, tmp_path):
     )
     told = run("weights", path)
     assert "| arguments | epochs: 3 |" in told
-    assert "- fingerprint: 0123456789abcdef" in told
+    assert "- 0123456789abcdef" in told
 
 
 def test_user_errors_are_one_line(fails, tmp_path):

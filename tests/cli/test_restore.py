@@ -159,9 +159,7 @@ def test_user_errors_are_one_line(digits, tmp_path, fails):
     )
 
 
-def test_all_quarter_turns_of_wide_images_are_restored_alike_and_a_prior_leaves_them(
-    tmp_path, run
-):
+def test_all_quarter_turns_of_wide_images_are_restored_alike_and_a_prior_leaves_them(tmp_path, run):
     weights, folder = tmp_path / "upright.safetensors", tmp_path / "images"
     folder.mkdir()
     save_estimator(CopiesEstimator(3, scorer_options={"channels": [4]}), weights)

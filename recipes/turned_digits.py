@@ -19,7 +19,7 @@ from _run import DATA, Run, command_line
 from torch import Tensor, nn
 
 from eqrestore_lightning import RestoreTransform, Turn
-from eqrestore_lightning.evaluation import confidence_rule, turn_rules
+from eqrestore_lightning.evaluation import Restorer, confidence_rule, turn_rules
 from eqrestore_lightning.nn import ConfidenceEstimator
 
 
@@ -75,17 +75,25 @@ def answers(
     """Return what is compared: from images to logits or probabilities, by name."""
     trained = RestoreTransform("mnist-rotation")
     estimator = ConfidenceEstimator(classifier, in_channels=1, num_angles=num_angles)
-    rules = {
+    rules: dict[str, Restorer] = {
         **turn_rules(upright),
         **confidence_rule(classifier, in_channels=1, num_angles=num_angles),
         "mnist-rotation": trained,
     }
     return {
         "no restorer": classifier,
-        **{name: lambda x, rule=rule: classifier(rule(x)) for name, rule in rules.items()},
+        **{name: partial(restored_logits, classifier, rule) for name, rule in rules.items()},
         f"average of {num_angles} copies": lambda x: estimator.answers(x).softmax(2).mean(1),
         "mnist-rotation, the surest of four": partial(surest, classifier, trained),
     }
+
+
+def restored_logits(
+    classifier: nn.Module, restore: Callable[[Tensor], Tensor], x: Tensor
+) -> Tensor:
+    """Classify restored images."""
+    logits: Tensor = classifier(restore(x))
+    return logits
 
 
 def surest(
@@ -100,7 +108,8 @@ def surest(
     views = (found, *found.rivals)
     logits = torch.stack([classifier(restore.undo(x, view)) for view in views], 1)
     behind = torch.stack([torch.zeros_like(found.margin), *(r.margin for r in found.rivals)], 1)
-    entropy = torch.distributions.Categorical(logits=logits).entropy()
+    log_probability = logits.log_softmax(-1)
+    entropy = -(log_probability.exp() * log_probability).sum(-1)
     best = (behind - 4 * entropy).argmax(1)
     return logits[torch.arange(len(x)), best]
 

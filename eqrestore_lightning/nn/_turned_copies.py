@@ -180,8 +180,9 @@ class TurnedCopies(Estimator):
             copy = self.copy(prepared, mirrored=mirrored, turn=turn)
             first = torch.where((chosen == index).reshape(-1, 1, 1, 1), copy, first)
         seen = look(first.contiguous())  # one layout in memory, however the images lay
-        index = self._relative_to(chosen).to(seen.device)
-        return seen.gather(1, index.reshape(*index.shape, *[1] * (seen.ndim - 2)).expand_as(seen))
+        places = self._relative_to(chosen).to(seen.device)
+        places = places.reshape(*places.shape, *[1] * (seen.ndim - 2))
+        return seen.gather(1, places.expand_as(seen))
 
     def _place_by_content(self, scores: Tensor, x: Tensor) -> Tensor:
         """Return the first one of the largest scores, as counted from the first copy."""

@@ -76,3 +76,13 @@ def test_reduced_images_lose_their_border_first(paper, size):
     images[:, :, 4:36, 4:36] = 0.25
     assert torch.allclose(paper.reduced(images, size), torch.full((2, 3, size, size), 0.25))
     assert paper.reduced(images, 40) is images
+
+
+def test_every_network_of_the_paper_takes_the_first_and_smallest_images(paper):
+    for architecture in paper.PAPER_TABLE_2:
+        module = paper.PaperClassifier(3, 10, architecture=architecture).eval()
+        size = max(module.smallest, min(paper.SIZES.values()))
+        assert module(torch.zeros(1, 3, size, size)).shape == (1, 10)
+        if module.smallest:
+            with pytest.raises(RuntimeError, match="too small"):
+                module(torch.zeros(1, 3, size // 2, size // 2))

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from eqrestore_lightning import RestoreTransform
-from eqrestore_lightning.files import whole_file
+from eqrestore_lightning.files._writing import whole_file
 from eqrestore_lightning.motions import Motion
 
 STYLE = "eqrestore_lightning.pictures"

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from eqrestore_lightning import ClassifierModule
 from eqrestore_lightning.classifiers import Architecture
-from eqrestore_lightning.training import step_generator
+from eqrestore_lightning.training._draw import step_generator
 from eqrestore_lightning.training._schedule import elapsed_share, num_training_steps
 
 PAPER_TABLE_1 = {

@@ -33,8 +33,10 @@ from eqrestore_lightning import (
     save_estimator,
 )
 from eqrestore_lightning.data import DataModule, ImageTensors
-from eqrestore_lightning.evaluation import Evaluation, Restorer, shifts_found, wandb_is_offline
-from eqrestore_lightning.files import markdown_table, only_process, remove_parts, whole_file
+from eqrestore_lightning.evaluation import Evaluation, Restorer, shifts_found
+from eqrestore_lightning.evaluation._results import wandb_is_offline
+from eqrestore_lightning.files._markdown import markdown_table
+from eqrestore_lightning.files._writing import only_process, remove_parts, whole_file
 from eqrestore_lightning.motions import Motion
 from eqrestore_lightning.training import AtomicCheckpointIO, load_classifier, trainer_options
 

@@ -53,7 +53,8 @@ from eqrestore_lightning import (
     Shift,
     evaluate,
 )
-from eqrestore_lightning.classifiers import Architecture, Stem, build_classifier
+from eqrestore_lightning.classifiers import Architecture, build_classifier
+from eqrestore_lightning.classifiers._architectures import Stem
 from eqrestore_lightning.evaluation import (
     Evaluation,
     Restorer,
@@ -63,7 +64,7 @@ from eqrestore_lightning.evaluation import (
     seam_rules,
     shift_motions,
 )
-from eqrestore_lightning.motions import ShiftFill
+from eqrestore_lightning.motions._shift import ShiftFill
 from eqrestore_lightning.training import load_classifier, trainer_options
 
 Section: TypeAlias = Literal[

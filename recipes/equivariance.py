@@ -34,7 +34,7 @@ from eqrestore_lightning import MNISTDataModule, evaluate
 from eqrestore_lightning.classifiers import register_classifier
 from eqrestore_lightning.data import ImageTensors, InMemoryDataModule
 from eqrestore_lightning.evaluation import shift_motions
-from eqrestore_lightning.files import whole_file
+from eqrestore_lightning.files._writing import whole_file
 from eqrestore_lightning.nn import CircularConv2d
 from eqrestore_lightning.testing import equivariance_error
 

@@ -28,7 +28,8 @@ from eqrestore_lightning import (
     TranslationEstimator,
     evaluate,
 )
-from eqrestore_lightning.data import Enlarge, InMemoryDataModule
+from eqrestore_lightning.data import InMemoryDataModule
+from eqrestore_lightning.data._mnist import Enlarge
 from eqrestore_lightning.evaluation import (
     Restorer,
     border_rule,
@@ -36,7 +37,7 @@ from eqrestore_lightning.evaluation import (
     harmonic_rule,
     shift_motions,
 )
-from eqrestore_lightning.motions import ShiftFill
+from eqrestore_lightning.motions._shift import ShiftFill
 
 PAPER = {
     "accuracy, paper (resized): no restorer": [

@@ -31,7 +31,7 @@ from mnist import digit_rules
 from torch import nn
 
 from eqrestore_lightning import RestoreTransform, Shift, evaluate
-from eqrestore_lightning.classifiers import Stem
+from eqrestore_lightning.classifiers._architectures import Stem
 from eqrestore_lightning.data import ImageTensors, InMemoryDataModule
 from eqrestore_lightning.evaluation import Restorer, gate_rows, seam_rules, shift_motions
 

@@ -39,7 +39,6 @@ from eqrestore_lightning import (
 )
 from eqrestore_lightning.data import ImageTensors, InMemoryDataModule
 from eqrestore_lightning.evaluation import (
-    NO_RESTORER,
     Evaluation,
     Restorer,
     count_differing,
@@ -47,6 +46,7 @@ from eqrestore_lightning.evaluation import (
     turn_motions,
     turn_rules,
 )
+from eqrestore_lightning.evaluation._results import NO_RESTORER
 from eqrestore_lightning.motions import Motion
 from eqrestore_lightning.nn import register_preset
 

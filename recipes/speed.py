@@ -56,7 +56,9 @@ from eqrestore_lightning import (
 )
 from eqrestore_lightning.classifiers import build_classifier
 from eqrestore_lightning.data import ImageTensors
-from eqrestore_lightning.functional import ConvMethod, circular_conv, mass_offset
+from eqrestore_lightning.functional import circular_conv
+from eqrestore_lightning.functional._circular_conv import ConvMethod
+from eqrestore_lightning.functional._rotation import mass_offset
 
 Part = Literal[
     "training", "fit", "inference", "crossover", "weights", "photographs", "sizes", "startup"

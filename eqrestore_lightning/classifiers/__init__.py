@@ -3,7 +3,6 @@
 from typing import TypeAlias
 
 from eqrestore_lightning.classifiers._architectures import (
-    Stem,
     build_classifier,
     list_classifiers,
     register_classifier,
@@ -14,7 +13,6 @@ Architecture: TypeAlias = str  # one of `list_classifiers()`
 
 __all__ = [
     "Architecture",
-    "Stem",
     "build_classifier",
     "list_classifiers",
     "register_classifier",

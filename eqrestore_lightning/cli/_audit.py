@@ -26,7 +26,8 @@ def run(
     from torchvision.models import get_model, list_models
 
     from eqrestore_lightning.cli._checks import check_at_least, check_output_file
-    from eqrestore_lightning.testing import audit, audit_table, draw_audit
+    from eqrestore_lightning.testing import audit
+    from eqrestore_lightning.testing._audit import audit_table, draw_audit
     from eqrestore_lightning.training import load_classifier
 
     check_at_least(1, image_size=image_size, channels=channels)

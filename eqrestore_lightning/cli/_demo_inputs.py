@@ -11,7 +11,8 @@ from torchvision import models
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
-from eqrestore_lightning.data import DigitsDataModule, cut_window, find_photographs, read_image
+from eqrestore_lightning.data import DigitsDataModule, find_photographs
+from eqrestore_lightning.data._image_files import cut_window, read_image
 from eqrestore_lightning.nn import Estimator
 from eqrestore_lightning.training import load_classifier
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from eqrestore_lightning.cli._device import Device, choose_device
-from eqrestore_lightning.files import whole_file
+from eqrestore_lightning.files._writing import whole_file
 
 if TYPE_CHECKING:
     from eqrestore_lightning.evaluation import Evaluation
@@ -73,7 +73,8 @@ def run(
     """
     from eqrestore_lightning.cli._checks import check_at_least, check_output_folder
     from eqrestore_lightning.data import ImageFolderDataModule
-    from eqrestore_lightning.evaluation import evaluate, log_to_wandb
+    from eqrestore_lightning.evaluation import evaluate
+    from eqrestore_lightning.evaluation._results import log_to_wandb
     from eqrestore_lightning.training import load_classifier
     from eqrestore_lightning.transforms import RestoreTransform
 
@@ -158,7 +159,8 @@ def _write(evaluation: "Evaluation", output: Path) -> None:
 def _motions(kind: Kind, max_shift: int, found: "Motion") -> tuple[Mapping[str, "Motion"], str]:
     """Return the motions to measure, by label, and the name of their axis."""
     from eqrestore_lightning.evaluation import shift_motions, turn_motions
-    from eqrestore_lightning.motions import QuarterTurn, Shift, ShiftFill, Turn
+    from eqrestore_lightning.motions import QuarterTurn, Shift, Turn
+    from eqrestore_lightning.motions._shift import ShiftFill
 
     if kind == "rotation" and isinstance(found, QuarterTurn):
         return {str(angle): Turn((angle, angle)) for angle in range(0, 360, 90)}, _AXES[kind]

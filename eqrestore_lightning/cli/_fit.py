@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from eqrestore_lightning.cli._device import Device, choose_device
 from eqrestore_lightning.cli._fit_data import RESIZED, Sources
-from eqrestore_lightning.files import only_process, remove_parts
+from eqrestore_lightning.files._writing import only_process, remove_parts
 
 if TYPE_CHECKING:
     import lightning as pl
@@ -356,7 +356,7 @@ def _picture(output: Path) -> Path:
 
 def _motion(estimator: "Estimator", max_shift: int, fill: Fill) -> "Motion | None":
     """Return the motion to train for, if it is not the estimator's own."""
-    from eqrestore_lightning.motions import replace_shift
+    from eqrestore_lightning.motions._product import replace_shift
 
     if max_shift == 0:
         return None

@@ -7,8 +7,8 @@ from typing import Any
 import lightning
 from tqdm import tqdm
 
-from eqrestore_lightning.files import reading
-from eqrestore_lightning.weights import read_checkpoint
+from eqrestore_lightning.files._reading import reading
+from eqrestore_lightning.weights._checkpoints import read_checkpoint
 
 
 class Progress(lightning.Callback):

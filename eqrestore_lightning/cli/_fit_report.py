@@ -26,7 +26,7 @@ _DONE = {"shift": "shifted", "angle": "rotated", "quarters": "turned", "mirrored
 
 def describe_data(data: "DataModule") -> None:
     """Print how the data are split, which of them are kept together, and their problems."""
-    from eqrestore_lightning.data import find_problems
+    from eqrestore_lightning.data._problems import find_problems
 
     print(data.describe_split())  # noqa: T201
     for problem in find_problems(data):

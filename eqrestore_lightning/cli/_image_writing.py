@@ -11,7 +11,7 @@ from PIL.ExifTags import Base
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
-from eqrestore_lightning.files import whole_file
+from eqrestore_lightning.files._writing import whole_file
 
 _OPTIONS: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95, "subsampling": 0},

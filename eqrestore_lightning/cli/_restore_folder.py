@@ -25,12 +25,13 @@ from tqdm import tqdm
 from eqrestore_lightning import __version__
 from eqrestore_lightning.cli._image_writing import copy_image, write_image
 from eqrestore_lightning.cli._quiet import under_lightning
-from eqrestore_lightning.data import read_image, read_image_size
-from eqrestore_lightning.files import only_process, remove_parts, whole_file
+from eqrestore_lightning.data._image_files import read_image, read_image_size
+from eqrestore_lightning.files._writing import only_process, remove_parts, whole_file
 from eqrestore_lightning.motions import Element, Motion
 from eqrestore_lightning.training import trainer_options
 from eqrestore_lightning.transforms import RestoreTransform
-from eqrestore_lightning.weights import content_digest, estimator_config
+from eqrestore_lightning.weights._digest import content_digest
+from eqrestore_lightning.weights._files import estimator_config
 
 TABLE, SKIPPED = "shifts.csv", "skipped.csv"
 _PREFIX = ".unfinished-"

@@ -16,7 +16,7 @@ from eqrestore_lightning.data._image_files import ENDINGS, read_image
 from eqrestore_lightning.data._image_folder import ImageFolderDataModule
 from eqrestore_lightning.data._in_memory import ImageTensors, InMemoryDataModule, split_at_random
 from eqrestore_lightning.data._module import LoaderOptions, Split
-from eqrestore_lightning.files import reading
+from eqrestore_lightning.files._reading import reading
 
 _VAL_SIZE = 5_000
 

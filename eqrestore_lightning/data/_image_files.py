@@ -16,7 +16,7 @@ from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.v2 import functional as TF
 
-from eqrestore_lightning.files import reading
+from eqrestore_lightning.files._reading import reading
 
 _FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # EPS, say, would be run by Ghostscript
 ENDINGS = (*IMG_EXTENSIONS, ".jfif", ".jpe")

@@ -12,7 +12,7 @@ from torchvision.transforms.v2 import functional as TF
 
 from eqrestore_lightning.data._in_memory import ImageTensors, InMemoryDataModule
 from eqrestore_lightning.data._module import LoaderOptions, Split
-from eqrestore_lightning.files import reading
+from eqrestore_lightning.files._reading import reading
 
 Enlarge: TypeAlias = Literal["pad", "resize"]
 _VAL_SIZE = 5_000

@@ -12,7 +12,7 @@ from torchvision.transforms.v2 import functional as TF
 from eqrestore_lightning.data._in_memory import ImageTensors, InMemoryDataModule
 from eqrestore_lightning.data._mnist import read_mnist
 from eqrestore_lightning.data._module import LoaderOptions, Split
-from eqrestore_lightning.files import reading
+from eqrestore_lightning.files._reading import reading
 
 _NUM_TRAIN, _NUM_VAL, _NUM_TEST = 9_000, 1_000, 2_000
 _GRID = 16

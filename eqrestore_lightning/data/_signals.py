@@ -10,7 +10,7 @@ import torch
 
 from eqrestore_lightning.data._in_memory import ImageTensors, InMemoryDataModule, random_positions
 from eqrestore_lightning.data._module import LoaderOptions, Split, check_split
-from eqrestore_lightning.files import reading
+from eqrestore_lightning.files._reading import reading
 
 _SUFFIXES = (".npy", ".csv")
 _SHARE = 10  # a tenth of the signals is for validation, and a tenth for testing

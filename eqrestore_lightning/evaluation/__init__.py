@@ -9,13 +9,7 @@ from eqrestore_lightning.evaluation._found import (
 )
 from eqrestore_lightning.evaluation._measures import Outcome, register_measure
 from eqrestore_lightning.evaluation._restorers import Restorer, Rule
-from eqrestore_lightning.evaluation._results import (
-    NO_RESTORER,
-    Evaluation,
-    Result,
-    log_to_wandb,
-    wandb_is_offline,
-)
+from eqrestore_lightning.evaluation._results import Evaluation, Result
 from eqrestore_lightning.evaluation._rules import (
     border_rule,
     confidence_rule,
@@ -26,7 +20,6 @@ from eqrestore_lightning.evaluation._rules import (
 )
 
 __all__ = [
-    "NO_RESTORER",
     "Evaluation",
     "Outcome",
     "Restorer",
@@ -38,7 +31,6 @@ __all__ = [
     "evaluate",
     "gate_rows",
     "harmonic_rule",
-    "log_to_wandb",
     "motion_found",
     "quarter_rules",
     "register_measure",
@@ -47,5 +39,4 @@ __all__ = [
     "shifts_found",
     "turn_motions",
     "turn_rules",
-    "wandb_is_offline",
 ]

@@ -17,8 +17,9 @@ from eqrestore_lightning.evaluation._restorers import (
     restore_with,
 )
 from eqrestore_lightning.evaluation._results import Evaluation, Result, label_to_number
-from eqrestore_lightning.functional import Fill
-from eqrestore_lightning.motions import Element, Motion, Product, Shift, ShiftFill, Turn
+from eqrestore_lightning.functional._rotation import Fill
+from eqrestore_lightning.motions import Element, Motion, Product, Shift, Turn
+from eqrestore_lightning.motions._shift import ShiftFill
 
 
 @torch.no_grad()

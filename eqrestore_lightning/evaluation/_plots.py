@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from eqrestore_lightning.files import whole_file
+from eqrestore_lightning.files._writing import whole_file
 
 _MARKERS = ("s", "o", "^", "D", "v", "P", "X", "<", ">")
 _DASHES = ("--", "-", "-.", ":")

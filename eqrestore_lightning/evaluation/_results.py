@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from eqrestore_lightning.evaluation._plots import draw_curves
-from eqrestore_lightning.files import markdown_table
+from eqrestore_lightning.files._markdown import markdown_table
 
 NO_RESTORER = "no restorer"
 """Name of the results without a restorer."""

@@ -1,9 +1,9 @@
 """Motions of images: what moves them, how to undo it, and how far apart two motions are."""
 
-from eqrestore_lightning.motions._base import Element, Field, Motion, build_motion, fork
-from eqrestore_lightning.motions._product import Product, replace_shift
+from eqrestore_lightning.motions._base import Element, Field, Motion, build_motion
+from eqrestore_lightning.motions._product import Product
 from eqrestore_lightning.motions._quarter_turn import QuarterTurn
-from eqrestore_lightning.motions._shift import Shift, ShiftFill
+from eqrestore_lightning.motions._shift import Shift
 from eqrestore_lightning.motions._turn import Turn
 
 __all__ = [
@@ -13,9 +13,6 @@ __all__ = [
     "Product",
     "QuarterTurn",
     "Shift",
-    "ShiftFill",
     "Turn",
     "build_motion",
-    "fork",
-    "replace_shift",
 ]

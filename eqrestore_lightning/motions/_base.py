@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from eqrestore_lightning._registry import Registry
-from eqrestore_lightning.functional import circular_error
+from eqrestore_lightning.functional._errors import circular_error
 
 Element: TypeAlias = dict[str, Tensor]
 """How each image of a batch was moved: name of a field to its values, batch first."""

@@ -6,13 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from eqrestore_lightning.functional import (
-    mirror,
-    mirror_points,
-    quarter_turn,
-    quarter_turn_points,
-)
-from eqrestore_lightning.functional._rotation import turned_size
+from eqrestore_lightning.functional import quarter_turn
+from eqrestore_lightning.functional._points import mirror_points, quarter_turn_points
+from eqrestore_lightning.functional._rotation import mirror, turned_size
 from eqrestore_lightning.motions._base import Element, Field, Motion
 
 

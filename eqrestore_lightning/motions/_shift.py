@@ -7,13 +7,9 @@ from typing import Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
-from eqrestore_lightning.functional import (
-    check_axes,
-    circular_shift,
-    random_shift,
-    shift_points,
-    zero_fill_shift,
-)
+from eqrestore_lightning.functional import circular_shift, random_shift, zero_fill_shift
+from eqrestore_lightning.functional._points import shift_points
+from eqrestore_lightning.functional._shift import check_axes
 from eqrestore_lightning.motions._base import Element, Field, Motion
 
 ShiftFill: TypeAlias = Literal["circular", "zeros"]

@@ -8,7 +8,9 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from eqrestore_lightning.functional import Fill, Interpolation, rotate, rotate_points
+from eqrestore_lightning.functional import rotate
+from eqrestore_lightning.functional._points import rotate_points
+from eqrestore_lightning.functional._rotation import Fill, Interpolation
 from eqrestore_lightning.motions._base import Element, Field, Motion
 
 

@@ -1,13 +1,7 @@
 """Layers and estimators."""
 
 from eqrestore_lightning.nn._any_size import ProfileEstimator
-from eqrestore_lightning.nn._base import (
-    ESTIMATORS,
-    Estimator,
-    check_factor,
-    check_spatial_size,
-    register_estimator,
-)
+from eqrestore_lightning.nn._base import Estimator, register_estimator
 from eqrestore_lightning.nn._circular_conv import (
     CircularConv,
     CircularConv1d,
@@ -19,14 +13,13 @@ from eqrestore_lightning.nn._copies import CopiesEstimator
 from eqrestore_lightning.nn._presets import build_preset, list_presets, register_preset
 from eqrestore_lightning.nn._rotation import RotationEstimator
 from eqrestore_lightning.nn._roto_translation import RotoTranslationEstimator
-from eqrestore_lightning.nn._scorers import build_scorer, register_scorer
-from eqrestore_lightning.nn._seam_rule import SeamMeasure, SeamRule
+from eqrestore_lightning.nn._scorers import register_scorer
+from eqrestore_lightning.nn._seam_rule import SeamRule
 from eqrestore_lightning.nn._separable import SeparableShiftEstimator
 from eqrestore_lightning.nn._shift import ShiftEstimator
 from eqrestore_lightning.nn._translation import TranslationEstimator
 
 __all__ = [
-    "ESTIMATORS",
     "CircularConv",
     "CircularConv1d",
     "CircularConv2d",
@@ -37,15 +30,11 @@ __all__ = [
     "ProfileEstimator",
     "RotationEstimator",
     "RotoTranslationEstimator",
-    "SeamMeasure",
     "SeamRule",
     "SeparableShiftEstimator",
     "ShiftEstimator",
     "TranslationEstimator",
     "build_preset",
-    "build_scorer",
-    "check_factor",
-    "check_spatial_size",
     "list_presets",
     "register_confidence",
     "register_estimator",

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
-from eqrestore_lightning.functional import as_float64
+from eqrestore_lightning.functional._exact import as_float64
 from eqrestore_lightning.nn._base import check_sides, register_estimator, split_batch
 from eqrestore_lightning.nn._integer import (
     IntegerConv2d,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from eqrestore_lightning._registry import Registry
-from eqrestore_lightning.functional import is_traced
+from eqrestore_lightning.functional._traced import is_traced
 from eqrestore_lightning.motions import Element, Motion
 
 ESTIMATORS: Registry[type["Estimator"]] = Registry("an estimator", "config['kind']")

@@ -7,12 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from eqrestore_lightning.functional import (
-    CONV_METHODS,
-    ConvMethod,
-    ExactFilters,
-    circular_conv,
-)
+from eqrestore_lightning.functional import circular_conv
+from eqrestore_lightning.functional._circular_conv import CONV_METHODS, ConvMethod
+from eqrestore_lightning.functional._exact_conv import ExactFilters
 
 
 class CircularConv(nn.Module):

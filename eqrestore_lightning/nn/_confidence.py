@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from eqrestore_lightning._registry import Registry
-from eqrestore_lightning.functional import as_float64
+from eqrestore_lightning.functional._exact import as_float64
 from eqrestore_lightning.motions import Motion, QuarterTurn, Turn
 from eqrestore_lightning.nn._base import split_batch
 from eqrestore_lightning.nn._turned_copies import (

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from eqrestore_lightning.functional import as_float64
+from eqrestore_lightning.functional._exact import as_float64
 from eqrestore_lightning.motions import Motion, QuarterTurn
 from eqrestore_lightning.nn._base import check_sides, register_estimator
 from eqrestore_lightning.nn._grids import QuarterGrid

@@ -6,12 +6,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from eqrestore_lightning.functional import (
-    as_float64,
-    exact_bits,
-    full_size_filters,
-    leading_bits,
-)
+from eqrestore_lightning.functional._conv_ways import full_size_filters
+from eqrestore_lightning.functional._exact import as_float64
+from eqrestore_lightning.functional._exact_conv import exact_bits, leading_bits
 from eqrestore_lightning.nn._circular_conv import CircularConv
 
 _UNIT = 2.0**-24  # float32 rounds by at most this, relative

@@ -8,11 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from eqrestore_lightning.functional import (
-    as_float64,
-    binary_unit,
-    convolve_integers,
-)
+from eqrestore_lightning.functional._exact import as_float64
+from eqrestore_lightning.functional._exact_conv import binary_unit, convolve_integers
 
 LEVELS = 255
 """Largest entry of images and activations, which are integers from 0 on."""

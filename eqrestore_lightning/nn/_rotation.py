@@ -8,13 +8,9 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from eqrestore_lightning.functional import (
-    Fill,
-    as_float64,
-    best_index_by_content,
-    mass_offset,
-    to_polar,
-)
+from eqrestore_lightning.functional import to_polar
+from eqrestore_lightning.functional._exact import as_float64, best_index_by_content
+from eqrestore_lightning.functional._rotation import Fill, mass_offset
 from eqrestore_lightning.motions import Element, Motion, Turn
 from eqrestore_lightning.nn._base import Estimator, register_estimator
 from eqrestore_lightning.nn._grids import AngleGrid, to_device

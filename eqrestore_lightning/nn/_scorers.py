@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from eqrestore_lightning._registry import Registry
-from eqrestore_lightning.functional import is_traced
+from eqrestore_lightning.functional._traced import is_traced
 
 Scorer: TypeAlias = Callable[..., nn.Module]
 _SCORERS: Registry[Scorer] = Registry("a scorer", "scorer")

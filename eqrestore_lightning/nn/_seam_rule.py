@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from eqrestore_lightning.functional import as_float64
+from eqrestore_lightning.functional._exact import as_float64
 from eqrestore_lightning.nn._base import register_estimator
 from eqrestore_lightning.nn._integer import to_levels
 from eqrestore_lightning.nn._separable import SeparableShiftEstimator

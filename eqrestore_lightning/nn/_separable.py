@@ -7,12 +7,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from eqrestore_lightning.functional import (
-    check_axes,
-    index_to_shift,
-    is_traced,
-    scores_to_margin,
-)
+from eqrestore_lightning.functional._shift import check_axes, index_to_shift, scores_to_margin
+from eqrestore_lightning.functional._traced import is_traced
 from eqrestore_lightning.motions import Element
 from eqrestore_lightning.nn._base import check_factor, split_batch
 from eqrestore_lightning.nn._shift import ShiftEstimator

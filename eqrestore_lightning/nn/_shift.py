@@ -6,12 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
-from eqrestore_lightning.functional import (
-    as_float64,
-    best_index_by_content,
-    index_to_shift,
-    shift_to_index,
-)
+from eqrestore_lightning.functional._exact import as_float64, best_index_by_content
+from eqrestore_lightning.functional._shift import index_to_shift, shift_to_index
 from eqrestore_lightning.motions import Element, Motion, Shift
 from eqrestore_lightning.nn._base import Estimator
 

@@ -8,13 +8,10 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from eqrestore_lightning.functional import (
-    LOCAL_TAPS,
-    check_axes,
-    exact_bits,
-    index_to_shift,
-    is_traced,
-)
+from eqrestore_lightning.functional._conv_ways import LOCAL_TAPS
+from eqrestore_lightning.functional._exact_conv import exact_bits
+from eqrestore_lightning.functional._shift import check_axes, index_to_shift
+from eqrestore_lightning.functional._traced import is_traced
 from eqrestore_lightning.motions import Element
 from eqrestore_lightning.nn._base import (
     check_factor,

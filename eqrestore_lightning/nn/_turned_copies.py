@@ -9,12 +9,9 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from eqrestore_lightning.functional import (
-    content_hash,
-    hash_weights,
-    is_traced,
-    rotate,
-)
+from eqrestore_lightning.functional import rotate
+from eqrestore_lightning.functional._exact import content_hash, hash_weights
+from eqrestore_lightning.functional._traced import is_traced
 from eqrestore_lightning.motions import Element, Motion, QuarterTurn, Turn, build_motion
 from eqrestore_lightning.nn._base import Estimator, check_factor, split_batch
 from eqrestore_lightning.nn._grids import AngleGrid, QuarterGrid, to_device

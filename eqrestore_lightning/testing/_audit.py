@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from eqrestore_lightning.files import markdown_table, whole_file
+from eqrestore_lightning.files._markdown import markdown_table
+from eqrestore_lightning.files._writing import whole_file
 from eqrestore_lightning.testing._equivariance import own_stride, shift_error
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from eqrestore_lightning.functional import full_size_filters
+from eqrestore_lightning.functional._conv_ways import full_size_filters
 
 Operator = Callable[[Tensor], Tensor]
 

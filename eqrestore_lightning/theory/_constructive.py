@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from eqrestore_lightning.nn import ShiftEstimator, check_spatial_size, register_estimator
+from eqrestore_lightning.nn import ShiftEstimator, register_estimator
+from eqrestore_lightning.nn._base import check_spatial_size
 from eqrestore_lightning.theory._binary import BinaryDecomposition
 from eqrestore_lightning.theory._templates import (
     BATCH,

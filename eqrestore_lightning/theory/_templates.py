@@ -8,14 +8,10 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from eqrestore_lightning.functional import as_float64, circular_conv
-from eqrestore_lightning.nn import (
-    CircularConv,
-    ShiftEstimator,
-    check_factor,
-    check_spatial_size,
-    register_estimator,
-)
+from eqrestore_lightning.functional import circular_conv
+from eqrestore_lightning.functional._exact import as_float64
+from eqrestore_lightning.nn import CircularConv, ShiftEstimator, register_estimator
+from eqrestore_lightning.nn._base import check_factor, check_spatial_size
 from eqrestore_lightning.theory._aperiodic import Translate, find_translates
 from eqrestore_lightning.theory._binary import convolve
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 from torchvision.utils import make_grid
 
-from eqrestore_lightning.files import whole_file
+from eqrestore_lightning.files._writing import whole_file
 from eqrestore_lightning.motions import Motion
 from eqrestore_lightning.nn import Estimator
 

@@ -8,7 +8,8 @@ import lightning
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from eqrestore_lightning.files import reading, whole_file
+from eqrestore_lightning.files._reading import reading
+from eqrestore_lightning.files._writing import whole_file
 from eqrestore_lightning.weights._checkpoints import (
     add_digest,
     check_checkpoint,

@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as TF
 
-from eqrestore_lightning.functional import Interpolation
+from eqrestore_lightning.functional._rotation import Interpolation
 from eqrestore_lightning.motions import Element, Motion
 from eqrestore_lightning.transforms._samples import image_tensor
 

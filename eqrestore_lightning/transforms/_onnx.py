@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from eqrestore_lightning.files import whole_file
+from eqrestore_lightning.files._writing import whole_file
 from eqrestore_lightning.nn import Estimator, SeparableShiftEstimator
 from eqrestore_lightning.transforms._restore import RestoreTransform
 

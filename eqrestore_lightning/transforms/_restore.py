@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from eqrestore_lightning.functional import Interpolation
+from eqrestore_lightning.functional._rotation import Interpolation
 from eqrestore_lightning.motions import Element
 from eqrestore_lightning.nn import Estimator
 from eqrestore_lightning.transforms._kernels import Item, Move, move

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from eqrestore_lightning.files import whole_file
+from eqrestore_lightning.files._writing import whole_file
 from eqrestore_lightning.nn import Estimator
-from eqrestore_lightning.weights import load_estimator, model_card, read_notes, save_estimator
+from eqrestore_lightning.weights import load_estimator, read_notes, save_estimator
+from eqrestore_lightning.weights._card import model_card
 
 SHARED_FILE = "model.safetensors"
 _SETTINGS = ("min_margin", "prior")

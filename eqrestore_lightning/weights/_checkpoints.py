@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from eqrestore_lightning.files import reading
+from eqrestore_lightning.files._reading import reading
 from eqrestore_lightning.weights._digest import DIGEST, check_digest, content_digest
 
 

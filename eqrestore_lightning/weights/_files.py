@@ -12,8 +12,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save as to_safetensors
 from torch import Tensor
 
-from eqrestore_lightning.files import reading, whole_file
-from eqrestore_lightning.nn import ESTIMATORS, Estimator
+from eqrestore_lightning.files._reading import reading
+from eqrestore_lightning.files._writing import whole_file
+from eqrestore_lightning.nn import Estimator
+from eqrestore_lightning.nn._base import ESTIMATORS
 from eqrestore_lightning.weights._arguments import check_arguments
 from eqrestore_lightning.weights._checkpoints import read_checkpoint
 from eqrestore_lightning.weights._digest import DIGEST, check_digest, content_digest

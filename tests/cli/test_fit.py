@@ -16,7 +16,7 @@ from eqrestore_lightning.cli import _fit_data
 from eqrestore_lightning.cli._fit_data import choose_network
 from eqrestore_lightning.cli._fit_look import look_at
 from eqrestore_lightning.cli._fit_report import conclusion
-from eqrestore_lightning.data import read_image
+from eqrestore_lightning.data._image_files import read_image
 from eqrestore_lightning.motions import Product
 from eqrestore_lightning.nn import list_presets
 

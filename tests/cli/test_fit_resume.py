@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 
 from eqrestore_lightning import RestorerModule, RestoreTransform, cli, load_estimator
 from eqrestore_lightning.cli import _fit
-from eqrestore_lightning.data import read_image
-from eqrestore_lightning.files import only_process
+from eqrestore_lightning.data._image_files import read_image
+from eqrestore_lightning.files._writing import only_process
 
 _OPTIONS = ["--grayscale", "--epochs=3", "--sources=file", "--network=border"]
 

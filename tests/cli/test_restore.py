@@ -27,7 +27,7 @@ from eqrestore_lightning import (
     cli,
     save_estimator,
 )
-from eqrestore_lightning.data import read_image
+from eqrestore_lightning.data._image_files import read_image
 
 
 def _rows(folder):

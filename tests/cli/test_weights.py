@@ -1,7 +1,8 @@
 """The command `eqrestore weights`."""
 
 from eqrestore_lightning import TranslationEstimator, save_estimator
-from eqrestore_lightning.weights import bundled_weights, model_card, weights_table
+from eqrestore_lightning.weights import bundled_weights, weights_table
+from eqrestore_lightning.weights._card import model_card
 
 
 def test_lists_the_bundled_weights(run):

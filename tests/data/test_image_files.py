@@ -12,7 +12,8 @@ import PIL.ImageOps
 import pytest
 import torch
 
-from eqrestore_lightning.data import find_images, read_image, read_image_size
+from eqrestore_lightning.data import find_images
+from eqrestore_lightning.data._image_files import read_image, read_image_size
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 PICTURE = PIL.Image.fromarray(PIXELS)

@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2 import functional as TF
 
-from eqrestore_lightning.data import read_image
+from eqrestore_lightning.data._image_files import read_image
 
 
 @pytest.fixture

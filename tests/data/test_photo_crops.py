@@ -10,7 +10,8 @@ import PIL.Image
 import pytest
 import torch
 
-from eqrestore_lightning.data import PhotoCropDataModule, read_image
+from eqrestore_lightning.data import PhotoCropDataModule
+from eqrestore_lightning.data._image_files import read_image
 
 SIZES = [(40, 60), (64, 33), (50, 50), (90, 41), (41, 90), (70, 70), (45, 45), (33, 34), (48, 99)]
 

@@ -9,8 +9,8 @@ from eqrestore_lightning.data import (
     ImageTensors,
     InMemoryDataModule,
     PhotoCropDataModule,
-    find_problems,
 )
+from eqrestore_lightning.data._problems import find_problems
 
 
 def _noise(seed, size=(12, 14), channels=3):

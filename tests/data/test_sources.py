@@ -20,7 +20,7 @@ from eqrestore_lightning import (
     MNIST3DDataModule,
     MNISTDataModule,
 )
-from eqrestore_lightning.data import read_image
+from eqrestore_lightning.data._image_files import read_image
 
 
 def test_digits_are_enlarged_within_a_clear_border():

@@ -8,12 +8,8 @@ import pytest
 import torch
 from hypothesis import given, strategies as st
 
-from eqrestore_lightning.data import (
-    ImageFolderDataModule,
-    PhotoCropDataModule,
-    source_prefix,
-)
-from eqrestore_lightning.data._sources import split_by_source
+from eqrestore_lightning.data import ImageFolderDataModule, PhotoCropDataModule
+from eqrestore_lightning.data._sources import source_prefix, split_by_source
 
 SPLITS = ("train", "val", "test")
 _letters = st.text("abcxyzÄß", min_size=1, max_size=8)

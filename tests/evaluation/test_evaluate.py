@@ -17,7 +17,6 @@ from eqrestore_lightning import (
     rotate,
 )
 from eqrestore_lightning.evaluation import (
-    NO_RESTORER,
     Rule,
     evaluate,
     motion_found,
@@ -26,6 +25,7 @@ from eqrestore_lightning.evaluation import (
     turn_motions,
 )
 from eqrestore_lightning.evaluation._measures import _MEASURES
+from eqrestore_lightning.evaluation._results import NO_RESTORER
 from eqrestore_lightning.metrics import Consistency
 
 FOUND = ("shift_accuracy", "shift_accuracy_1px", "shift_distance")

@@ -9,8 +9,8 @@ from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from PIL import Image
 from wandb_offline import read_history, read_records
 
-from eqrestore_lightning.evaluation import NO_RESTORER, Evaluation, Result
-from eqrestore_lightning.evaluation._results import wilson_interval
+from eqrestore_lightning.evaluation import Evaluation, Result
+from eqrestore_lightning.evaluation._results import NO_RESTORER, wilson_interval
 
 
 def _evaluation(labels=("0", "4", "8"), axis="largest shift (pixels)"):

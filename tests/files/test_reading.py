@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from eqrestore_lightning.files import reading
+from eqrestore_lightning.files._reading import reading
 
 
 @pytest.mark.parametrize("error", [MemoryError, TimeoutError, PermissionError, KeyboardInterrupt])

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from eqrestore_lightning.files import only_process, remove_parts, whole_file
+from eqrestore_lightning.files._writing import only_process, remove_parts, whole_file
 
 _HOLD = """
 import sys, time

@@ -5,12 +5,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from eqrestore_lightning.functional import (
-    circular_error,
-    consistency,
-    motion_accuracy,
-    motion_distance,
-)
+from eqrestore_lightning.functional import consistency, motion_accuracy, motion_distance
+from eqrestore_lightning.functional._errors import circular_error
 
 MEASURES = [circular_error, motion_accuracy, motion_distance]
 

@@ -5,14 +5,13 @@ import re
 import pytest
 import torch
 
-from eqrestore_lightning.functional import (
+from eqrestore_lightning.functional import circular_shift, random_shift
+from eqrestore_lightning.functional._exact import (
     as_float64,
     best_index,
     best_index_by_content,
-    circular_shift,
     content_keys,
     hash_weights,
-    random_shift,
 )
 
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from eqrestore_lightning.functional import ExactFilters, circular_conv
+from eqrestore_lightning.functional import circular_conv
+from eqrestore_lightning.functional._exact_conv import ExactFilters
 
 
 def _summed(x, weight):

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from torchvision.transforms.v2 import functional as TF
 from torchvision.tv_tensors import BoundingBoxFormat
 
-from eqrestore_lightning.functional import (
+from eqrestore_lightning.functional._points import (
     mirror_points,
     quarter_turn_points,
     rotate_points,

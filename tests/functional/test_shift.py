@@ -5,15 +5,17 @@ import torch
 from torch.testing import assert_close
 
 from eqrestore_lightning.functional import (
-    best_index,
-    check_axes,
     circular_shift,
-    index_to_shift,
     random_shift,
-    scores_to_margin,
     scores_to_shift,
-    shift_to_index,
     zero_fill_shift,
+)
+from eqrestore_lightning.functional._exact import best_index
+from eqrestore_lightning.functional._shift import (
+    check_axes,
+    index_to_shift,
+    scores_to_margin,
+    shift_to_index,
 )
 
 SIZES = [(7,), (8,), (5, 8), (6, 6), (3, 4, 5)]

@@ -18,7 +18,8 @@ from fuzz.tools import assert_refused, damaged, few_or, is_refused, payloads, tr
 from hypothesis.strategies import integers, sampled_from
 
 from eqrestore_lightning import CIFAR10DataModule, ImageFolderDataModule, MNIST3DDataModule
-from eqrestore_lightning.data import SignalDataModule, read_image
+from eqrestore_lightning.data import SignalDataModule
+from eqrestore_lightning.data._image_files import read_image
 
 h5py = pytest.importorskip("h5py")
 pytestmark = pytest.mark.filterwarnings(  # what libraries say of damage before the error

@@ -20,7 +20,8 @@ from eqrestore_lightning import (
 )
 from eqrestore_lightning.nn import ProfileEstimator, SeamRule
 from eqrestore_lightning.theory import ConstructedEstimator
-from eqrestore_lightning.weights import content_digest, estimator_config
+from eqrestore_lightning.weights._digest import content_digest
+from eqrestore_lightning.weights._files import estimator_config
 
 ESTIMATORS = {
     "TranslationEstimator": TranslationEstimator(1, (6, 7), **NETWORK),

@@ -8,7 +8,8 @@ import torch
 from torch.testing import assert_close
 
 from eqrestore_lightning.functional import circular_shift, rotate, zero_fill_shift
-from eqrestore_lightning.motions import Product, QuarterTurn, Shift, Turn, replace_shift
+from eqrestore_lightning.motions import Product, QuarterTurn, Shift, Turn
+from eqrestore_lightning.motions._product import replace_shift
 
 
 def _seeded(seed=0):

@@ -11,13 +11,8 @@ from torch.testing import assert_close
 from eqrestore_lightning import load_estimator, save_estimator
 from eqrestore_lightning.functional import rotate
 from eqrestore_lightning.motions import QuarterTurn, Turn
-from eqrestore_lightning.nn import (
-    CopiesEstimator,
-    _turned_copies as module,
-    build_scorer,
-    register_scorer,
-)
-from eqrestore_lightning.nn._scorers import _SCORERS
+from eqrestore_lightning.nn import CopiesEstimator, _turned_copies as module, register_scorer
+from eqrestore_lightning.nn._scorers import _SCORERS, build_scorer
 
 SMALL = {"scorer_options": {"channels": [4, 6]}}
 MIRRORS = {"motion": QuarterTurn(mirrors=True)}

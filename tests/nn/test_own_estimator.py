@@ -10,11 +10,13 @@ import torch.nn.functional as F
 from torch import nn
 from torch.testing import assert_close
 
-from eqrestore_lightning.functional import as_float64, best_index
+from eqrestore_lightning.functional._exact import as_float64, best_index
 from eqrestore_lightning.motions import Field, Motion
-from eqrestore_lightning.nn import ESTIMATORS, Estimator, register_estimator
+from eqrestore_lightning.nn import Estimator, register_estimator
+from eqrestore_lightning.nn._base import ESTIMATORS
 from eqrestore_lightning.transforms import RandomMotion, RestoreTransform
-from eqrestore_lightning.weights import estimator_config, load_estimator, save_estimator
+from eqrestore_lightning.weights import load_estimator, save_estimator
+from eqrestore_lightning.weights._files import estimator_config
 
 
 @dataclass(frozen=True)

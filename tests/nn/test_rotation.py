@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from eqrestore_lightning.functional import circular_error, circular_shift, rotate, to_polar
+from eqrestore_lightning.functional import circular_shift, rotate, to_polar
+from eqrestore_lightning.functional._errors import circular_error
 from eqrestore_lightning.motions import Turn
 from eqrestore_lightning.nn import RotationEstimator, TranslationEstimator
 

@@ -6,7 +6,8 @@ import torch
 from torch.testing import assert_close
 
 from eqrestore_lightning.functional import circular_shift, random_shift, rotate, zero_fill_shift
-from eqrestore_lightning.motions import Product, Shift, Turn, replace_shift
+from eqrestore_lightning.motions import Product, Shift, Turn
+from eqrestore_lightning.motions._product import replace_shift
 from eqrestore_lightning.nn import RotoTranslationEstimator
 
 TRANSLATION = {"hidden_channels": [3], "kernel_size": [5, 1], "bias": True}

@@ -4,12 +4,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from eqrestore_lightning.functional import (
-    circular_shift,
-    random_shift,
-    scores_to_margin,
-    scores_to_shift,
-)
+from eqrestore_lightning.functional import circular_shift, random_shift, scores_to_shift
+from eqrestore_lightning.functional._shift import scores_to_margin
 from eqrestore_lightning.nn import TranslationEstimator
 
 NETWORKS = {

@@ -7,7 +7,7 @@ import torch
 from wandb_offline import read_history
 
 from eqrestore_lightning import DigitsDataModule, RestoreTransform, load_estimator
-from eqrestore_lightning.evaluation import NO_RESTORER
+from eqrestore_lightning.evaluation._results import NO_RESTORER
 
 LAYERS = {"hidden_channels": [3], "kernel_size": [3, 1], "dilation": 1, "skip": False}
 POLAR = {"num_radii": 4, "num_angles": 12, "max_radius": 14.5, **LAYERS}

@@ -8,7 +8,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from eqrestore_lightning.nn import CircularConv1d, CircularConv2d
-from eqrestore_lightning.testing import audit, audit_table, draw_audit, equivariance_error
+from eqrestore_lightning.testing import audit, equivariance_error
+from eqrestore_lightning.testing._audit import audit_table, draw_audit
 
 
 def _first_loss(layers):

@@ -5,12 +5,8 @@ import torch
 from torch.testing import assert_close
 
 from eqrestore_lightning import RestoreTransform, load_estimator, save_estimator
-from eqrestore_lightning.functional import (
-    circular_shift,
-    random_shift,
-    scores_to_margin,
-    scores_to_shift,
-)
+from eqrestore_lightning.functional import circular_shift, random_shift, scores_to_shift
+from eqrestore_lightning.functional._shift import scores_to_margin
 from eqrestore_lightning.nn import CircularConv
 from eqrestore_lightning.theory import (
     BinaryDecomposition,

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from eqrestore_lightning import ClassifierModule, RestorerModule, TranslationEstimator
 from eqrestore_lightning.training import load_classifier
-from eqrestore_lightning.weights import estimator_config
+from eqrestore_lightning.weights._files import estimator_config
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::lightning.fabric.utilities.warnings.PossibleUserWarning", "ignore:.*litlogger"

@@ -26,7 +26,8 @@ from eqrestore_lightning import (
     load_estimator,
 )
 from eqrestore_lightning.functional import zero_fill_shift
-from eqrestore_lightning.training import RestoredImageGrid, draw_for_batch
+from eqrestore_lightning.training import RestoredImageGrid
+from eqrestore_lightning.training._draw import draw_for_batch
 
 SIZE = (12, 14)
 

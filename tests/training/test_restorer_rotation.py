@@ -20,9 +20,10 @@ from eqrestore_lightning import (
     load_estimator,
     rotate,
 )
-from eqrestore_lightning.functional import circular_error, motion_distance
+from eqrestore_lightning.functional import motion_distance
+from eqrestore_lightning.functional._errors import circular_error
 from eqrestore_lightning.theory import TemplateEstimator
-from eqrestore_lightning.training import restored_image_grid
+from eqrestore_lightning.training._callbacks import restored_image_grid
 
 ROTATION = {"num_radii": 6, "num_angles": 24, "hidden_channels": [8], "kernel_size": ["full", 1]}
 

@@ -7,7 +7,8 @@ import pytest
 
 from eqrestore_lightning import RotationEstimator, TranslationEstimator
 from eqrestore_lightning.nn import CopiesEstimator, SeamRule
-from eqrestore_lightning.weights import build_estimator, estimator_config
+from eqrestore_lightning.weights import build_estimator
+from eqrestore_lightning.weights._files import estimator_config
 
 NETWORK = {"hidden_channels": [2], "kernel_size": [3, 1]}
 ESTIMATORS = {

@@ -13,11 +13,11 @@ from eqrestore_lightning import TranslationEstimator
 from eqrestore_lightning.weights import (
     bundled_weights,
     load_estimator,
-    model_card,
     read_notes,
     save_estimator,
     weights_table,
 )
+from eqrestore_lightning.weights._card import model_card
 from eqrestore_lightning.weights._digest import DIGEST
 from eqrestore_lightning.weights._files import read_metadata
 

@@ -8,8 +8,7 @@ import zipfile
 import pytest
 import torch
 
-from eqrestore_lightning.weights import read_checkpoint
-from eqrestore_lightning.weights._checkpoints import add_digest
+from eqrestore_lightning.weights._checkpoints import add_digest, read_checkpoint
 
 CONTENT = {
     "state_dict": {"x": torch.arange(4.0), "y": torch.nn.Parameter(torch.zeros(2, 3))},

@@ -9,21 +9,17 @@ from safetensors.torch import save_file
 from torch.testing import assert_close
 
 from eqrestore_lightning.nn import (
-    ESTIMATORS,
     CopiesEstimator,
     RotationEstimator,
     RotoTranslationEstimator,
     TranslationEstimator,
 )
+from eqrestore_lightning.nn._base import ESTIMATORS
 from eqrestore_lightning.training import RestorerModule
-from eqrestore_lightning.weights import (
-    build_estimator,
-    content_digest,
-    estimator_config,
-    load_estimator,
-    save_estimator,
-)
+from eqrestore_lightning.weights import build_estimator, load_estimator, save_estimator
 from eqrestore_lightning.weights._checkpoints import add_digest
+from eqrestore_lightning.weights._digest import content_digest
+from eqrestore_lightning.weights._files import estimator_config
 
 NETWORK = {"hidden_channels": [2], "kernel_size": ["full", 1], "bias": True, "separable": True}
 

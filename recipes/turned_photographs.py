@@ -16,6 +16,7 @@ upright photographs for each class, named by its number or name in ImageNet: the
 printed as well. Any of torchvision's classifiers with weights will do (they are downloaded).
 """
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -116,14 +117,16 @@ def main(
 
 def add_quarters(run: Run, classifier: nn.Module, view: Tensor, labels: Tensor | None) -> None:
     """Add everything about quarter turns of pictures of the size that the classifier sees."""
-    judge = Judge(in_parts(classifier, view).argmax(1), labels)
     estimator = ConfidenceEstimator(classifier)
     factor = calibrate(estimator, torch.split(view[::4], 16), seed=run.seed)
     run.say(f"Entropies times {factor:.2f} are log-probabilities, of every fourth picture.")
     start = time.perf_counter()
     answers = estimator.answers(view)
     run.say(f"4 copies: {(time.perf_counter() - start) / len(view):.2f} s a picture.")
+    judge = Judge(answers[:, 0].argmax(1), labels)
     run.add_table(f"quarter turns of {len(view)} pictures", list(quarter_rows(judge, answers)))
+    rows = list(certainty_rows(judge, answers))
+    run.add_table("quarter turns, by how sure the classifier is of the upright picture", rows)
     rows = list(prior_rows(judge, estimator, view, answers))
     run.add_table("what a prior saves and costs, quarter turns", rows)
     run.add_table("what a first look saves and costs", list(look_rows(judge, answers)))
@@ -172,6 +175,23 @@ def quarter_rows(judge: Judge, answers: Tensor) -> Iterator[Row]:
         yield judge.row(name.replace("_", " "), **states)
     states = {"upright": average(answers), "turned": average(turned)}
     yield judge.row("average of the copies", **states)
+
+
+def certainty_rows(judge: Judge, answers: Tensor) -> Iterator[Row]:
+    """Compare pictures that the classifier knows with those that it does not."""
+    sure = ConfidenceEstimator(nn.Identity()).confidence
+    entropy = -sure(answers[:, 0])
+    for least, most in ((0.0, 1.5), (1.5, 3.0), (3.0, math.inf)):
+        chosen = (entropy >= least) & (entropy < most)
+        turned = all_turns(answers[chosen])
+        labels = None if judge.labels is None else judge.labels[chosen]
+        states = {
+            "no_restorer": turned[:, 0],
+            "least_entropy": pick(turned, sure),
+            "average": average(turned),
+        }
+        row = Judge(judge.upright[chosen], labels).row(f"{least} to {most} nats", **states)
+        yield {"": row.pop(""), "pictures": int(chosen.sum()), **row}
 
 
 def prior_rows(

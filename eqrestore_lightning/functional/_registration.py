@@ -1,11 +1,10 @@
 """The shift of one image relative to another."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from eqrestore_lightning.functional._shift import scores_to_shift
@@ -13,8 +12,7 @@ from eqrestore_lightning.functional._shift import scores_to_shift
 Normalization: TypeAlias = Literal["phase"]
 
 _NEWTON_STEPS = 5
-_LONGEST_STEP = 0.5  # pixels
-_MAX_POOL: dict[int, Callable[..., Tensor]] = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
+_LONGEST_STEP, _SHORTEST_STEP = 0.5, 1e-4  # pixels
 
 
 class Registration(NamedTuple):
@@ -22,8 +20,7 @@ class Registration(NamedTuple):
 
     Attributes:
         shift: Pixels, floating of shape `(batch, num_axes)`; positive as in `torch.roll`.
-        margin: Floating of shape `(batch,)`, from 0 (a guess) to 1 (certain): by how much the
-            correlation at the best shift exceeds that at its best rival.
+        margin: Floating of shape `(batch,)`, from 0 (a guess) to 1 (all phases agree on `shift`).
     """
 
     shift: Tensor
@@ -63,9 +60,10 @@ def find_between(
     Returns:
         `shift`, floating of shape `(batch, num_axes)` in the order of `axes`, and `margin`,
         floating of shape `(batch,)`; float64 if `a` or `b` is, else float32; approximate. The
-        margin is the difference of two correlation coefficients: that at the best place and that
-        at the largest other local maximum, or 0 if there is none above 0. Where an image is uniform
-        along `axes` or not finite both are 0.
+        margin tells whether the phases of all frequencies agree on the shift, with either
+        normalization: the share of them that does at the place found (or beside it), less that at
+        the best place elsewhere. It is near 0 for pairs that no circular shift aligns. Where an
+        image is uniform along `axes` or not finite both are 0.
 
     Raises:
         TypeError: If `a` or `b` is complex.
@@ -78,51 +76,61 @@ def find_between(
     tensor([[ 1, -2]])
     """
     axes = _check(a, b, axes, normalization)
-    wide = torch.float64 in (a.dtype, b.dtype)
-    a, b = (_prepare(x, axes, torch.float64 if wide else torch.float32) for x in (a, b))
+    dtype = torch.float64 if torch.float64 in (a.dtype, b.dtype) else torch.float32
+    a, b = (_prepare(x, axes, dtype) for x in (a, b))
     if len(b) == 0:  # torch 2.14 raises on an empty transform
         return Registration(b.new_zeros(0, len(axes)), b.new_zeros(0))
-    finite = (a.isfinite().flatten(1).all(1) & b.isfinite().flatten(1).all(1)).reshape(-1)
-    a, b = (x.nan_to_num(0.0, 0.0, 0.0) for x in (a, b))
-    dims = tuple(range(2, b.ndim))
-    spectrum = (torch.fft.rfftn(a, dim=dims).conj() * torch.fft.rfftn(b, dim=dims)).sum(1)
-    length = a.flatten(1).norm(dim=1) * b.flatten(1).norm(dim=1)
+    sizes = b.shape[2:]
+    spectra = [torch.fft.rfftn(x, dim=tuple(range(2, x.ndim))) for x in (a, b)]
+    spectrum = (spectra[0].conj() * spectra[1]).sum(1)
+    dims = tuple(range(1, spectrum.ndim))
+    phases, full = _whiten(spectrum, spectra, sizes)
+    agreements = correlation = torch.fft.irfftn(phases, s=sizes, dim=dims)
     if normalization == "phase":
-        spectrum, length = _whiten(spectrum, b.shape[2:])
-    correlation = torch.fft.irfftn(spectrum, s=b.shape[2:], dim=tuple(range(1, spectrum.ndim)))
+        spectrum = phases
+    else:
+        correlation = torch.fft.irfftn(spectrum, s=sizes, dim=dims)
     start = scores_to_shift(correlation)
-    shift = _refine(spectrum, start.to(b.dtype), b.shape[2:])
-    margin = _margin(correlation, start) / length.clamp(min=torch.finfo(b.dtype).tiny)
-    known = finite & (length > 0)
+    shift = _refine(spectrum, start.to(dtype), sizes)
+    margin = _margin(agreements, start) / full
+    known = full > 0
     return Registration(torch.where(known[:, None], shift, 0), torch.where(known, margin, 0))
 
 
 def _prepare(x: Tensor, axes: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Return shape `(batch, everything else, *shifted axes)`, without the mean over these axes."""
+    """Return shape `(batch, everything else, *shifted axes)`: means over these axes 0, norm 1."""
     x = x.to(dtype).movedim(axes, tuple(range(-len(axes), 0)))
     x = x.flatten(1, -len(axes) - 1)
-    return x - x.mean(tuple(range(2, x.ndim)), keepdim=True)
+    x = x - x.mean(tuple(range(2, x.ndim)), keepdim=True)
+    norm = x.flatten(1).norm(dim=1).clamp(min=torch.finfo(dtype).tiny)
+    return x / norm.reshape(-1, *[1] * (x.ndim - 1))
 
 
-def _whiten(spectrum: Tensor, sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Set the magnitude of all frequencies that hold more than rounding errors to 1.
+def _whiten(
+    spectrum: Tensor, spectra: Sequence[Tensor], sizes: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """Set the magnitude of all frequencies to 1 that hold more than rounding errors in both images.
 
     Returns:
         The spectrum, and what its correlation would be if all phases agreed, shape `(batch,)`.
     """
-    magnitude = spectrum.abs()
-    floor = 100 * torch.finfo(magnitude.dtype).eps * magnitude.flatten(1).amax(1)
-    floor = floor.clamp(min=torch.finfo(magnitude.dtype).tiny)
-    floor = floor.reshape(-1, *[1] * (spectrum.ndim - 1))
-    white = torch.where(magnitude > floor, spectrum / magnitude.clamp(min=floor), 0)
-    white.flatten(1)[:, 0] = 0  # the means, which carry no information about the shift
-    total = (white.abs() * _multiplicity(sizes[-1], white)).flatten(1).sum(1)
-    return white, total / math.prod(sizes)
+    kept = torch.ones((), dtype=torch.bool, device=spectrum.device)
+    for each in spectra:  # the mean of the power is 1, as images have norm 1
+        kept = kept & (_power(each).sum(1) > (100 * torch.finfo(each.dtype).eps) ** 2)
+    kept.flatten(1)[:, 0] = False  # the means, which carry no information about the shift
+    power = _power(spectrum)
+    scale = power.clamp(min=torch.finfo(power.dtype).tiny).rsqrt()
+    total = (kept.to(power.dtype) @ _multiplicity(sizes[-1], power)).reshape(len(kept), -1).sum(1)
+    return spectrum * torch.where(kept, scale, 0), total / math.prod(sizes)
 
 
-def _multiplicity(size: int, spectrum: Tensor) -> Tensor:
+def _power(spectrum: Tensor) -> Tensor:
+    return spectrum.real.square() + spectrum.imag.square()  # faster than of `abs()`
+
+
+def _multiplicity(size: int, power: Tensor) -> Tensor:
     """Return how often each entry of a real transform's last axis occurs in the full transform."""
-    count = torch.full((size // 2 + 1,), 2, dtype=torch.int64, device=spectrum.device)
+    count = power.new_full((size // 2 + 1,), 2.0)
     count[0] = 1
     if size % 2 == 0:
         count[-1] = 1
@@ -131,21 +139,17 @@ def _multiplicity(size: int, spectrum: Tensor) -> Tensor:
 
 def _refine(spectrum: Tensor, start: Tensor, sizes: Sequence[int]) -> Tensor:
     """Climb from the best pixel to the maximum between pixels."""
-    spectrum = spectrum * _multiplicity(sizes[-1], spectrum)
-    frequencies = []
+    spectrum = spectrum * _multiplicity(sizes[-1], start)
+    powers = []
     for axis, size in enumerate(sizes):
-        frequency = torch.fft.fftfreq(
-            size, 1 / (2 * math.pi), dtype=start.dtype, device=start.device
-        )
+        frequency = 2 * math.pi * torch.fft.fftfreq(size, dtype=start.dtype, device=start.device)
         if axis == len(sizes) - 1:
             frequency = frequency[: size // 2 + 1]
-        if size % 2 == 0:  # its phase does not show the direction of a shift
-            spectrum = spectrum.index_fill(
-                axis + 1, torch.tensor([size // 2], device=start.device), 0
-            )
-        frequencies.append(frequency)
+        if size % 2 == 0:  # the phase of the highest one does not show the direction of a shift
+            spectrum.select(axis + 1, size // 2).zero_()
+        powers.append(torch.stack([frequency**0 + 0j, 1j * frequency, -(frequency**2) + 0j]))
     shift = start
-    before, gradient, hessian = _derivatives(spectrum, start, frequencies)
+    before, gradient, hessian = _derivatives(spectrum, start, powers)
     value = before
     for _ in range(_NEWTON_STEPS):
         flat = (hessian.diagonal(dim1=1, dim2=2) == 0).to(hessian.dtype).diag_embed()
@@ -153,13 +157,16 @@ def _refine(spectrum: Tensor, start: Tensor, sizes: Sequence[int]) -> Tensor:
         newton = torch.cholesky_solve(gradient.unsqueeze(2), factor).squeeze(2)
         uphill = gradient / (hessian.abs().sum(2) + flat.sum(2))  # where it is not concave
         step = torch.where(failed[:, None] == 0, newton, uphill)
-        shift = shift + step.clamp(-_LONGEST_STEP, _LONGEST_STEP)
-        value, gradient, hessian = _derivatives(spectrum, shift, frequencies)
+        step = step.clamp(-_LONGEST_STEP, _LONGEST_STEP)
+        shift = shift + step
+        if not (step.abs() > _SHORTEST_STEP).any():  # the next one would be its square
+            break
+        value, gradient, hessian = _derivatives(spectrum, shift, powers)
     return torch.where((value >= before)[:, None], shift, start)
 
 
 def _derivatives(
-    spectrum: Tensor, shift: Tensor, frequencies: Sequence[Tensor]
+    spectrum: Tensor, shift: Tensor, powers: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the correlation at one place, its gradient `(batch, n)`, its Hessian `(batch, n, n)`.
 
@@ -167,11 +174,11 @@ def _derivatives(
     and second derivative. In the end entry `9 i + 3 j + k` is differentiated i times along the
     first of three axes, j times along the second and k times along the third.
     """
-    dims = len(frequencies)
+    dims = len(powers)
     sums = spectrum.unsqueeze(1)  # (batch, derivatives along the axes before, axis, axes after)
-    for axis, frequency in enumerate(frequencies):
-        wave = torch.exp(1j * frequency * shift[:, axis, None])
-        factors = torch.stack([wave, 1j * frequency * wave, -(frequency**2) * wave], 1)
+    for axis, power in enumerate(powers):
+        wave = torch.exp(power[1] * shift[:, axis, None])
+        factors = power * wave.unsqueeze(1)
         summed = factors.unsqueeze(1) @ sums.reshape(*sums.shape[:3], -1)
         sums = summed.reshape(len(shift), -1, *sums.shape[3:])
     flat = sums.reshape(len(shift), -1).real
@@ -179,18 +186,21 @@ def _derivatives(
     return flat[:, 0], flat[:, once], flat[:, once[:, None] + once]
 
 
-def _margin(correlation: Tensor, best: Tensor) -> Tensor:
-    """Return by how much the best place exceeds the largest local maximum not beside it."""
-    dims = correlation.ndim - 1
-    padded = F.pad(correlation.unsqueeze(1), [1] * (2 * dims), mode="circular")
-    peaks = _MAX_POOL[dims](padded, 3, stride=1).squeeze(1) <= correlation
+def _margin(correlation: Tensor, place: Tensor) -> Tensor:
+    """Return by how much the best entry beside a place exceeds all local maxima further away."""
+    largest = correlation  # of an entry and those beside it
     near = torch.ones((), dtype=torch.bool, device=correlation.device)
+    index = torch.zeros_like(place[:, 0])
     for axis, size in enumerate(correlation.shape[1:]):
-        distance = torch.arange(size, device=best.device) - best[:, axis, None] % size
-        beside = (distance + 1) % size <= 2  # one before, the place itself, one after
-        near = near.unsqueeze(-1) & beside.reshape(len(best), *[1] * axis, size)
-    rival = torch.where(peaks & ~near, correlation, 0).flatten(1).amax(1)
-    return (correlation.flatten(1).amax(1) - rival).clamp(min=0)
+        beside = torch.maximum(largest.roll(1, axis + 1), largest.roll(-1, axis + 1))
+        largest = torch.maximum(largest, beside)
+        distance = torch.arange(size, device=place.device) - place[:, axis, None] % size
+        within = (distance + 1) % size <= 2  # one before, the place itself, one after
+        near = near.unsqueeze(-1) & within.reshape(len(place), *[1] * axis, size)
+        index = index * size + place[:, axis] % size
+    best = largest.flatten(1).gather(1, index[:, None]).squeeze(1)
+    rivals = correlation * ((correlation == largest) & ~near)
+    return (best - rivals.flatten(1).amax(1)).clamp(min=0)
 
 
 def _check(

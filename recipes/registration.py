@@ -3,8 +3,8 @@
 Pairs are made from photographs that wheels ship: a part of 128 × 128, in gray, is shifted
 circularly by any fraction of a pixel. Both pictures get their own noise, and a piece of another
 photograph hides a square of the second one. Parts without content (standard deviation below 10 of
-255) are drawn again. `skimage` refines to 1/100 pixel (`upsample_factor=100`). The last rows are for
-pairs that do not wrap: two crops of one photograph that overlap, and strangers, which no shift
+255) are drawn again. `skimage` refines to 1/100 pixel (`upsample_factor=100`). The last rows are
+for pairs that do not wrap: two crops of one photograph that overlap, and strangers, which no shift
 aligns. An estimate is wrong if it is more than 1.5 pixels off.
 
 Then test digits of MNIST in 32 × 32 are shifted circularly by any amount, registered against the

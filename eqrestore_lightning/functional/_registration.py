@@ -102,7 +102,7 @@ def _prepare(x: Tensor, axes: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     x = x.to(dtype).movedim(axes, tuple(range(-len(axes), 0)))
     x = x.flatten(1, -len(axes) - 1)
     x = x - x.mean(tuple(range(2, x.ndim)), keepdim=True)
-    norm = torch.linalg.vector_norm(x.flatten(1), dim=1).clamp(min=torch.finfo(dtype).tiny)
+    norm: Tensor = x.flatten(1).norm(dim=1).clamp(min=torch.finfo(dtype).tiny)
     return x / norm.reshape(-1, *[1] * (x.ndim - 1))
 
 

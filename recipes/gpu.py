@@ -118,7 +118,7 @@ def exactness(name: str, num_images: int, generator: torch.Generator) -> dict[st
         "weights": name,
         "images": len(images),
         f"{DEVICE} and CPU": differing(on_device, on_cpu),
-        "moved and unmoved": differing(on_device, unmoved) if kept else "-",
+        "moved and unmoved": str(differing(on_device, unmoved)) if kept else "-",
     }
 
 

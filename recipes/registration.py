@@ -87,7 +87,7 @@ def photographs(pairs: int, batch_size: int, generator: torch.Generator) -> Iter
                 "wrong": int(wrong.sum()),
                 "margin ≥ 0.05, %": "-" if none else f"{100 * sure.double().mean():.1f}",
                 "mean error of these, px": "-" if none else f"{error[sure].mean():.3f}",
-                "wrong of these": "-" if none else int((wrong & sure).sum()),
+                "wrong of these": "-" if none else str(int((wrong & sure).sum())),
                 "pairs/s of CPU time": f"{speed:,.0f}",
             }
 

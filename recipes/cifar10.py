@@ -132,6 +132,7 @@ class Sections:
             epochs=None if self.minutes else self.scale.classifier_epochs,
             minutes=self.minutes,
             precision=self.precision,
+            limit_val_batches=8,  # 1,000 images: a curve, which costs little of the time
         )
         return module.classifier.to(DEVICE)
 

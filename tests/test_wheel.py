@@ -49,7 +49,7 @@ from eqrestore_lightning import (
 from eqrestore_lightning.evaluation import shift_motions
 from eqrestore_lightning.nn import Estimator, build_preset
 from eqrestore_lightning.transforms import Found
-from eqrestore_lightning.weights import model_card
+from eqrestore_lightning.weights._card import model_card
 
 
 def restored(images: Tensor, name: str = "digits") -> Tensor:

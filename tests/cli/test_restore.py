@@ -414,8 +414,10 @@ def test_profile_and_exif_are_kept_and_unmoved_images_are_copied(tmp_path, run):
             assert written.info["icc_profile"] == profile
             kept = written.getexif()
             assert (kept[Base.Artist], kept.get(Base.Orientation, 1)) == ("Ada", 1)
-            if path.suffix != ".tiff":  # Pillow writes no such part into TIFF files
-                assert kept.get_ifd(IFD.Exif)[Base.DateTimeOriginal] == "2026:11:30 12:00:00"
+            with Image.open(path) as source:  # older Pillows write no such part, and none to TIFF
+                taken = source.getexif().get_ifd(IFD.Exif).get(Base.DateTimeOriginal)
+            if path.suffix != ".tiff":
+                assert kept.get_ifd(IFD.Exif).get(Base.DateTimeOriginal) == taken
     run(*command, tmp_path / "left", "--format=same", "--min_margin=1e9")
     assert {
         name: content for name, content in _tree(tmp_path / "left").items() if name != "shifts.csv"

@@ -12,7 +12,7 @@ from eqrestore_lightning.files._writing import only_process, remove_parts, whole
 _HOLD = """
 import sys, time
 from pathlib import Path
-from eqrestore_lightning.files import only_process, whole_file
+from eqrestore_lightning.files._writing import only_process, whole_file
 with only_process(Path(sys.argv[1])), whole_file(Path(sys.argv[2])) as part:
     part.write_text("half")
     print("begun", flush=True)

@@ -114,8 +114,8 @@ def _rejects(message, *args, **options):
 
 def test_rejections():
     _rejects(
-        f"Expected `architecture` to be one of {list_classifiers()}, but got 'lenet'.",
-        "lenet",
+        f"Expected `architecture` to be one of {list_classifiers()}, but got 'nowhere'.",
+        "nowhere",
         3,
         10,
     )

@@ -231,6 +231,33 @@ def test_margins_tell_wrapped_photographs_from_crops_and_strangers(normalization
     assert strangers.quantile(0.9) < 0.25 < overlapping.median()
 
 
+@pytest.mark.parametrize("normalization", [None, "phase"])
+def test_crops_that_do_not_wrap_are_hardly_ever_wrong_with_a_margin_but_at_no_shift(normalization):
+    first, second, shifts = [], [], []
+    for path in find_photographs().values():
+        image = read_image(path, grayscale=True)
+        for _ in range(30):
+            offset = torch.randint(-30, 31, (2,))
+            free = torch.tensor(image.shape[1:]) - 128 - 60
+            corner = 30 + (torch.rand(2) * free).long()
+            a, b = (
+                image[:, y : y + 128, x : x + 128] / 255
+                for y, x in (corner.tolist(), (corner + offset).tolist())
+            )
+            if min(a.std(), b.std()) > 10 / 255:
+                first.append(a)
+                second.append(b)
+                shifts.append(-offset)
+    pairs = torch.stack(first), torch.stack(second)
+    found, margin = find_between(*pairs, normalization=normalization)
+    wrong = _distance(found, torch.stack(shifts), (128, 128)).amax(1) > 1.5
+    assert 0 < wrong.double().mean() < 0.3
+    believed = margin > 0.05
+    assert believed[~wrong].double().mean() > 0.9
+    assert (wrong & believed & (found.abs().amax(1) > 2)).double().mean() < 0.01
+    assert (wrong & believed).double().mean() < 0.05
+
+
 @pytest.mark.parametrize("size", [(24, 35), (64, 64), (7,)])
 @pytest.mark.parametrize("value", [0.1, 1 / 3, 7.0])
 def test_uniform_images_hold_no_shift_whatever_their_rounding(size, value):

@@ -10,6 +10,7 @@ import resource
 import signal
 import time
 
+import PIL
 import pytest
 import torch
 from PIL import Image, ImageCms
@@ -418,6 +419,7 @@ def test_profile_and_exif_are_kept_and_unmoved_images_are_copied(tmp_path, run):
                 taken = source.getexif().get_ifd(IFD.Exif).get(Base.DateTimeOriginal)
             if path.suffix != ".tiff":
                 assert kept.get_ifd(IFD.Exif).get(Base.DateTimeOriginal) == taken
+                assert taken or PIL.__version__.startswith("11.")
     run(*command, tmp_path / "left", "--format=same", "--min_margin=1e9")
     assert {
         name: content for name, content in _tree(tmp_path / "left").items() if name != "shifts.csv"

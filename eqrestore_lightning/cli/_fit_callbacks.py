@@ -8,7 +8,7 @@ import lightning
 from tqdm import tqdm
 
 from eqrestore_lightning.files._reading import reading
-from eqrestore_lightning.weights._checkpoints import read_checkpoint
+from eqrestore_lightning.weights._digest import read_checkpoint
 
 
 class Progress(lightning.Callback):

@@ -43,8 +43,7 @@ def open_estimator(
 
 def _with_options(estimator: "Estimator", given: dict[str, Any]) -> "Estimator":
     """Return an estimator with the same weights for other axes, if its weights allow that."""
-    from eqrestore_lightning.weights import build_estimator
-    from eqrestore_lightning.weights._files import estimator_config
+    from eqrestore_lightning.weights._files import build_estimator, estimator_config
 
     if not given:
         return estimator

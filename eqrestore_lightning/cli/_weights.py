@@ -8,7 +8,6 @@ def run(name: str) -> None:
         name: One of the bundled weights, or a file that ends in `.safetensors`, whose card is
             printed; "all", which may be left out, for a table of the bundled ones.
     """
-    from eqrestore_lightning.weights import weights_table
-    from eqrestore_lightning.weights._card import model_card
+    from eqrestore_lightning.weights._card import model_card, weights_table
 
     print(weights_table() if name == "all" else model_card(name), end="")  # noqa: T201

@@ -10,7 +10,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from eqrestore_lightning.files._reading import reading
 from eqrestore_lightning.files._writing import whole_file
-from eqrestore_lightning.weights._checkpoints import (
+from eqrestore_lightning.weights._digest import (
     add_digest,
     check_checkpoint,
     read_checkpoint,

@@ -17,8 +17,7 @@ from eqrestore_lightning.training._callbacks import RestoredImageGrid
 from eqrestore_lightning.training._checkpoint import DigestedModule
 from eqrestore_lightning.training._draw import draw_for_batch, motion_argument
 from eqrestore_lightning.training._schedule import elapsed_share, num_training_steps
-from eqrestore_lightning.weights import build_estimator
-from eqrestore_lightning.weights._files import estimator_config
+from eqrestore_lightning.weights._files import build_estimator, estimator_config
 
 _WARMUP_STEPS = 500
 

@@ -18,7 +18,7 @@ from eqrestore_lightning.nn import Estimator
 from eqrestore_lightning.transforms._kernels import Item, Move, move
 from eqrestore_lightning.transforms._samples import check_sample, image_tensor, only_image
 from eqrestore_lightning.transforms._sharing import Shareable
-from eqrestore_lightning.weights import load_estimator, read_notes
+from eqrestore_lightning.weights._files import load_estimator, read_notes
 
 
 @dataclass(frozen=True)

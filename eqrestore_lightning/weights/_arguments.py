@@ -11,13 +11,10 @@ _LARGEST = 2**31  # of whole numbers
 
 
 def check_arguments(estimator: Estimator) -> None:
-    """Raise `ValueError` if an estimator, or one inside it, was built from values of other types.
+    """Refuse an estimator, or one inside it, that was built from values of other types.
 
     Python does not look at annotations: `skip="no"` would be true, and `dilation=1.5` would fail
     when the first image comes.
-
-    Args:
-        estimator: Its `config` has the arguments; those without an annotation are not checked.
     """
     for part in estimator.modules():
         if not isinstance(part, Estimator):

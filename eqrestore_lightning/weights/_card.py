@@ -2,44 +2,54 @@
 
 import json
 import os
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from eqrestore_lightning.files._markdown import markdown_table
 from eqrestore_lightning.nn import Estimator
-from eqrestore_lightning.weights._bundled import (
-    bundled_weights,
-    load_estimator,
-    read_notes,
-    weights_file,
-)
+from eqrestore_lightning.weights._bundled import bundled_weights, weights_file
 from eqrestore_lightning.weights._digest import DIGEST
-from eqrestore_lightning.weights._files import read_metadata
+from eqrestore_lightning.weights._files import load_estimator, read_metadata, read_notes
 
 _LONGEST = 2000  # characters of a note
-_SHOWN = ("purpose", "license", "data", "metrics", "results", "not_for", "settings", "weights")
+_CARD = """{head}# {title}
+
+Undoes {purpose}, in front of any classifier, without retraining it.
+
+```python
+from eqrestore_lightning import RestoreTransform
+
+restore = RestoreTransform{call}({name})
+# before `Normalize`: nn.Sequential(restore, v2.Normalize(…), your_classifier)
+```
+
+{facts}
+{sections}
+Method: *Restore Translation Using Equivariant Neural Networks*
+([arXiv:2306.16938](https://arxiv.org/abs/2306.16938)), as implemented by eqrestore-lightning.
+"""
+_HEAD = """---
+license: {license}
+library_name: eqrestore-lightning
+tags: {tags}
+---
+
+"""
 
 
 def model_card(source: str | os.PathLike[str], *, repo_id: str | None = None) -> str:
-    """Describe weights in Markdown: purpose, data, figures and their commands, limits, origin.
+    """Describe weights in Markdown, from the notes that `save_estimator(metadata=…)` was given.
 
-    For files of your own it shows what `save_estimator(metadata=…)` was given. Keys that have a
-    place of their own are `purpose`, `license`, `data`, `results` and `not_for`, as in the records
-    of `bundled_weights`; others are listed. Values are texts, or JSON where they have parts.
+    `purpose`, `license`, `data`, `results` and `not_for`, as in the records of `bundled_weights`,
+    have places of their own; others are listed. Values are texts, or JSON where they have parts.
 
     Args:
         source: A name listed by `bundled_weights`, or the path of a `.safetensors` file.
-        repo_id: Name on the Hub, `"user/name"`, under which the card tells how to load the weights;
-            the head that the Hub reads is then added.
-
-    Returns:
-        The card, which ends with a newline.
+        repo_id: Name on the Hub, `"user/name"`, for the head that the Hub reads and the example.
 
     Raises:
-        FileNotFoundError: If there is no file at the path.
-        ValueError: If `source` is neither a known name nor a path that ends in .safetensors, or the
-            file is malformed or damaged.
+        ValueError: If `source` is no such name or path, or the file is malformed or damaged.
 
     >>> print(model_card("digits").splitlines()[0])
     # digits
@@ -47,70 +57,47 @@ def model_card(source: str | os.PathLike[str], *, repo_id: str | None = None) ->
     path = weights_file(source)
     if path.suffix != ".safetensors":
         raise ValueError(f"Expected `source` to end in .safetensors, but got {str(source)!r}.")
-    estimator, record = load_estimator(source), _record(read_notes(source))
-    fields = estimator.motion.fields
-    name, call = (str(source), "") if repo_id is None else (repo_id, ".from_pretrained")
-    kinds = " and ".join(field.name for field in fields)
-    rest = {key: value for key, value in record.items() if key not in _SHOWN and value != {}}
+    estimator, record = load_estimator(path), _record(read_notes(source))
+    facts = _facts(estimator, path)
+    kinds = [field.name for field in estimator.motion.fields]
     sections = {
-        "Use": _USE.format(call=call, name=json.dumps(_plain(name))),
-        "Measured": _results(record),
-        "Not for": _bullets(record.get("not_for")),
-        "Data": _bullets(record.get("data")),
-        "How it was made": _HEAD + "\n".join(map(_row, sorted(rest.items()))) if rest else "",
-        "Method": _METHOD,
+        "Measured": _measured(record),
+        "Not for": _bullets(record.pop("not_for", None)),
+        "Data": _bullets(record.pop("data", None)),
     }
-    parts = [
-        f"# {_plain(path.stem if repo_id is None else repo_id.split('/')[-1])}",
-        f"Undoes {_plain(record.get('purpose', kinds))}, in front of any classifier, without "
-        f"retraining it.",
-        _HEAD + "\n".join(_facts(estimator, record, path)),
-        *(f"## {title}\n\n{text}" for title, text in sections.items() if text),
-    ]
-    if repo_id is not None:
-        parts.insert(0, _hub_head([field.name for field in fields], record.get("license")))
-    return "\n\n".join(parts) + "\n"
+    purpose = record.pop("purpose", " and ".join(kinds))
+    terms = _text(record.get("license", "other"))
+    tags = ["equivariance", "eqrestore-lightning", *kinds]
+    return _CARD.format(
+        head=_HEAD.format(license=_json(terms), tags=_json(tags)) if repo_id else "",
+        title=_text(repo_id.split("/")[-1] if repo_id else path.stem),
+        purpose=_text(purpose),
+        call=".from_pretrained" if repo_id else "",
+        name=_json(_text(repo_id or str(source))),
+        facts=_bullets(facts | dict(sorted(record.items())) | facts),  # which notes cannot replace
+        sections="".join(f"\n## {name}\n\n{text}\n" for name, text in sections.items() if text),
+    )
 
 
 def weights_table() -> str:
     """List the bundled weights: what they undo, what images they take, and one figure of each.
 
-    Returns:
-        A table in Markdown, in columns, which ends with a newline.
-
-    >>> weights_table().splitlines()[5]  # doctest: +ELLIPSIS
-    "| digits ... | circular shifts of scikit-learn's digits... | 1 × 32 × 32 ... | 396 ... |"
+    >>> weights_table().splitlines()[5].split(" | ")[:2]
+    ['| digits', "circular shifts of scikit-learn's digits, padded with zeros"]
     """
-    rows = [("weights", "undo", "images", "number", "measured"), ("-",) * 5]
+    rows = []
     for name, record in bundled_weights().items():
         first = record["results"]["rows"][0]
-        size = _image_size(load_estimator(name))
-        told = f"{_figure(record, first)}: {first['what']}"
-        rows.append((name, record["purpose"], size, f"{record['weights']:,}", told))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        [
-            cell.ljust(width, "-" if cell == "-" else " ")
-            for cell, width in zip(row, widths, strict=True)
-        ]
-        for row in rows
-    ]
-    return "".join(f"| {' | '.join(cells).rstrip()} |\n" for cells in lines)
-
-
-_HEAD = "| | |\n|---|---|\n"
-_USE = """```python
-from eqrestore_lightning import RestoreTransform
-
-restore = RestoreTransform{call}({name})
-# before `Normalize`: nn.Sequential(restore, v2.Normalize(…), your_classifier)
-```"""
-_METHOD = (
-    "*Restore Translation Using Equivariant Neural Networks* ([arXiv:2306.16938]"
-    "(https://arxiv.org/abs/2306.16938)), as implemented by eqrestore-lightning. The estimator's "
-    "scores move as the image moves; the place of the largest one says how the image was moved, "
-    "and the original image is moved back in front of any classifier."
-)
+        rows.append(
+            {
+                "weights": name,
+                "undo": record["purpose"],
+                "images": _image_size(load_estimator(name)),
+                "number": record["weights"],
+                "measured": f"{_figure(record, first)}: {first['what']}",
+            }
+        )
+    return markdown_table(rows) + "\n"
 
 
 def _record(notes: Mapping[str, str]) -> dict[str, Any]:
@@ -125,37 +112,35 @@ def _parsed(text: str) -> Any:
         return text
     try:
         value = json.loads(text)
-        json.dumps(value)
+        _json(value)  # numbers may have too many digits to be written
     except (ValueError, RecursionError):
         return text
     return value
 
 
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
 def _plain(value: object) -> str:
+    return value if isinstance(value, str) else _json(value)
+
+
+def _text(value: object) -> str:
     """Return a note as one line: files may come from anyone, and cards go to terminals."""
     if isinstance(value, dict):
-        value = "; ".join(f"{name}: {_json(each)}" for name, each in value.items())
-    text = "".join(letter for letter in " ".join(_json(value).split()) if letter.isprintable())
-    if len(text) > _LONGEST:
-        text = f"{text[:_LONGEST]}…"
-    return text.replace("|", r"\|").replace("<", "&lt;")
+        value = "; ".join(f"{name}: {_plain(each)}" for name, each in value.items())
+    words = " ".join(_plain(value).split())
+    text = "".join(letter for letter in words if letter.isprintable()).replace("<", "&lt;")
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
-def _json(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _code(value: object) -> str:
-    return f"`{_plain(value).replace('`', chr(39))}`"
-
-
-def _hub_head(fields: Sequence[str], terms: object) -> str:
-    """Return what the Hub reads of a card: YAML between two rules."""
-    known = isinstance(terms, str) and re.fullmatch(r"[a-z0-9][a-z0-9.+-]{0,40}", terms)
-    lines = ["---", f"license: {terms}"] if known else ["---"]
-    tags = ["equivariance", "eqrestore-lightning", *fields]
-    lines += ["library_name: eqrestore-lightning", "tags:", *(f"- {tag}" for tag in tags), "---"]
-    return "\n".join(lines)
+def _bullets(value: Any) -> str:
+    parts = value if isinstance(value, list) else [value] if value else []
+    if isinstance(value, dict):
+        named = {name.replace("_", " "): each for name, each in value.items() if each != {}}
+        parts = [f"{name}: {_text(each)}" for name, each in named.items()]
+    return "\n".join(f"- {_text(part)}" for part in parts)
 
 
 def _image_size(estimator: Estimator) -> str:
@@ -163,60 +148,46 @@ def _image_size(estimator: Estimator) -> str:
     return " × ".join(map(str, (estimator.in_channels, *size)))
 
 
-def _facts(estimator: Estimator, record: Mapping[str, Any], path: Path) -> Iterator[str]:
-    count = sum(tensor.numel() for tensor in estimator.state_dict().values())
-    for field in estimator.motion.fields:
-        columns = f" ({', '.join(field.columns)})" if field.columns else ""
-        yield f"| finds | `{field.name}`{columns}, {field.unit} |"
-    yield f"| images | {_image_size(estimator)} |"
-    yield f"| estimator | `{type(estimator).__name__}`, {count:,} weights |"
-    yield f"| file | {path.stat().st_size:,} bytes |"
-    yield f"| digest | {_code(read_metadata(path)[DIGEST])} |"
-    if "license" in record:
-        yield f"| license of the weights | {_plain(record['license'])} |"
-    if "settings" in record:
-        yield f"| settings of `from_pretrained` | {_code(record['settings'])} |"
+def _facts(estimator: Estimator, path: Path) -> dict[str, Any]:
+    found = [
+        f"`{field.name}`" + (f" ({', '.join(field.columns)})" if field.columns else "")
+        for field in estimator.motion.fields
+    ]
+    return {
+        "finds": " and ".join(found),
+        "images": _image_size(estimator),
+        "estimator": type(estimator).__name__,
+        "weights": sum(tensor.numel() for tensor in estimator.state_dict().values()),
+        DIGEST: read_metadata(path)[DIGEST],
+    }
 
 
-def _results(record: Mapping[str, Any]) -> str:
-    """Return a table of what was measured, with the best rule beside it."""
-    results = record.get("results")
-    if not isinstance(results, dict) or not isinstance(results.get("rows"), list):
-        return _code(record["metrics"]) if "metrics" in record else ""
-    lines = ["| | measured | a rule that needs no training |", "|---|---|---|"]
-    commands = [results.get("command", "")]
-    for row in (row for row in results["rows"] if isinstance(row, dict)):
-        rule, told = row.get("rule"), "not measured"
-        if isinstance(rule, dict):
-            told = f"{_value(rule.get('value'), row)} ({_plain(rule.get('name', ''))})"
-            commands.append(rule.get("command", commands[0]))
-        lines.append(f"| {_plain(row.get('what', ''))} | {_figure(record, row)} | {told} |")
-    images = f" On {_plain(results['images'])}." if "images" in results else ""
-    printed = ", ".join(dict.fromkeys(map(_code, commands)))
-    return "\n".join([*lines, "", f"Printed by {printed}.{images}"])
+def _measured(record: dict[str, Any]) -> str:
+    """Take results out of a record, as a table beside rules; as a list if they are others."""
+    results, metrics = record.pop("results", None), record.pop("metrics", None)
+    try:
+        rows = [_row({"metrics": metrics}, row) for row in results["rows"]]
+        commands = [
+            results["command"],
+            *(row.get("rule", {}).get("command") for row in results["rows"]),
+        ]
+        printed = " and ".join(f"`{_text(each)}`" for each in dict.fromkeys(filter(None, commands)))
+        return f"{markdown_table(rows)}\n\nPrinted by {printed}, on {_text(results['images'])}."
+    except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError):
+        return _bullets(results or metrics)
+
+
+def _row(record: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, str]:
+    rule = row.get("rule")
+    told = f"{_figure(record, {**row, **rule})} ({_text(rule['name'])})" if rule else "not measured"
+    return {
+        "": _text(row["what"]),
+        "measured": _text(_figure(record, row)),
+        "a rule that needs no training": _text(told),
+    }
 
 
 def _figure(record: Mapping[str, Any], row: Mapping[str, Any]) -> str:
     """Return the figure of a row of `results`: its own value, or the metric that it names."""
-    metrics = record.get("metrics")
-    named = metrics.get(str(row.get("metric"))) if isinstance(metrics, dict) else None
-    return _value(row.get("value", named), row)
-
-
-def _value(value: object, row: Mapping[str, Any]) -> str:
-    if not isinstance(value, (int, float)) or not abs(value) < 1e9:
-        return "not measured"
-    return f"{value:.2f} {_plain(row['unit'])}" if "unit" in row else f"{100 * value:.2f} %"
-
-
-def _bullets(value: Any) -> str:
-    parts = value if isinstance(value, list) else [value] if value else []
-    if isinstance(value, dict):
-        parts = [f"{name}: {_json(each)}" for name, each in value.items()]
-    return "\n".join(f"- {_plain(part)}" for part in parts)
-
-
-def _row(entry: tuple[str, Any]) -> str:
-    name, value = entry
-    told = _code(value) if name in ("command", "recipe") else _plain(value)
-    return f"| {_plain(name).replace('_', ' ')} | {told} |"
+    value = row["value"] if "value" in row else record["metrics"][row["metric"]]
+    return f"{value:.2f} {row['unit']}" if "unit" in row else f"{100 * value:.2f} %"

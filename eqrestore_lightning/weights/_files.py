@@ -1,4 +1,4 @@
-"""Save and load estimators; safe for untrusted files."""
+"""Save and load estimators."""
 
 import importlib
 import json
@@ -17,26 +17,20 @@ from eqrestore_lightning.files._writing import whole_file
 from eqrestore_lightning.nn import Estimator
 from eqrestore_lightning.nn._base import ESTIMATORS
 from eqrestore_lightning.weights._arguments import check_arguments
-from eqrestore_lightning.weights._checkpoints import read_checkpoint
-from eqrestore_lightning.weights._digest import DIGEST, check_digest, content_digest
+from eqrestore_lightning.weights._bundled import bundled_weights, weights_file
+from eqrestore_lightning.weights._digest import (
+    DIGEST,
+    check_digest,
+    content_digest,
+    read_checkpoint,
+)
 
 _FORMAT = "eqrestore-estimator"
-OWN_KEYS = ("format", "config", DIGEST)
-"""What `save_estimator` itself writes into a file's metadata; all else is notes."""
 _LONGEST_CONFIG = 20_000  # characters of JSON
 
 
 def estimator_config(estimator: Estimator) -> dict[str, Any]:
-    """Return what `build_estimator` needs, in plain JSON types.
-
-    Args:
-        estimator: Of a registered kind.
-
-    Returns:
-        The name of the class under `"kind"`, and its arguments.
-
-    Raises:
-        TypeError: If the kind of `estimator` is not registered, or has no weights of its own.
+    """Return what `build_estimator` needs, in plain JSON types: `"kind"`, the class, and arguments.
 
     >>> from eqrestore_lightning import TranslationEstimator
     >>> estimator_config(TranslationEstimator(1, (8, 9), kernel_size=3))["kind"]
@@ -52,21 +46,7 @@ def estimator_config(estimator: Estimator) -> dict[str, Any]:
 
 
 def build_estimator(config: Mapping[str, Any]) -> Estimator:
-    """Build an estimator with fresh weights from what `estimator_config` returned.
-
-    Args:
-        config: The name of the class under `"kind"`, and its arguments.
-
-    Returns:
-        The estimator.
-
-    Raises:
-        ValueError: If `config` names no known kind or its arguments do not build one.
-
-    >>> build_estimator({"kind": "TranslationEstimator", "in_channels": 1,
-    ...                  "spatial_size": [8, 9], "kernel_size": 3}).spatial_size
-    (8, 9)
-    """
+    """Build an estimator with fresh weights from what `estimator_config` returned."""
     length = len(json.dumps(dict(config), default=str))
     if length > _LONGEST_CONFIG:  # a list of millions of layers, for instance
         raise ValueError(
@@ -111,7 +91,7 @@ def save_estimator(
     >>> from eqrestore_lightning import TranslationEstimator
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     save_estimator(TranslationEstimator(1, (9, 12), axes=(-1,)), f"{folder}/e.safetensors")
-    ...     read_estimator(f"{folder}/e.safetensors").axes
+    ...     load_estimator(f"{folder}/e.safetensors").axes
     (-1,)
     """
     path = Path(path)
@@ -136,24 +116,29 @@ def save_estimator(
         part.write_bytes(content)
 
 
-def read_estimator(path: str | os.PathLike[str]) -> Estimator:
-    """Load an estimator from a `.safetensors` file or a Lightning `.ckpt`.
+def load_estimator(source: str | os.PathLike[str]) -> Estimator:
+    """Load an estimator by the name of bundled weights or by path.
 
-    Only tensors and plain values are read, nothing in the file is executed, every tensor must be
-    present with its shape, and the digest that the file holds must be that of its content.
+    Nothing in a file is executed, every tensor must be present with its shape, and a file whose
+    content is not that of its digest is refused; a digest protects from damage, not from forgery.
+    From strangers take `.safetensors`: a `.ckpt` of theirs may claim more memory than there is.
 
     Args:
-        path: File written by `save_estimator`, or checkpoint of a `RestorerModule`.
+        source: A name listed by `bundled_weights`; or the path of a `.safetensors` file of
+            `save_estimator`, or of a `.ckpt` file of a `RestorerModule`.
 
     Returns:
         The estimator, on the CPU, float32.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If the file is malformed or of another kind, its tensors do not fit the network
-            that it describes, or its digest is missing or wrong.
+        FileNotFoundError: If there is no file at the path.
+        ValueError: If `source` is neither a known name nor a path with a known ending, or the file
+            is malformed or damaged, or holds no digest.
+
+    >>> load_estimator("digits").spatial_size
+    (32, 32)
     """
-    path = Path(path)
+    path = weights_file(source)
     if not path.is_file():
         raise FileNotFoundError(f"Expected a file of weights, but found none at {path.absolute()}.")
     if path.suffix == ".safetensors":
@@ -164,13 +149,29 @@ def read_estimator(path: str | os.PathLike[str]) -> Estimator:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """Return the metadata of a `.safetensors` file; nothing of it is verified.
-
-    Raises:
-        ValueError: If it is not a safetensors file.
-    """
+    """Return the metadata of a `.safetensors` file, of which nothing is verified."""
     with reading(f"{path} to be a safetensors file"), safe_open(path, framework="pt") as file:
         return dict(file.metadata() or {})
+
+
+def read_notes(source: str | os.PathLike[str]) -> dict[str, str]:
+    """Return what `save_estimator(metadata=…)` was given; of a checkpoint, nothing.
+
+    For bundled weights it is their record in `bundled_weights`, as JSON.
+
+    >>> json.loads(read_notes("digits")["notes"])["purpose"]
+    "circular shifts of scikit-learn's digits, padded with zeros"
+    """
+    if str(source) in (records := bundled_weights()):
+        record = records[str(source)]
+        del record[DIGEST]  # that of the bundled file
+        return {"notes": json.dumps(record, ensure_ascii=False)}
+    if Path(source).suffix != ".safetensors":
+        return {}
+    notes = read_metadata(Path(source))
+    return {
+        name: value for name, value in notes.items() if name not in ("format", "config", DIGEST)
+    }
 
 
 def _read_safetensors(path: Path) -> Estimator:

@@ -129,7 +129,7 @@ def test_a_configuration_that_is_not_json_is_refused(count, tmp_path):
     path = tmp_path / "w.safetensors"
     tensors, config = copied("TranslationEstimator")
     good = json.dumps(config)
-    texts = ["", "[" * 10**5, '{"a":' * 10**4, good[:-1], good + "}", "\ufeff" + good]
+    texts = ["", "[]", "null", "[" * 10**5, '{"a":' * 10**4, good[:-1], good + "}", "\ufeff" + good]
     texts += [good.replace(": 1,", f": {x},", 1) for x in ("NaN", "-Infinity", "1e999", "01")]
     texts += [good.replace("[2]", f"[{'1,' * 10**5}1]")]
 

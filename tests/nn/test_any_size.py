@@ -5,8 +5,7 @@ from torch.testing import assert_close
 from eqrestore_lightning.functional import circular_shift, random_shift
 from eqrestore_lightning.nn import ProfileEstimator, build_preset
 from eqrestore_lightning.transforms import RestoreTransform
-from eqrestore_lightning.weights import build_estimator
-from eqrestore_lightning.weights._files import estimator_config
+from eqrestore_lightning.weights._files import build_estimator, estimator_config
 
 SIZES = [(8, 8), (9, 16), (24, 40), (33, 21), (61, 67)]
 DTYPES = [torch.uint8, torch.int16, torch.float16, torch.float32, torch.float64]

@@ -11,8 +11,7 @@ from eqrestore_lightning.functional import circular_shift
 from eqrestore_lightning.motions import Shift
 from eqrestore_lightning.nn import TranslationEstimator
 from eqrestore_lightning.transforms import RestoreTransform
-from eqrestore_lightning.weights import build_estimator
-from eqrestore_lightning.weights._files import estimator_config
+from eqrestore_lightning.weights._files import build_estimator, estimator_config
 
 NETWORK = {"hidden_channels": [3, 2], "kernel_size": [3, "full", 1], "bias": True, "skip": True}
 CASES = {  # channels, spatial size, axes

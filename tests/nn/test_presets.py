@@ -13,8 +13,7 @@ from eqrestore_lightning.nn import (
     register_preset,
 )
 from eqrestore_lightning.nn._presets import _PRESETS
-from eqrestore_lightning.weights import build_estimator
-from eqrestore_lightning.weights._files import estimator_config
+from eqrestore_lightning.weights._files import build_estimator, estimator_config
 
 SHIFTS = ["border", "centered", "paper", "seam"]
 

@@ -16,16 +16,15 @@ from eqrestore_lightning.nn import (
 )
 from eqrestore_lightning.nn._base import ESTIMATORS
 from eqrestore_lightning.training import RestorerModule
-from eqrestore_lightning.weights import build_estimator, load_estimator, save_estimator
-from eqrestore_lightning.weights._checkpoints import add_digest
-from eqrestore_lightning.weights._digest import content_digest
+from eqrestore_lightning.weights import load_estimator, save_estimator
+from eqrestore_lightning.weights._digest import add_digest, content_digest
 from eqrestore_lightning.weights._files import estimator_config
 
 NETWORK = {"hidden_channels": [2], "kernel_size": ["full", 1], "bias": True, "separable": True}
-
-
 ROTATION = {"num_radii": 3, "num_angles": 8, "hidden_channels": [2], "kernel_size": [3, 1]}
-OTHERS = {
+KINDS = {
+    "shifts": lambda: TranslationEstimator(1, (6, 7), **NETWORK),
+    "shifts along one axis": lambda: TranslationEstimator(1, (6, 7), axes=(-1,), **NETWORK),
     "rotation": lambda: RotationEstimator(1, (6, 7), **ROTATION, sub_grid=False, fill="border"),
     "quarter turns": lambda: CopiesEstimator(2, scorer_options={"channels": [2]}),
     "both": lambda: RotoTranslationEstimator(1, (6, 7), translation=NETWORK, rotation=ROTATION),
@@ -53,22 +52,22 @@ def checkpoint(estimator, tmp_path):
     return tmp_path / "e.ckpt"
 
 
-@pytest.mark.parametrize("kind", ["saved", "checkpoint"])
-def test_round_trip(kind, estimator, request):
-    loaded = load_estimator(request.getfixturevalue(kind))
+def test_checkpoints_are_loaded(checkpoint, estimator):
+    loaded = load_estimator(checkpoint)
     assert loaded.config == estimator.config
     assert not loaded.training
     x = torch.rand(3, 1, 6, 7)
     assert torch.equal(loaded(x), estimator(x))
 
 
-@pytest.mark.parametrize("kind", OTHERS)
-def test_round_trip_of_other_kinds(kind, tmp_path):
-    estimator = OTHERS[kind]()
+@pytest.mark.parametrize("kind", KINDS)
+def test_round_trip(kind, tmp_path):
+    estimator = KINDS[kind]()
     assert json.loads(json.dumps(estimator_config(estimator))) == estimator_config(estimator)
     save_estimator(estimator, tmp_path / "e.safetensors")
     loaded = load_estimator(tmp_path / "e.safetensors")
     assert type(loaded) is type(estimator)
+    assert not loaded.training
     assert loaded.config == estimator.config
     x = torch.rand(3, estimator.in_channels, *(estimator.spatial_size or (16, 18)))
     scores = estimator.exact_scores(x)
@@ -80,45 +79,27 @@ def test_round_trip_of_other_kinds(kind, tmp_path):
 @pytest.mark.parametrize(
     ("kind", "change"),
     [
-        ("rotation", {"num_radii": "many"}),
-        ("rotation", {"num_angles": 2.5}),
-        ("rotation", {"max_radius": "far"}),
-        ("rotation", {"fill": ["zeros"]}),
+        ("shifts", {"spatial_size": [2**70]}),
+        ("shifts", {"kernel_size": [[]]}),
+        ("shifts", {"in_channels": -1}),
+        ("shifts", {"bias": {}, "more": 1}),
         ("rotation", {"spatial_size": [6, 7, 8]}),
         ("rotation", {"num_radii": 10**6, "num_angles": 10**6}),
+        ("rotation", {"axes": [-1]}),
         ("quarter turns", {"spatial_size": [6, 7]}),
-        ("quarter turns", {"mirrors": 1, "more": 2}),
         ("both", {"translation": None}),
         ("both", {"rotation": {"in_channels": 2}}),
-        ("rotation", {"axes": [-1]}),
-        ("quarter turns", {"axes": [-1]}),
         ("both", {"translation": {**NETWORK, "axes": [-1]}}),
-        ("both", {"rotation": {**ROTATION, "axes": [-1]}}),
-        ("both", {"rotation": "RotationEstimator"}),
     ],
 )
-def test_malformed_configurations_of_other_kinds_are_refused(kind, change, tmp_path):
+def test_malformed_configurations_are_refused(kind, change, tmp_path):
     path = tmp_path / "e.safetensors"
-    estimator = OTHERS[kind]()
+    estimator = KINDS[kind]()
     _write(path, estimator)
     load_estimator(path)
     _write(path, estimator, config={**estimator_config(estimator), **change})
     with pytest.raises(ValueError, match="to hold an estimator, but got: "):
         load_estimator(path)
-
-
-@pytest.mark.parametrize("kind", OTHERS)
-def test_other_kinds_do_not_name_axes(kind):
-    assert "axes" not in json.dumps(estimator_config(OTHERS[kind]()))
-
-
-def test_files_keep_the_axes(tmp_path):
-    estimator = TranslationEstimator(1, (6, 7), axes=(-1,), **NETWORK)
-    save_estimator(estimator, tmp_path / "e.safetensors")
-    loaded = load_estimator(tmp_path / "e.safetensors")
-    assert loaded.axes == (-1,)
-    x = torch.rand(3, 1, 6, 7)
-    assert torch.equal(loaded.exact_scores(x), estimator.exact_scores(x))
 
 
 def test_the_factor_of_the_loss_becomes_part_of_the_estimator(tmp_path, estimator):
@@ -129,12 +110,6 @@ def test_the_factor_of_the_loss_becomes_part_of_the_estimator(tmp_path, estimato
     trainer.save_checkpoint(tmp_path / "e.ckpt")
     x = torch.rand(3, 1, 6, 7)
     assert_close(load_estimator(tmp_path / "e.ckpt")(x), module(x))
-
-
-def test_config_is_plain_json(estimator):
-    config = estimator_config(estimator)
-    assert json.loads(json.dumps(config)) == config
-    assert build_estimator(config).config == estimator.config
 
 
 def test_only_known_kinds_are_saved(tmp_path):
@@ -268,35 +243,6 @@ def test_a_factor_that_is_not_finite_is_refused(log_scale, estimator, tmp_path):
     _write_checkpoint(tmp_path / "e.ckpt", estimator, state_dict=state)
     with pytest.raises(ValueError, match="Expected `factor` to be finite and above 0, but got"):
         load_estimator(tmp_path / "e.ckpt")
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"spatial_size": "large"},
-        {"spatial_size": [2**70]},
-        {"hidden_channels": None},
-        {"hidden_channels": [1.5]},
-        {"kernel_size": [[]]},
-        {"dilation": "x"},
-        {"bias": {}, "more": 1},
-        {"in_channels": -1},
-    ],
-)
-def test_malformed_configurations_are_refused(change, estimator, tmp_path):
-    path = tmp_path / "e.safetensors"
-    _write(path, estimator, config={**estimator_config(estimator), **change})
-    with pytest.raises(ValueError, match="to hold an estimator, but got: "):
-        load_estimator(path)
-
-
-@pytest.mark.parametrize("text", ["{", "[" * 100_000, '{"kind": "SeamRule"', "[]", "null", ""])
-def test_configurations_that_are_no_mappings_are_refused(text, estimator, tmp_path):
-    path = tmp_path / "e.safetensors"
-    notes = {"format": "eqrestore-estimator", "config": text}
-    save_file({}, path, {**notes, "digest": content_digest(notes, {})})
-    with pytest.raises(ValueError, match="to hold an estimator, but got: "):
-        load_estimator(path)
 
 
 def test_files_of_other_programs_are_refused(estimator, tmp_path):

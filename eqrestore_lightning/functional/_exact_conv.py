@@ -120,8 +120,9 @@ def convolve_integers(
     tensor([[[ 5.,  8., 13.]]])
     """
     taps = weight.shape[2:]
-    if math.prod(taps) > 1 and x.is_cpu and _one_dnn():
+    if math.prod(taps) > 1 and x.is_cpu and (_one_dnn() or torch.onnx.is_in_onnx_export()):
         return TORCH_CONV[x.ndim](x, weight, bias, dilation=dilation)
+    # ONNX files are small so, and onnxruntime adds plain sums on a CPU.
     # Other libraries (NNPACK, cuDNN) may choose spectra or Winograd's algorithm, whose
     # intermediate results are no integers; matrix products are plain sums.
     size = [length - dilation * (tap - 1) for length, tap in zip(x.shape[2:], taps, strict=True)]

@@ -36,6 +36,7 @@ def estimator_config(estimator: Estimator) -> dict[str, Any]:
     >>> estimator_config(TranslationEstimator(1, (8, 9), kernel_size=3))["kind"]
     'TranslationEstimator'
     """
+    estimator = getattr(estimator, "_orig_mod", estimator)  # of `torch.compile(estimator)`
     config, kind = estimator.config, type(estimator).__name__
     if ESTIMATORS.get(kind) is not type(estimator):
         raise TypeError(
@@ -99,7 +100,7 @@ def save_estimator(
         raise ValueError(f"Expected `path` to end in .safetensors, but got {path}.")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"Expected the folder of `path` to exist, but got {path.parent}.")
-    tensors = {name: value.detach().cpu() for name, value in estimator.state_dict().items()}
+    tensors = {_plain(name): value.detach().cpu() for name, value in estimator.state_dict().items()}
     if dtype is not None:
         tensors = {
             name: value.to(dtype) if value.is_floating_point() else value
@@ -206,7 +207,9 @@ def _assemble(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Estimat
         estimator = build_estimator(config)
     dtypes = {name: value.dtype for name, value in estimator.state_dict().items()}
     tensors = {
-        name: value.to(torch.float32 if value.is_floating_point() else value.dtype, copy=True)
+        _plain(name): value.to(
+            torch.float32 if value.is_floating_point() else value.dtype, copy=True
+        )
         for name, value in state.items()
     }
     estimator.load_state_dict(tensors, strict=True, assign=True)
@@ -216,3 +219,8 @@ def _assemble(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Estimat
         if not value.isfinite().all():
             raise ValueError(f"{name} with entries that are not finite")
     return estimator.eval()
+
+
+def _plain(name: str) -> str:
+    """Return the name of a tensor without the prefix that `torch.compile` gives it."""
+    return name.replace("_orig_mod.", "")

@@ -5,7 +5,7 @@ import struct
 import lightning
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch.testing import assert_close
 
 from eqrestore_lightning.nn import (
@@ -58,6 +58,19 @@ def test_checkpoints_are_loaded(checkpoint, estimator):
     assert not loaded.training
     x = torch.rand(3, 1, 6, 7)
     assert torch.equal(loaded(x), estimator(x))
+
+
+def test_compiled_estimators_are_saved_as_others(estimator, tmp_path):
+    save_estimator(torch.compile(estimator), tmp_path / "compiled.safetensors")
+    assert set(load_file(tmp_path / "compiled.safetensors")) == set(estimator.state_dict())
+    module = RestorerModule(estimator)
+    module.estimator = torch.compile(estimator)
+    trainer = lightning.Trainer(logger=False, default_root_dir=tmp_path)
+    trainer.strategy.connect(module)
+    trainer.save_checkpoint(tmp_path / "compiled.ckpt")
+    x = torch.rand(3, 1, 6, 7)
+    for name in ("compiled.safetensors", "compiled.ckpt"):
+        assert torch.equal(load_estimator(tmp_path / name)(x), estimator(x))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -13,8 +13,10 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
 from eqrestore_lightning import CIFAR10DataModule, MNISTDataModule, Turn, circular_shift
-from eqrestore_lightning.data import ImageTensors, InMemoryDataModule, Split, find_photographs
+from eqrestore_lightning.data import ImageTensors, InMemoryDataModule
 from eqrestore_lightning.data._image_files import read_image
+from eqrestore_lightning.data._module import Split
+from eqrestore_lightning.data._photographs import find_photographs
 from eqrestore_lightning.functional._rotation import mass_offset
 from eqrestore_lightning.training._draw import step_generator
 

@@ -32,7 +32,8 @@ from eqrestore_lightning import (
     build_preset,
     save_estimator,
 )
-from eqrestore_lightning.data import DataModule, ImageTensors
+from eqrestore_lightning.data import ImageTensors
+from eqrestore_lightning.data._module import DataModule
 from eqrestore_lightning.evaluation import Evaluation, Restorer, shifts_found
 from eqrestore_lightning.evaluation._results import wandb_is_offline
 from eqrestore_lightning.files._markdown import markdown_table

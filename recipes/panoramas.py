@@ -21,8 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from eqrestore_lightning import RestorerModule, RestoreTransform, TranslationEstimator
-from eqrestore_lightning.data import find_images
-from eqrestore_lightning.data._image_files import read_image
+from eqrestore_lightning.data._image_files import find_images, read_image
 from eqrestore_lightning.motions import Shift
 
 BANDS = 16  # rows of an image are averaged to so many

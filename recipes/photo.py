@@ -41,7 +41,8 @@ from eqrestore_lightning import (
     circular_shift,
     load_estimator,
 )
-from eqrestore_lightning.data import find_images, find_photographs
+from eqrestore_lightning.data._image_files import find_images
+from eqrestore_lightning.data._photographs import find_photographs
 from eqrestore_lightning.evaluation import Restorer, count_differing, gate_rows, seam_rules
 from eqrestore_lightning.functional import random_shift, zero_fill_shift
 from eqrestore_lightning.motions import Shift

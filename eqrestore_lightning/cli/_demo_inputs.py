@@ -11,8 +11,9 @@ from torchvision import models
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
-from eqrestore_lightning.data import DigitsDataModule, find_photographs
+from eqrestore_lightning.data import DigitsDataModule
 from eqrestore_lightning.data._image_files import cut_window, read_image
+from eqrestore_lightning.data._photographs import find_photographs
 from eqrestore_lightning.nn import Estimator
 from eqrestore_lightning.training import load_classifier
 

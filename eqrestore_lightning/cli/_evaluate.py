@@ -125,7 +125,7 @@ def run(
 
 def _check_classes(folder: Path, labels: Sequence[int] | None) -> None:
     """Check that images lie in class folders, before any is decoded."""
-    from eqrestore_lightning.data import find_images
+    from eqrestore_lightning.data._image_files import find_images
 
     files = find_images(folder)
     classes = {path.relative_to(folder).parts[0] for path in files if path.parent != folder}

@@ -16,7 +16,7 @@ from eqrestore_lightning.files._writing import only_process, remove_parts
 if TYPE_CHECKING:
     import lightning as pl
 
-    from eqrestore_lightning.data import DataModule
+    from eqrestore_lightning.data._module import DataModule
     from eqrestore_lightning.motions import Motion
     from eqrestore_lightning.nn import Estimator
     from eqrestore_lightning.training import RestorerModule
@@ -80,10 +80,9 @@ def run(
             are needed, so that there may be any number of images; "[64]" for instance. Most
             networks take one size.
         grayscale: Read one channel instead of three.
-        sources: How to recognize images of one source, such as crops of one photograph, which must
-            not be used for both training and testing: "folder" (images of one folder), "prefix"
-            (file names that differ only in the numbers at their end), "file" (each image is its own
-            source) or "auto" (folder or prefix, whichever fits).
+        sources: Whether images of one source, such as crops of one photograph, are kept together,
+            not used for both training and testing: "auto" (those of one folder, or whose file names
+            differ only in the numbers at their end) or "file" (each image is its own source).
         steps: How many batches to train on; 2,000 by default, from random weights.
         epochs: How many times to go through the images (for crops, through 200 batches), instead of
             a number of steps.

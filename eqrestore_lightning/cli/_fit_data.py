@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from eqrestore_lightning.cli._fit_look import Look
-    from eqrestore_lightning.data import DataModule
+    from eqrestore_lightning.data._module import DataModule
 
-Sources: TypeAlias = Literal["auto", "folder", "prefix", "file"]
+Sources: TypeAlias = Literal["auto", "file"]
 
 CROPPED: dict[str, tuple[int, ...]] = {"photo": (32, 64, 96)}
 """Presets for images of any size, and the sizes of the random crops they are trained on."""

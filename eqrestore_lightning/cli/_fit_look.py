@@ -7,8 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from eqrestore_lightning.data import find_images
-from eqrestore_lightning.data._image_files import read_image, read_image_size
+from eqrestore_lightning.data._image_files import find_images, read_image, read_image_size
 
 _LOOKED_AT = 48  # images, spread over the folder
 _BLANK = 8  # largest difference of values, of 255, in a border that counts as blank

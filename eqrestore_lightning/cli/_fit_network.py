@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from eqrestore_lightning.data import DataModule
+    from eqrestore_lightning.data._module import DataModule
     from eqrestore_lightning.nn import Estimator
 
 

@@ -10,7 +10,7 @@ from eqrestore_lightning.cli._device import Device, choose_device
 from eqrestore_lightning.functional import motion_distance
 
 if TYPE_CHECKING:
-    from eqrestore_lightning.data import DataModule, Split
+    from eqrestore_lightning.data._module import DataModule, Split
     from eqrestore_lightning.motions import Field, Motion
     from eqrestore_lightning.nn import Estimator
     from eqrestore_lightning.transforms import RestoreTransform
@@ -30,7 +30,7 @@ def describe_data(data: "DataModule") -> None:
 
     print(data.describe_split())  # noqa: T201
     for problem in find_problems(data):
-        print(f"Note: {problem.message}")  # noqa: T201
+        print(f"Note: {problem}")  # noqa: T201
 
 
 def report(
@@ -222,7 +222,7 @@ def _batches(data: "DataModule", split: "Split", device: Device) -> Iterable[tup
 
 
 def _size(data: "DataModule") -> int:
-    from eqrestore_lightning.data import PhotoCrops
+    from eqrestore_lightning.data._photo_crops import PhotoCrops
 
     dataset: Any = data.dataset("test")
     return len(dataset) * (dataset.batch_size if isinstance(dataset, PhotoCrops) else 1)

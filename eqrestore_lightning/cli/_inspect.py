@@ -24,7 +24,8 @@ def run(images: Path, image_size: int | None = None, grayscale: bool = False) ->
         grayscale: Read one channel instead of three.
     """
     from eqrestore_lightning.cli._checks import check_at_least
-    from eqrestore_lightning.data import ImageFolderDataModule, find_images
+    from eqrestore_lightning.data import ImageFolderDataModule
+    from eqrestore_lightning.data._image_files import find_images
     from eqrestore_lightning.theory import find_translates
 
     check_at_least(1, image_size=image_size)

@@ -64,7 +64,7 @@ def run(
     """
     from eqrestore_lightning.cli._checks import check_at_least, check_output_folder
     from eqrestore_lightning.cli._restore_folder import Job, restore_folder
-    from eqrestore_lightning.data import find_images
+    from eqrestore_lightning.data._image_files import find_images
     from eqrestore_lightning.transforms import RestoreTransform
 
     check_at_least(1, batch_size=batch_size)

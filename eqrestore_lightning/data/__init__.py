@@ -1,21 +1,16 @@
 """Data modules: digits, MNIST, CIFAR-10, 3D-MNIST, and your own images or signals."""
 
 from eqrestore_lightning.data._cifar10 import CIFAR10DataModule
-from eqrestore_lightning.data._crops import PhotoCrops
 from eqrestore_lightning.data._digits import DigitsDataModule
-from eqrestore_lightning.data._image_files import find_images
 from eqrestore_lightning.data._image_folder import ImageFolderDataModule
 from eqrestore_lightning.data._in_memory import ImageTensors, InMemoryDataModule
 from eqrestore_lightning.data._mnist import MNISTDataModule
 from eqrestore_lightning.data._mnist3d import MNIST3DDataModule
-from eqrestore_lightning.data._module import DataModule, Split
 from eqrestore_lightning.data._photo_crops import PhotoCropDataModule
-from eqrestore_lightning.data._photographs import find_photographs
 from eqrestore_lightning.data._signals import SignalDataModule
 
 __all__ = [
     "CIFAR10DataModule",
-    "DataModule",
     "DigitsDataModule",
     "ImageFolderDataModule",
     "ImageTensors",
@@ -23,9 +18,5 @@ __all__ = [
     "MNIST3DDataModule",
     "MNISTDataModule",
     "PhotoCropDataModule",
-    "PhotoCrops",
     "SignalDataModule",
-    "Split",
-    "find_images",
-    "find_photographs",
 ]

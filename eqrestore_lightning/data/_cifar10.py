@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.datasets import CIFAR10
 from tqdm import tqdm
+from typing_extensions import override
 
 from eqrestore_lightning.data._image_files import ENDINGS, read_image
-from eqrestore_lightning.data._image_folder import ImageFolderDataModule
 from eqrestore_lightning.data._in_memory import ImageTensors, InMemoryDataModule, split_at_random
 from eqrestore_lightning.data._module import LoaderOptions, Split
 from eqrestore_lightning.files._reading import reading
@@ -24,20 +24,19 @@ _VAL_SIZE = 5_000
 class CIFAR10DataModule(InMemoryDataModule):
     """Serve CIFAR-10, padded with zeros; 5,000 training images are set aside for validation.
 
-    Three forms of the images are looked for, in this order: torchvision's `cifar-10-batches-py`;
-    folders `train` and `test` with a folder for each class; one archive `cifar10*.tar*` of such
-    folders. They are decoded once and held in memory. The attribute `source` is the path of the
-    form that was found, so that tables can name it: images that were compressed as JPEG are not the
-    originals.
+    Two forms of the images are looked for: torchvision's `cifar-10-batches-py`, and one archive
+    `cifar10*.tar*` of folders `train` and `test`, each with a folder for each class. The attribute
+    `source` is the path of what was found, so that tables can name it: images that were compressed
+    as JPEG are not the originals.
 
     Args:
         root: Folder that contains, or is to contain, the images.
         padding: Zeros on each side, pixels: 4, as in the paper, makes images of 40 × 40.
         download: Whether to download torchvision's files if they are missing.
-        **options: `batch_size`, `seed` and `num_workers` of `DataModule`.
+        **options: `batch_size`, `seed` and `num_workers` of `InMemoryDataModule`.
 
     Raises:
-        FileNotFoundError: In `setup`, if the images are found in none of these forms.
+        FileNotFoundError: In `setup`, if the images are found in neither form.
         ValueError: If `padding` is below 0; in `setup`, if the images are not 32 × 32 with three
             channels, or not of ten classes, if torchvision's files are not those that were
             published, or an archive is damaged.
@@ -65,13 +64,13 @@ class CIFAR10DataModule(InMemoryDataModule):
         self.spatial_size = (32 + 2 * padding,) * 2
         self.source = ""
 
+    @override
     def prepare_data(self) -> None:
-        """Download torchvision's files, in one process, if `download` is set."""
         if self.download:
             CIFAR10(self.root, train=True, download=True)
 
+    @override
     def load(self) -> dict[Split, ImageTensors]:
-        """Read the images, in the first form that is found."""
         train, test = (
             ImageTensors(F.pad(part.images, (self.padding,) * 4), part.labels)
             for part in self._read()
@@ -88,18 +87,11 @@ class CIFAR10DataModule(InMemoryDataModule):
         if (self.root / CIFAR10.base_folder).is_dir():
             self.source = str(self.root / CIFAR10.base_folder)
             return _read_batches(self.root)
-        if all((self.root / split).is_dir() for split in ("train", "test")):
-            self.source = str(self.root)
-            reader = ImageFolderDataModule(self.root)
-            train, test = reader.read(self.root / "train"), reader.read(self.root / "test")
-            for part in (train, test):
-                _check({part.images.shape[1:]}, reader.classes, self.source)
-            return train, test
         archives = sorted(self.root.glob("cifar10*.tar*"))
         if len(archives) != 1:
             raise FileNotFoundError(
-                f"Expected {CIFAR10.base_folder}, folders train and test, or one archive "
-                f"cifar10*.tar* in {self.root.absolute()}, but found "
+                f"Expected {CIFAR10.base_folder} or one archive cifar10*.tar* in "
+                f"{self.root.absolute()}, but found "
                 f"{[path.name for path in archives] or 'none'}; "
                 f"CIFAR10DataModule(root, download=True).prepare_data() fetches the first."
             )
@@ -111,7 +103,12 @@ def _read_batches(root: Path) -> tuple[ImageTensors, ImageTensors]:
     """Read the pickles of CIFAR-10's authors, which torchvision compares with their digests."""
     with reading(f"{root / CIFAR10.base_folder} to hold CIFAR-10 as its authors published it"):
         parts = [CIFAR10(root, train=train) for train in (True, False)]
-    train, test = (ImageTensors(_channels_first(p.data), _labels(p)) for p in parts)
+    train, test = (
+        ImageTensors(
+            torch.as_tensor(part.data).permute(0, 3, 1, 2).contiguous(), torch.tensor(part.targets)
+        )
+        for part in parts
+    )
     return train, test
 
 
@@ -124,36 +121,20 @@ def _read_archive(path: Path) -> tuple[ImageTensors, ImageTensors]:
             *_, split, name, file_name = ("", "", *PurePosixPath(member.name).parts)
             if member.isreg() and split in images and file_name.lower().endswith(ENDINGS):
                 content = io.BytesIO(cast(IO[bytes], archive.extractfile(member)).read())
-                image = read_image(Path(f"{path}:{member.name}"), file=content)
-                images[split].append(image)
+                images[split].append(read_image(Path(f"{path}:{member.name}"), file=content))
                 names[split].append(name)
         cast(IO[bytes], archive.fileobj).read()  # up to the checksum at the end
-    classes = sorted({*names["train"], *names["test"]})
-    for part in images.values():
-        _check({image.shape for image in part}, classes, str(path))
-    train, test = (
-        ImageTensors(
-            torch.stack(images[split]),
-            torch.tensor([classes.index(name) for name in names[split]]),
+    sizes = {tuple(image.shape) for part in images.values() for image in part}
+    if not all(images.values()) or sizes != {(3, 32, 32)}:
+        raise ValueError(
+            f"Expected images of 3 × 32 × 32 in train/CLASS and test/CLASS in {path}, but got "
+            f"{len(images['train'])} and {len(images['test'])}, of the shapes {sorted(sizes)}."
         )
-        for split in images
+    classes = sorted({*names["train"], *names["test"]})
+    if len(classes) != CIFAR10DataModule.num_classes:
+        raise ValueError(f"Expected 10 classes in {path}, but got {classes}.")
+    labels = {split: [classes.index(name) for name in part] for split, part in names.items()}
+    train, test = (
+        ImageTensors(torch.stack(images[split]), torch.tensor(labels[split])) for split in images
     )
     return train, test
-
-
-def _check(shapes: set[torch.Size], classes: list[str], source: str) -> None:
-    if shapes != {(3, 32, 32)}:
-        raise ValueError(
-            f"Expected images of 3 × 32 × 32 in train/CLASS and test/CLASS in {source}, but got "
-            f"{sorted(' × '.join(map(str, shape)) for shape in shapes) or 'none'}."
-        )
-    if len(classes) != CIFAR10DataModule.num_classes:
-        raise ValueError(f"Expected 10 classes in {source}, but got {classes}.")
-
-
-def _channels_first(images: object) -> Tensor:
-    return torch.as_tensor(images).permute(0, 3, 1, 2).contiguous()
-
-
-def _labels(part: CIFAR10) -> Tensor:
-    return torch.tensor(part.targets, dtype=torch.int64)

@@ -3,12 +3,12 @@
 import torch
 import torch.nn.functional as F
 from torchvision.transforms.v2 import functional as TF
+from typing_extensions import override
 
 from eqrestore_lightning.data._in_memory import ImageTensors, InMemoryDataModule, split_at_random
 from eqrestore_lightning.data._module import Split
 
-_TEST_SIZE = 497
-_VAL_SIZE = 300
+_SIZES: dict[Split, int] = {"train": 1_000, "val": 300, "test": 497}
 
 
 class DigitsDataModule(InMemoryDataModule):
@@ -17,7 +17,7 @@ class DigitsDataModule(InMemoryDataModule):
     1,000 are for training, 300 for validation and 497 for testing, chosen at random by `seed`.
 
     Args:
-        **options: `batch_size`, `seed` and `num_workers` of `DataModule`.
+        **options: `batch_size`, `seed` and `num_workers` of `InMemoryDataModule`.
 
     Raises:
         ModuleNotFoundError: In `setup`, if scikit-learn is not installed.
@@ -32,8 +32,8 @@ class DigitsDataModule(InMemoryDataModule):
     in_channels = 1
     num_classes = 10
 
+    @override
     def load(self) -> dict[Split, ImageTensors]:
-        """Read the digits from scikit-learn."""
         try:
             from sklearn.datasets import load_digits
         except ModuleNotFoundError as error:
@@ -47,10 +47,6 @@ class DigitsDataModule(InMemoryDataModule):
         return split_at_random(
             F.pad(enlarged, (4, 4, 4, 4)),
             torch.from_numpy(digits.target).long(),
-            {
-                "train": len(scans) - _VAL_SIZE - _TEST_SIZE,
-                "val": _VAL_SIZE,
-                "test": _TEST_SIZE,
-            },
+            _SIZES,
             seed=self.seed,
         )

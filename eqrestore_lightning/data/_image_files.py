@@ -11,7 +11,6 @@ from typing import IO, Any
 import PIL.ExifTags
 import PIL.Image
 import PIL.ImageOps
-import torch
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.v2 import functional as TF
@@ -25,23 +24,15 @@ _OTHERS = (
     *(".arw", ".avif", ".cr2", ".cr3", ".dng", ".eps", ".gif", ".heic", ".heif", ".ico", ".j2k"),
     *(".jp2", ".jxl", ".nef", ".orf", ".psd", ".raf", ".rw2", ".svg", ".tga"),
 )
-_STRIP = 2**18  # pixels
 _SHOWN = 3
 
 
 def find_images(folder: Path) -> list[Path]:
-    """Return the images below a folder, found by how their names end, sorted by path.
+    """Return the images below a folder, at any depth, found by how their names end, sorted by path.
 
     Links to files are followed. What looks like an image but is not read is left out with a
     warning that names and counts it: other formats (`.heic`, `.gif`), macOS' files `._NAME`, links
     to folders. What is named like an image and cannot be read is for `read_image` to refuse.
-
-    Args:
-        folder: Where to look, at any depth.
-
-    Raises:
-        FileNotFoundError: If there is no such folder, or there are no images in it.
-        OSError: If a folder in it cannot be read.
     """
     if not folder.is_dir():
         raise FileNotFoundError(
@@ -90,31 +81,17 @@ def read_image(
     image_size: int | tuple[int, int] | None = None,
     file: IO[bytes] | None = None,
 ) -> Tensor:
-    """Decode one photograph or drawing, upright according to its EXIF data.
+    """Decode one photograph or drawing, upright, as uint8 of shape `(channels, height, width)`.
 
     Palettes, bilevel images, CMYK and YCbCr are converted to RGB as Pillow does, without color
     profiles. Refused is what would lose something unnoticed: more than 8 bits per channel, pixels
     that are not opaque (an alpha channel that is opaque everywhere is dropped), and animations and
-    documents of several pages; of a stereo JPEG (MPO), the first picture is the photograph.
+    documents of several pages; of a stereo JPEG (MPO), the first picture is the photograph. Sizes
+    are known before anything is decoded: images of more than `PIL.Image.MAX_IMAGE_PIXELS` pixels,
+    about 89 million, are refused.
 
-    Memory is taken for the picture, four bytes a pixel, and for the tensor. Sizes are known before
-    anything is decoded: images of more than `PIL.Image.MAX_IMAGE_PIXELS` pixels, about 89 million,
-    are refused.
-
-    Args:
-        path: The file: BMP, JPEG, PNG, PPM, TIFF or WebP, whatever its name ends in.
-        grayscale: Whether to return one channel instead of three.
-        image_size: Height and width cut out of the center, pixels, after the image was resized to
-            the smallest size that holds them; a number for a square, to which the shorter side is
-            resized; `None` to leave the image unchanged.
-        file: What to read instead of the file on disk; `path` is then only its name.
-
-    Returns:
-        uint8 of shape `(channels, height, width)`.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If the file is no such image, or damaged so that decoding notices.
+    `image_size` is what `cut_window` cuts out, a number for a square; `file` is read instead of the
+    file on disk, if given.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -127,20 +104,18 @@ def read_image(
         PIL.ImageOps.exif_transpose(picture, in_place=True)
         if size is not None:
             _covering((picture.height, picture.width), size)  # before anything is decoded
-        image = _pixels(picture, "L" if grayscale else "RGB")
+        if picture.has_transparency_data:
+            picture = picture.convert("RGBA")
+            if picture.getchannel("A").getextrema() != (255, 255):
+                raise ValueError("pixels that are not opaque; draw them over a background first")
+        image: Tensor = TF.pil_to_tensor(picture.convert("L" if grayscale else "RGB"))
     return image if size is None else cut_window(image, size)
 
 
 def cut_window(image: Tensor, size: tuple[int, int]) -> Tensor:
     """Cut out the center of an image that was resized to the smallest size that holds it.
 
-    Args:
-        image: Shape `(channels, height, width)`.
-        size: Height and width to cut out, pixels.
-
-    Raises:
-        ValueError: If the image is so thin that it would become enormous.
-
+    >>> import torch
     >>> cut_window(torch.zeros(3, 20, 30), (8, 10)).shape
     torch.Size([3, 8, 10])
     """
@@ -151,9 +126,6 @@ def cut_window(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 def _covering(found: Sequence[int], window: Sequence[int]) -> list[int]:
     """Return the smallest size, in proportion, that holds a window: height and width.
-
-    Raises:
-        ValueError: If an image is so thin that it would become enormous.
 
     >>> _covering((20, 30), (10, 10))
     [10, 15]
@@ -171,20 +143,10 @@ def _covering(found: Sequence[int], window: Sequence[int]) -> list[int]:
 
 
 def read_image_size(path: Path) -> tuple[int, int]:
-    """Return height and width of what `read_image` would return, from the file's header alone.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If the file is not an image that `read_image` reads, as far as its header tells.
-    """
+    """Return height and width of what `read_image` would return, from the file's header alone."""
     with _opened(path) as picture:
         width, height = picture.size
-        turned = picture.getexif().get(PIL.ExifTags.Base.Orientation, 1) in (
-            5,
-            6,
-            7,
-            8,
-        )  # axes swapped
+        turned = picture.getexif().get(PIL.ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)  # swapped
     return (width, height) if turned else (height, width)
 
 
@@ -232,25 +194,3 @@ def _raw_mode(tile: Any) -> str:
     if codec.startswith("ppm") and arguments[1] > 255:
         return f"{mode}, {arguments[1]}"
     return mode if ";16" in mode and not mode.startswith("BGR") else ""  # BGR;16 is 5, 6, 5 bits
-
-
-def _pixels(picture: PIL.Image.Image, mode: str) -> Tensor:
-    """Convert to a tensor, large pictures in strips: all at once, there would be four copies."""
-    width, height = picture.size
-    if width * height <= _STRIP:
-        return _strip(picture, mode)
-    image = torch.empty(len(mode), height, width, dtype=torch.uint8)
-    rows = max(1, _STRIP // width)
-    for top in range(0, height, rows):
-        bottom = min(top + rows, height)
-        image[:, top:bottom] = _strip(picture.crop((0, top, width, bottom)), mode)
-    return image
-
-
-def _strip(picture: PIL.Image.Image, mode: str) -> Tensor:
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        if picture.getchannel("A").getextrema() != (255, 255):
-            raise ValueError("pixels that are not opaque; draw them over a background first")
-    pixels: Tensor = TF.pil_to_tensor(picture if picture.mode == mode else picture.convert(mode))
-    return pixels

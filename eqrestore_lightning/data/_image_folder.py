@@ -1,17 +1,18 @@
 """Your own images, from a folder."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Unpack
 
 import torch
 from tqdm import tqdm
+from typing_extensions import override
 
-from eqrestore_lightning.data._folder_split import FolderDataModule
+from eqrestore_lightning.data._folder_split import FolderDataModule, SourceRule
 from eqrestore_lightning.data._image_files import find_images, read_image
 from eqrestore_lightning.data._in_memory import ImageTensors, InMemoryDataModule
 from eqrestore_lightning.data._module import SPLITS, LoaderOptions, Split
-from eqrestore_lightning.data._sources import SourceRule
 
 
 class ImageFolderDataModule(FolderDataModule, InMemoryDataModule):
@@ -31,10 +32,8 @@ class ImageFolderDataModule(FolderDataModule, InMemoryDataModule):
         image_size: Size of the shorter side after resizing, pixels, before the center is cut out as
             a square; `None` if all images have one size, and are to be left unchanged.
         grayscale: Whether to read one channel instead of three.
-        sources: What images of one source have in common: `"auto"`, as above; `"folder"`, their
-            folder, class folders included; `"prefix"`, their file name up to the numbers; `"file"`:
-            each image is its own source.
-        **options: `batch_size`, `seed` and `num_workers` of `DataModule`.
+        sources: `"file"` if each image is its own source.
+        **options: `batch_size`, `seed` and `num_workers` of `InMemoryDataModule`.
 
     Raises:
         FileNotFoundError: If `root` is not a folder, or in `setup` if there are no images in it.
@@ -75,12 +74,12 @@ class ImageFolderDataModule(FolderDataModule, InMemoryDataModule):
         """Number of class folders, at least 1."""
         return max(1, len(self.classes))
 
+    @override
     def load(self) -> dict[Split, ImageTensors]:
-        """Decode every image below `root`."""
-        split = self.folder_split
-        folders = sorted(set(split.folders.values()))
+        found = self.folder_split
+        folders = sorted(set(found.folders.values()))
         self.classes = sorted({name for folder in folders for name in _classes(folder)})
-        parts = {folder: self.read(folder) for folder in folders}
+        parts = {split: self._decode(found.files[split], found.folders[split]) for split in SPLITS}
         sizes = {part.images.shape[2:] for part in parts.values()}
         if len(sizes) > 1:
             raise ValueError(
@@ -88,30 +87,19 @@ class ImageFolderDataModule(FolderDataModule, InMemoryDataModule):
                 f"set `image_size`."
             )
         self.spatial_size = tuple(sizes.pop())
-        places = {
-            path: place for folder in folders for place, path in enumerate(find_images(folder))
-        }
-        datasets: dict[Split, ImageTensors] = {}
-        for name in SPLITS:
-            part, chosen = parts[split.folders[name]], [places[path] for path in split.files[name]]
-            datasets[name] = ImageTensors(part.images[chosen], part.labels[chosen])
-        return datasets
+        return parts
 
     def read(self, folder: Path) -> ImageTensors:
-        """Decode every image below one folder, labeled by class folder if there are any.
-
-        Raises:
-            FileNotFoundError: If there are no images in it.
-            ValueError: If a file is not a readable image, or sizes differ without `image_size`.
-        """
-        files = find_images(folder)
+        """Decode every image below one folder, labeled by class folder if there are any."""
         self.classes = self.classes or _classes(folder)
+        return self._decode(find_images(folder), folder)
+
+    def _decode(self, files: Sequence[Path], folder: Path) -> ImageTensors:
         first = read_image(files[0], grayscale=self.grayscale, image_size=self.image_size)
         images = torch.empty(len(files), *first.shape, dtype=torch.uint8)
         labels = torch.zeros(len(files), dtype=torch.int64)
-        for number, path in enumerate(
-            tqdm(files, desc=f"Decoding {folder}", leave=False, disable=None)
-        ):
+        bar = tqdm(files, desc=f"Decoding {folder}", leave=False, disable=None)
+        for number, path in enumerate(bar):
             image = read_image(path, grayscale=self.grayscale, image_size=self.image_size)
             if image.shape != first.shape:
                 raise ValueError(

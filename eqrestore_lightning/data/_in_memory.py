@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.overrides.distributed import UnrepeatedDistributedSampler
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from typing_extensions import override
 
 from eqrestore_lightning.data._module import SPLITS, Batch, DataModule, Split, check_split
 
@@ -62,7 +63,7 @@ class ImageTensors(Dataset[Batch]):
     def fingerprint(self) -> str:
         """Return the first 16 hexadecimal digits of a SHA-256 over images and labels.
 
-        Covers shape, dtype and every value; takes about a second per gigabyte.
+        It covers shape, dtype and every value, and takes about a second per gigabyte.
 
         >>> images = torch.arange(6, dtype=torch.uint8).reshape(2, 1, 3)
         >>> ImageTensors(images, torch.tensor([0, 1])).fingerprint()
@@ -77,6 +78,15 @@ class ImageTensors(Dataset[Batch]):
 
 class InMemoryDataModule(DataModule):
     """Serve images held in memory; a subclass reads them, in `load`.
+
+    A batch is `(images, labels)`: float32 of shape `(batch, channels, *spatial)` and int64 of shape
+    `(batch,)`; labels are 0 where there are no classes. The arguments of the constructor, those of
+    subclasses included, become `hparams`.
+
+    Convention:
+        `batch_size` counts the images of one optimizer step over **all** processes, and step `k`
+        sees the same images whatever their number. Training leaves out an incomplete last batch;
+        validation and test use every image exactly once.
 
     Args:
         batch_size: Images in a step, over all processes.
@@ -106,38 +116,34 @@ class InMemoryDataModule(DataModule):
     def load(self) -> dict[Split, ImageTensors]:
         """Read the images of each split."""
 
+    @override
     def setup(self, stage: str | None = None) -> None:
-        """Read the images, once."""
         del stage
         if self._datasets is None:
             self._datasets = self.load()
 
+    @override
     def dataset(self, split: Split) -> ImageTensors:
-        """Return the images and labels of a split, reading them if needed."""
         check_split(split)
         self.setup()
         return (self._datasets or {})[split]
 
-    def fingerprint(self) -> str:
-        """Return 16 hexadecimal digits of a SHA-256 over the images and labels of each split.
-
-        The same images in the same splits have the same fingerprint, whatever settings, files or
-        machine they come from; takes about a second per gigabyte.
-        """
+    @override
+    def fingerprint(self) -> str:  # of the images, whatever settings or files they come from
         digests = [f"{split} {self.dataset(split).fingerprint()};" for split in SPLITS]
         return hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
 
+    @override
     def describe_split(self) -> str:
-        """Return a sentence about which images are for training, validation and test."""
         train, val, test = (f"{len(self.dataset(split)):,}" for split in SPLITS)
         return f"{train} {self.noun} for training, {val} for validation, {test} for testing."
 
+    @override
     def names(self, split: Split) -> list[str]:
-        """Return a name for each image of a split: the path of its file, if it has one."""
         return [f"{split} image {index}" for index in range(len(self.dataset(split)))]
 
+    @override
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Return a loader of shuffled batches, in another order each epoch."""
         dataset = self.dataset("train")
         if len(dataset) < self.batch_size:
             raise ValueError(
@@ -157,12 +163,12 @@ class InMemoryDataModule(DataModule):
             **self._worker_options(),
         )
 
+    @override
     def val_dataloader(self) -> DataLoader[Batch]:
-        """Return a loader of all validation images, each once."""
         return self._evaluation_loader("val")
 
+    @override
     def test_dataloader(self) -> DataLoader[Batch]:
-        """Return a loader of all test images, each once."""
         return self._evaluation_loader("test")
 
     def _evaluation_loader(self, split: Split) -> DataLoader[Batch]:
@@ -179,12 +185,7 @@ class InMemoryDataModule(DataModule):
 
 
 class _ResumableLoader(DataLoader[Batch]):
-    """A loader that begins behind what a resumed epoch has seen already.
-
-    Args:
-        data: Its trainer knows how many batches that are.
-        options: Those of `DataLoader`.
-    """
+    """A loader that begins behind what a resumed epoch has seen, as the trainer of `data` knows."""
 
     def __init__(self, dataset: ImageTensors, *, data: InMemoryDataModule, **options: Any) -> None:
         super().__init__(dataset, **options)

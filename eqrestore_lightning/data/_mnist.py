@@ -9,6 +9,7 @@ from torch import Tensor
 from torchvision.datasets import MNIST
 from torchvision.datasets.mnist import read_image_file, read_label_file
 from torchvision.transforms.v2 import functional as TF
+from typing_extensions import override
 
 from eqrestore_lightning.data._in_memory import ImageTensors, InMemoryDataModule
 from eqrestore_lightning.data._module import LoaderOptions, Split
@@ -28,7 +29,7 @@ class MNISTDataModule(InMemoryDataModule):
         root: Folder that contains, or is to contain, `MNIST/raw`.
         enlarge: `"pad"` with two zeros on each side, or `"resize"` as in the paper.
         download: Whether to download what is missing.
-        **options: `batch_size`, `seed` and `num_workers` of `DataModule`.
+        **options: `batch_size`, `seed` and `num_workers` of `InMemoryDataModule`.
 
     Raises:
         FileNotFoundError: In `setup`, if the files are missing.
@@ -57,13 +58,13 @@ class MNISTDataModule(InMemoryDataModule):
         self.enlarge: Enlarge = enlarge
         self.download = download
 
+    @override
     def prepare_data(self) -> None:
-        """Download the files, in one process, if `download` is set."""
         if self.download:
             read_mnist(self.root, download=True)
 
+    @override
     def load(self) -> dict[Split, ImageTensors]:
-        """Read the files."""
         (images, labels), (test_images, test_labels) = read_mnist(self.root)
         if len(images) <= _VAL_SIZE:
             raise ValueError(
@@ -87,12 +88,7 @@ class MNISTDataModule(InMemoryDataModule):
 def read_mnist(
     root: Path, *, download: bool = False
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Read training and test set: uint8 images `(num_images, 1, 28, 28)` and int64 labels.
-
-    Raises:
-        FileNotFoundError: If the files are missing.
-        ValueError: If they hold anything else, or fewer bytes than they say.
-    """
+    """Read training and test set: uint8 images `(num_images, 1, 28, 28)` and int64 labels."""
     if download:
         MNIST(root, download=True)
     folder = (root / "MNIST" / "raw").absolute()

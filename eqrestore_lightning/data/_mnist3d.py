@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
+from typing_extensions import override
 
 from eqrestore_lightning.data._in_memory import ImageTensors, InMemoryDataModule
 from eqrestore_lightning.data._mnist import read_mnist
@@ -17,7 +18,6 @@ from eqrestore_lightning.files._reading import reading
 _NUM_TRAIN, _NUM_VAL, _NUM_TEST = 9_000, 1_000, 2_000
 _GRID = 16
 _DEPTH = 6  # of an extruded digit, voxels
-_PART = 500  # volumes that are read at a time
 
 
 class MNIST3DDataModule(InMemoryDataModule):
@@ -33,7 +33,8 @@ class MNIST3DDataModule(InMemoryDataModule):
             `full_dataset_vectors.h5`.
         padding: Zeros on each side, voxels: 8, as in the paper, makes volumes of 32³.
         download: Whether to download MNIST if it is missing.
-        **options: `batch_size` (here 64 by default), `seed` and `num_workers` of `DataModule`.
+        **options: `batch_size` (here 64 by default), `seed` and `num_workers` of
+            `InMemoryDataModule`.
 
     Raises:
         FileNotFoundError: In `setup`, if the files are missing.
@@ -63,13 +64,13 @@ class MNIST3DDataModule(InMemoryDataModule):
         self.download = download
         self.spatial_size = (_GRID + 2 * padding,) * 3
 
+    @override
     def prepare_data(self) -> None:
-        """Download MNIST, in one process, if `download` is set."""
         if self.download:
             read_mnist(self.root, download=True)
 
+    @override
     def load(self) -> dict[Split, ImageTensors]:
-        """Extrude the digits, or read the file."""
         if self.root.suffix in (".h5", ".hdf5"):
             (images, labels), (test_images, test_labels) = _read_published(self.root)
         else:
@@ -115,7 +116,7 @@ def _read_published(path: Path) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Te
 
 
 def _read_split(file: Any, split: str, most: int) -> tuple[Tensor, Tensor]:
-    """Read the volumes and classes of a split, as bytes, in parts: they are stored as float64."""
+    """Read the volumes, as bytes, and the classes of a split."""
     rows, classes = file[f"X_{split}"], file[f"y_{split}"]
     if rows.shape[1:] != (_GRID**3,):
         raise ValueError(f"Expected rows of {_GRID**3} occupancies, but got shape {rows.shape}.")
@@ -126,11 +127,8 @@ def _read_split(file: Any, split: str, most: int) -> tuple[Tensor, Tensor]:
     labels = torch.from_numpy(classes[:]).long()
     if not bool(((labels >= 0) & (labels < MNIST3DDataModule.num_classes)).all()):
         raise ValueError(f"classes that are not from 0 to 9 in y_{split}")
-    volumes = torch.empty(len(rows), 1, _GRID, _GRID, _GRID, dtype=torch.uint8)
-    for start in range(0, len(rows), _PART):
-        part = torch.from_numpy(rows[start : start + _PART])
-        if not bool(part.isfinite().all()):
-            raise ValueError(f"occupancies that are not finite in X_{split}")
-        bytes_ = (part.float().clamp(0, 1) * 255).round().to(torch.uint8)
-        volumes[start : start + _PART] = bytes_.reshape(-1, 1, _GRID, _GRID, _GRID)
-    return volumes, labels
+    volumes = torch.from_numpy(rows[:]).float()
+    if not bool(volumes.isfinite().all()):
+        raise ValueError(f"occupancies that are not finite in X_{split}")
+    voxels = (volumes.clamp(0, 1) * 255).round().to(torch.uint8)
+    return voxels.reshape(-1, 1, _GRID, _GRID, _GRID), labels

@@ -1,13 +1,13 @@
 """The base of all data modules: recorded settings, and the same batches for any launch."""
 
+import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias, TypedDict
 
 import lightning
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 Batch: TypeAlias = tuple[Tensor, Tensor]
 Split: TypeAlias = Literal["train", "val", "test"]
@@ -23,28 +23,11 @@ class LoaderOptions(TypedDict, total=False):
 
 
 class DataModule(lightning.LightningDataModule, ABC):
-    """Base of all data modules.
-
-    A batch is `(images, labels)`: float32 of shape `(batch, channels, *spatial)` and int64 of shape
-    `(batch,)`; labels are 0 where there are no classes.
+    """Base of all data modules, whose batches are described at `InMemoryDataModule`.
 
     The arguments of the constructor, those of subclasses included, become hyper-parameters
     (`hparams`, and `datamodule_hyper_parameters` in checkpoints) of plain JSON types: a path
-    becomes a string, a tuple a list, and any other object the name of its function or class.
-
-    Convention:
-        `batch_size` counts the images of one optimizer step over **all** processes, and step `k`
-        sees the same images whatever their number. Training leaves out an incomplete last batch;
-        validation and test use every image exactly once.
-
-    Args:
-        batch_size: Images in a step, over all processes.
-        seed: Determines the order of training images, and random splits.
-        num_workers: Processes that prepare batches; 0 to prepare them in the training process,
-            which is enough for images in memory.
-
-    Raises:
-        ValueError: If `batch_size` is below 1.
+    becomes a string, and any other object the name of its function or class.
     """
 
     in_channels: int
@@ -57,7 +40,7 @@ class DataModule(lightning.LightningDataModule, ABC):
         if batch_size < 1:
             raise ValueError(f"Expected `batch_size` to be at least 1, but got {batch_size}.")
         self.save_hyperparameters(logger=False)  # its `seed` may differ from the module's
-        self.hparams.update({name: _plain(value) for name, value in self.hparams.items()})
+        self.hparams.update(json.loads(json.dumps(dict(self.hparams), default=_name)))
         self.batch_size = batch_size
         self.seed = seed
         self.num_workers = num_workers
@@ -106,42 +89,16 @@ class DataModule(lightning.LightningDataModule, ABC):
     def _worker_options(self) -> dict[str, Any]:
         return {"num_workers": self.num_workers, "persistent_workers": self.num_workers > 0}
 
-    @abstractmethod
-    def train_dataloader(self) -> DataLoader[Batch]:
-        """Return a loader of training batches, in another order each epoch."""
-
-    @abstractmethod
-    def val_dataloader(self) -> DataLoader[Batch]:
-        """Return a loader of all validation images, each once."""
-
-    @abstractmethod
-    def test_dataloader(self) -> DataLoader[Batch]:
-        """Return a loader of all test images, each once."""
-
-    def predict_dataloader(self) -> DataLoader[Batch]:
-        """Return a loader of all test images, each once."""
-        return self.test_dataloader()
-
 
 def check_split(split: str) -> None:
-    """Check that a split is one of `SPLITS`.
-
-    Raises:
-        ValueError: If it is not.
-    """
+    """Refuse what is none of `SPLITS`."""
     if split not in SPLITS:
         raise ValueError(f"Expected `split` to be one of {SPLITS}, but got {split!r}.")
 
 
-def _plain(value: Any) -> Any:
-    """Convert an argument to plain JSON types."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
+def _name(value: Any) -> str:
+    """Return a path as text, and the name of the function or class of any other object."""
     if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, Sequence | set | frozenset):
-        return [_plain(entry) for entry in value]
+        return str(value)
     named = value if hasattr(value, "__qualname__") else type(value)
     return f"{named.__module__}.{named.__qualname__}"

@@ -26,22 +26,11 @@ def find_photographs(
     grayscale: bool = False,
     missing_ok: bool = False,
 ) -> dict[str, Path]:
-    """Return the paths of photographs that scikit-image and scikit-learn ship.
+    """Return names and paths of photographs that scikit-image and scikit-learn ship, sorted.
 
-    The split is by source: no scene is in both parts. They have from 300 × 451 pixels ("chelsea")
-    to 1411 × 1411 ("retina").
-
-    Args:
-        split: Which ones.
-        grayscale: Whether to add those without colors, all of which are for training.
-        missing_ok: Whether to leave out what is not installed.
-
-    Returns:
-        File name without its ending to path, sorted by name.
-
-    Raises:
-        FileNotFoundError: If a photograph is missing.
-        ValueError: If `split` is unknown.
+    No scene is in both parts. They have from 300 × 451 pixels ("chelsea") to 1411 × 1411
+    ("retina"). `grayscale` adds those without colors, which are for training; `missing_ok` leaves
+    out what is not installed.
 
     >>> list(find_photographs("test"))
     ['chelsea', 'china', 'coffee', 'rocket']

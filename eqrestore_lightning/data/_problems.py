@@ -3,85 +3,53 @@
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
 import torch
 
 from eqrestore_lightning.data._in_memory import ImageTensors, raw_bytes
 from eqrestore_lightning.data._module import SPLITS, DataModule, Split
 
-ProblemKind: TypeAlias = Literal["near-blank", "duplicates", "few images", "few sources"]
+_IMAGES, _SOURCES = 5_000, 20  # fewer are too few for training
 _BLANK = 2 / 255  # standard deviation, of a range of values from 0 to 1
 _SHOWN = 5
 _CHUNK = 1_000  # images
 
 
-@dataclass(frozen=True)
-class Problem:
-    """Something about a data set that spoils training, or its result.
+def find_problems(data: DataModule) -> list[str]:
+    """Say what is likely to spoil the training of a restorer, or to flatter its result.
 
-    Args:
-        kind: Which problem.
-        message: One or two sentences that describe it.
-        names: Images concerned, from `DataModule.names`, or their sources; empty if it concerns
-            all.
-    """
-
-    kind: ProblemKind
-    message: str
-    names: tuple[str, ...] = ()
-
-
-def find_problems(
-    data: DataModule, *, wanted_images: int = 5_000, wanted_sources: int = 20
-) -> list[Problem]:
-    """Report what is likely to spoil the training of a restorer, or to flatter its result.
-
-    Args:
-        data: Images in memory are examined one by one; of photographs that are cropped, only their
-            number and sources are.
-        wanted_images: Number of training images below which to report too few.
-        wanted_sources: Number of their sources below which to report too few, where several images
-            share a source.
-
-    Returns:
-        At most one problem of each kind; empty if none was found.
+    Images in memory are examined one by one; photographs that are cropped are only counted.
 
     >>> from eqrestore_lightning.data._digits import DigitsDataModule
-    >>> for problem in find_problems(DigitsDataModule()):
-    ...     print(problem.message)
-    Only 1,000 training images; 5,000 or more are recommended.
+    >>> find_problems(DigitsDataModule())
+    ['Only 1,000 training images; 5,000 or more are recommended.']
     """
-    problems: list[Problem] = []
+    problems: list[str] = []
     names, sources = data.names("train"), Counter(data.sources("train"))
     parts = {split: data.dataset(split) for split in SPLITS}
     held = {split: part for split, part in parts.items() if isinstance(part, ImageTensors)}
+    only = f"Only {len(names):,} training {data.noun}; "
     if held:
         named = {split: data.names(split) for split in held}
         problems += [*_near_blank(held, named), *_duplicates(held, named)]
-        if len(names) < wanted_images:
-            message = (
-                f"Only {len(names):,} training {data.noun}; {wanted_images:,} or more are "
-                f"recommended."
-            )
-            problems.append(Problem("few images", message))
-    if len(sources) < wanted_sources and not (held and len(sources) == len(names)):
-        message = (
-            f"Only {len(names):,} training {data.noun}; {wanted_sources} or more are recommended, "
-            f"or other {data.noun} will be restored less well."
-            if len(sources) == len(names)
-            else f"The {len(names):,} training {data.noun} come from only {len(sources)} sources; "
-            f"{wanted_sources} or more are recommended, or {data.noun} of other sources will be "
-            f"restored less well."
+        if len(names) < _IMAGES:
+            problems.append(f"{only}{_IMAGES:,} or more are recommended.")
+    if len(sources) < _SOURCES and len(sources) < len(names):
+        problems.append(
+            f"The {len(names):,} training {data.noun} come from only {len(sources)} sources; "
+            f"{_SOURCES} or more are recommended, or {data.noun} of other sources will be restored "
+            f"less well."
         )
-        problems.append(Problem("few sources", message, tuple(sources)))
+    elif len(sources) < _SOURCES and not held:
+        problems.append(
+            f"{only}{_SOURCES} or more are recommended, or others will be restored less well."
+        )
     return problems
 
 
 def _near_blank(
     parts: Mapping[Split, ImageTensors], names: Mapping[Split, list[str]]
-) -> Iterator[Problem]:
+) -> Iterator[str]:
     """Find images that hardly differ from one color: shifting them changes next to nothing."""
     blank = []
     train = parts["train"].images
@@ -93,17 +61,15 @@ def _near_blank(
             found = (deviation < _BLANK * spread).nonzero().flatten().tolist()
             blank += [names[split][start + position] for position in found]
     if blank:
-        yield Problem(
-            "near-blank",
+        yield (
             f"{_images(blank)} nearly blank, so that no shift can be found: {_shown(blank)}. "
-            f"Remove them.",
-            tuple(blank),
+            f"Remove them."
         )
 
 
 def _duplicates(
     parts: Mapping[Split, ImageTensors], names: Mapping[Split, list[str]]
-) -> Iterator[Problem]:
+) -> Iterator[str]:
     """Find images that are equal, pixel by pixel."""
     groups: dict[bytes, list[tuple[Split, str]]] = defaultdict(list)
     for split, part in parts.items():
@@ -121,7 +87,7 @@ def _duplicates(
                 f" {len(across)} of the images that were copied are in more than one of train, val "
                 f"and test, so that results will look better than they are."
             )
-        yield Problem("duplicates", message, tuple(copies))
+        yield message
 
 
 def _images(names: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ from typing import Any, Unpack
 
 import numpy as np
 import torch
+from typing_extensions import override
 
 from eqrestore_lightning.data._in_memory import ImageTensors, InMemoryDataModule, random_positions
 from eqrestore_lightning.data._module import LoaderOptions, Split, check_split
@@ -26,7 +27,7 @@ class SignalDataModule(InMemoryDataModule):
         root: A file ending in `.npy`, of shape `(n, channels, length)` or `(n, length)`, of real
             numbers; or in `.csv`, one signal of one channel in each row, separated by commas,
             semicolons or tabs, with or without a header.
-        **options: `batch_size`, `seed` and `num_workers` of `DataModule`.
+        **options: `batch_size`, `seed` and `num_workers` of `InMemoryDataModule`.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -56,26 +57,22 @@ class SignalDataModule(InMemoryDataModule):
                 f"Expected a file of signals, but found none at {self.root.absolute()}."
             )
 
+    @override
     def load(self) -> dict[Split, ImageTensors]:
-        """Read the file."""
         array = _read_npy(self.root) if self.root.suffix.lower() == ".npy" else _read_csv(self.root)
         signals = torch.from_numpy(_checked(array, self.root))
         self.in_channels, length = signals.shape[1:]
         self.spatial_size = (length,)
         share = len(signals) // _SHARE
-        sizes: dict[Split, int] = {
-            "train": len(signals) - 2 * share,
-            "val": share,
-            "test": share,
-        }
+        sizes: dict[Split, int] = {"train": len(signals) - 2 * share, "val": share, "test": share}
         self._rows = random_positions(sizes, seed=self.seed)
         return {
             split: ImageTensors(signals[rows], torch.zeros(len(rows), dtype=torch.int64))
             for split, rows in self._rows.items()
         }
 
+    @override
     def names(self, split: Split) -> list[str]:
-        """Return the position of each signal of a split in the file: `signal 7`, counted from 0."""
         check_split(split)
         self.setup()
         return [f"signal {row}" for row in self._rows[split].tolist()]
@@ -100,10 +97,11 @@ def _read_npy(path: Path) -> np.ndarray[Any, Any]:
 
 
 def _read_csv(path: Path) -> np.ndarray[Any, Any]:
-    told = (
-        f"{path} to hold one signal in each row, as numbers separated by commas, semicolons or tabs"
-    )
-    with reading(told), path.open(encoding="utf-8-sig") as file:
+    expected = f"{path} to hold one signal in each row, as numbers"
+    with (
+        reading(f"{expected} separated by commas, semicolons or tabs"),
+        path.open(encoding="utf-8-sig") as file,
+    ):
         first = file.readline()
         delimiter = max(",;\t", key=first.count)
         if any(_is_number(cell) for cell in first.split(delimiter)):  # no header

@@ -11,9 +11,9 @@ import PIL.Image
 import PIL.ImageOps
 import pytest
 import torch
+from torchvision.transforms.v2 import functional as TF
 
-from eqrestore_lightning.data import find_images
-from eqrestore_lightning.data._image_files import read_image, read_image_size
+from eqrestore_lightning.data._image_files import find_images, read_image, read_image_size
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 PICTURE = PIL.Image.fromarray(PIXELS)
@@ -67,13 +67,6 @@ def test_pixels_are_those_of_the_file(ending, read):
 
 def _gray(picture):
     return torch.from_numpy(np.array(picture.convert("L")))
-
-
-def test_large_images_are_read_in_strips(tmp_path, monkeypatch):
-    PICTURE.save(tmp_path / "x.png")
-    whole = read_image(tmp_path / "x.png")
-    monkeypatch.setattr("eqrestore_lightning.data._image_files._STRIP", 15)  # two rows
-    assert torch.equal(read_image(tmp_path / "x.png"), whole)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "RGBA", "LA"])
@@ -221,6 +214,7 @@ def test_what_is_not_read_is_left_out_and_counted(tmp_path):
     ("make", "told"),
     [
         (lambda path: path.symlink_to("nothing"), "a link to nothing"),
+        (lambda path: path.symlink_to(path), "a link to nothing"),
         (os.mkfifo, "no file"),
         (os.mkdir, "no file"),
     ],
@@ -245,3 +239,39 @@ def test_a_folder_without_images_is_an_error(tmp_path):
         find_images(tmp_path)
     with pytest.raises(FileNotFoundError, match="Expected a folder of images, but found none at"):
         find_images(Path(tmp_path, "missing"))
+
+
+@pytest.fixture
+def photo(tmp_path):
+    pixels = torch.randint(0, 256, (3, 41, 67), dtype=torch.uint8)
+    TF.to_pil_image(pixels).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+@pytest.mark.parametrize("side", [1, 24, 41, 80])
+def test_a_number_is_the_side_of_a_square_cut_from_the_shorter_side(side, photo):
+    expected = TF.center_crop(TF.resize(read_image(photo), [side], antialias=True), [side])
+    assert torch.equal(read_image(photo, image_size=side), expected)
+    assert torch.equal(read_image(photo, image_size=(side, side)), expected)
+
+
+@pytest.mark.parametrize("size", [(20, 60), (60, 20), (41, 67), (30, 30), (100, 120)])
+def test_the_window_is_covered_and_no_side_is_larger_than_needed(size, tmp_path):
+    height, width = 40, 64
+    pixels = torch.zeros(3, height, width, dtype=torch.uint8)
+    pixels[0] = torch.linspace(0, 255, height).round().to(torch.uint8)[:, None]
+    pixels[1] = torch.linspace(0, 255, width).round().to(torch.uint8)
+    TF.to_pil_image(pixels).save(tmp_path / "ramps.png")
+    image = read_image(tmp_path / "ramps.png", image_size=size)
+    assert image.shape == (3, *size)
+    down, right = ((channel.max() - channel.min()).item() / 255 for channel in image[:2])
+    seen = (size[0] / height, size[1] / width)  # the smaller one is cut to its part of the other
+    assert max(down, right) > 0.9
+    assert down / right == pytest.approx(seen[0] / seen[1], rel=0.12)
+
+
+def test_what_is_stored_sideways_is_resized_upright(tmp_path):
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    PIL.Image.new("RGB", (30, 20)).save(tmp_path / "side.jpg", exif=exif)
+    assert read_image(tmp_path / "side.jpg", image_size=(15, 10)).shape == (3, 15, 10)

@@ -102,7 +102,7 @@ def test_settings_are_kept_as_plain_json_types():
     }
     assert data.settings == {"kind": "_Named", **data.hparams}
     assert json.loads(json.dumps(data.settings)) == data.settings
-    other = _Named("x", transform=re.compile("a"), table={1: {Path("y")}}).settings
+    other = _Named("x", transform=re.compile("a"), table={1: [Path("y")]}).settings
     assert other["transform"] == "re.Pattern"
     assert other["table"] == {"1": ["y"]}
     assert dict(_Numbers(seed=3).hparams) == {"batch_size": 256, "seed": 3, "num_workers": 0}

@@ -3,7 +3,6 @@
 import re
 import weakref
 from collections import Counter
-from itertools import chain
 
 import lightning
 import PIL.Image
@@ -41,7 +40,6 @@ def _module(photos, **options):
             "crop_sizes": [16, (8, 24)],
             "batch_size": 12,
             "train_batches": 5,
-            "evaluation_batches": 4,
             **options,
         },
     )
@@ -57,7 +55,7 @@ def test_each_batch_has_one_size_and_sizes_take_turns(photos):
         shapes = [tuple(images.shape) for images in _batches(loader)]
         assert shapes[:4] == [(12, 3, 16, 16), (12, 3, 8, 24)] * 2
     assert len(_module(photos).train_dataloader()) == 5
-    assert len(_module(photos).val_dataloader()) == 4
+    assert len(_module(photos).val_dataloader()) == 12
     images, labels = next(iter(_module(photos).train_dataloader()))
     assert images.dtype == torch.float32
     assert images.max() <= 1
@@ -99,12 +97,10 @@ def test_crops_are_windows_of_photographs_of_their_split(photos):
             else {(False, False)}
         )
     assert seen["train"].isdisjoint(seen["val"] | seen["test"])
-    unflipped = _module(photos, flips=False)
-    assert {_cut(x)[3:] for x in chain(*_batches(unflipped.train_dataloader()))} == {(False, False)}
 
 
 def test_photographs_take_turns_and_each_serves_some_crops(photos):
-    data = _module(photos, crop_sizes=[16], batch_size=15, crops_per_photo=4, train_batches=23)
+    data = _module(photos, crop_sizes=[16], batch_size=15, train_batches=23)
     counts = Counter()
     for images in _batches(data.train_dataloader()):
         of_photo = Counter(_cut(image)[0] for image in images)
@@ -193,26 +189,6 @@ def test_two_processes_see_what_one_sees(photos, tmp_path):
     assert min(seen[0].values()) > 0
 
 
-def test_crops_of_any_size_can_be_held_in_memory(photos):
-    data = _module(photos)
-    held = data.crops("test", (20, 30), 50)
-    assert held.images.shape == (50, 3, 20, 30)
-    assert torch.equal(held.images, _module(photos).crops("test", (20, 30), 50).images)
-    names = {f"{_cut(image.float() / 255)[0]:02}.png" for image in held.images}
-    assert names <= set(data.names("test"))
-    gray = _module(photos, grayscale=True)
-    assert gray.in_channels == 1
-    assert gray.crops("val", 16, 3).images.shape == (3, 1, 16, 16)
-
-
-def test_a_data_set_makes_loaders_of_other_batch_sizes(photos):
-    loader = _module(photos).dataset("val").loader(5)
-    assert [len(images) for images, _ in loader] == [5] * 4
-    dataset = _module(photos).dataset("val")
-    for (images, _), (others, _) in zip(dataset, dataset.loader(12), strict=True):
-        assert torch.equal(images, others)
-
-
 def test_photographs_too_small_for_a_size_are_left_out_for_it(photos):
     data = _module(photos, crop_sizes=[16, 44], batch_size=40, train_batches=2)
     small, large = _batches(data.train_dataloader())
@@ -233,11 +209,10 @@ def test_photographs_are_upright(tmp_path):
         exif = photograph.getexif()
         exif[0x0112] = 6  # shown after a quarter turn clockwise: 50 × 20
         photograph.save(tmp_path / f"{number}.png", exif=exif)
-    images = PhotoCropDataModule(tmp_path, crop_sizes=[(50, 20)], batch_size=4).crops(
-        "train", (50, 20), 1
-    )
-    number = images.images[0, 0, 0, 0]
-    assert torch.equal(images.images[0], read_image(tmp_path / f"{number}.png"))
+    data = PhotoCropDataModule(tmp_path, crop_sizes=[(50, 20)], grayscale=True)
+    crop = data.dataset("test")[0][0][0]
+    (name,) = data.names("test")
+    assert torch.equal(crop, read_image(tmp_path / name, grayscale=True) / 255)
 
 
 def test_the_set_is_not_held_in_memory(photos, monkeypatch):
@@ -249,7 +224,7 @@ def test_the_set_is_not_held_in_memory(photos, monkeypatch):
         decoded.append(weakref.ref(image))
         return image
 
-    monkeypatch.setattr("eqrestore_lightning.data._crops.read_image", read)
+    monkeypatch.setattr("eqrestore_lightning.data._photo_crops.read_image", read)
     batches = _batches(_module(photos, num_workers=0).train_dataloader())
     assert len(decoded) == 5 * 3  # batches, each of 12 crops in fours
     assert max(held) <= 1
@@ -273,10 +248,7 @@ def test_settings(photos):
         "kind": "PhotoCropDataModule",
         "root": str(photos),
         "crop_sizes": [16, [8, 24]],
-        "crops_per_photo": 4,
         "train_batches": 5,
-        "evaluation_batches": 4,
-        "flips": True,
         "grayscale": False,
         "sources": "auto",
         "batch_size": 12,
@@ -292,8 +264,8 @@ def _rejects(error, message, photos, **options):
 
 
 def test_rejections(photos, tmp_path):
-    for name in ("crops_per_photo", "train_batches", "evaluation_batches"):
-        _rejects(ValueError, f"Expected `{name}` to be at least 1, but got 0.", photos, **{name: 0})
+    message = "Expected `train_batches` to be at least 1, but got 0."
+    _rejects(ValueError, message, photos, train_batches=0)
     for sizes in ([], [0], [16, (8,)], [(8, -1)]):
         _rejects(
             ValueError,

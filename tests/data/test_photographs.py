@@ -4,8 +4,8 @@ import importlib.util
 
 import pytest
 
-from eqrestore_lightning.data import find_photographs
 from eqrestore_lightning.data._image_files import read_image
+from eqrestore_lightning.data._photographs import find_photographs
 
 
 def test_no_photograph_is_in_two_splits_and_those_in_color_have_colors():

@@ -6,10 +6,8 @@ import struct
 import tarfile
 
 import h5py
-import PIL.Image
 import pytest
 import torch
-import torch.nn.functional as F
 from torchvision.datasets import CIFAR10
 from torchvision.transforms.v2 import functional as TF
 
@@ -20,7 +18,6 @@ from eqrestore_lightning import (
     MNIST3DDataModule,
     MNISTDataModule,
 )
-from eqrestore_lightning.data._image_files import read_image
 
 
 def test_digits_are_enlarged_within_a_clear_border():
@@ -157,41 +154,42 @@ def _write_classes(folder, count, names="abcdefghij"):
         _save(folder / names[number % len(names)] / f"{number:05}.png", picture)
 
 
-def test_cifar_10_as_folders_and_as_an_archive(tmp_path, monkeypatch):
+def test_cifar_10_as_an_archive(tmp_path, monkeypatch):
     monkeypatch.setattr("eqrestore_lightning.data._cifar10._VAL_SIZE", 5)
     folder = tmp_path / "folders"
     _write_classes(folder / "train", 30)
     _write_classes(folder / "test", 10)
-    with tarfile.open(tmp_path / "cifar10-png.tar.xz", "w:xz") as archive:
-        for path in sorted(folder.rglob("*"), reverse=True):
-            archive.add(path, path.relative_to(folder), recursive=False)
-    folders = CIFAR10DataModule(folder, padding=0)
-    archive = CIFAR10DataModule(tmp_path, padding=0)
-    for data in (folders, archive):
-        assert [len(data.dataset(split)) for split in ("train", "val", "test")] == [25, 5, 10]
-        images, labels = data.dataset("train").images, data.dataset("train").labels
-        assert torch.equal(images[:, 0, 0, 0] % 10, labels)
-    assert archive.source == str(tmp_path / "cifar10-png.tar.xz")
-    order = archive.dataset("test").images[:, 0, 0, 0].argsort()
-    assert archive.dataset("test").labels[order].tolist() == list(range(10))
+    path = tmp_path / "cifar10-png.tar.xz"
+    _archive(path, folder)
+    data = CIFAR10DataModule(tmp_path, padding=0)
+    assert [len(data.dataset(split)) for split in ("train", "val", "test")] == [25, 5, 10]
+    for split in ("train", "test"):
+        part = data.dataset(split)
+        assert torch.equal(part.images[:, 0, 0, 0] % 10, part.labels)
+    assert data.source == str(path)
+
+
+def _archive(path, folder):
+    with tarfile.open(path, "w:xz") as archive:
+        for file in sorted(folder.rglob("*"), reverse=True):
+            archive.add(file, file.relative_to(folder), recursive=False)
 
 
 def test_what_is_no_cifar_10_is_refused(tmp_path):
-    message = "Expected cifar-10-batches-py, folders train and test, or one archive cifar10*.tar*"
+    message = "Expected cifar-10-batches-py or one archive cifar10*.tar* in"
     with pytest.raises(FileNotFoundError, match=re.escape(message)):
         CIFAR10DataModule(tmp_path).setup()
     with pytest.raises(ValueError, match="Expected `padding` to be at least 0, but got -1"):
         CIFAR10DataModule(tmp_path, padding=-1)
     _write_classes(tmp_path / "train", 30, names="abc")
     _write_classes(tmp_path / "test", 10, names="abc")
+    _archive(tmp_path / "cifar10.tar", tmp_path)
     with pytest.raises(ValueError, match=r"Expected 10 classes in .* but got \['a', 'b', 'c'\]"):
         CIFAR10DataModule(tmp_path).setup()
-    _save(tmp_path / "other" / "test" / "a" / "1.png", _picture(0))
-    with tarfile.open(tmp_path / "other" / "cifar10.tar", "w") as archive:
-        archive.add(tmp_path / "other" / "test", "test")
-    (tmp_path / "other" / "test").rename(tmp_path / "elsewhere")
-    with pytest.raises(ValueError, match=r"Expected images of 3 × 32 × 32 .* but got none"):
-        CIFAR10DataModule(tmp_path / "other").setup()
+    _save(tmp_path / "test" / "a" / "1.png", _picture(0))
+    _archive(tmp_path / "cifar10.tar", tmp_path)
+    with pytest.raises(ValueError, match=r"3 × 32 × 32 .* but got 30 and 11, .*\(3, 12, 14\), \(3"):
+        CIFAR10DataModule(tmp_path).setup()
 
 
 def _picture(seed, size=(12, 14), channels=3):
@@ -254,44 +252,11 @@ def test_image_folder_refuses_what_it_cannot_use(tmp_path):
     assert data.classes == []
 
 
-def test_images_are_read_upright_and_not_cut_to_8_bits(tmp_path):
-    picture = TF.to_pil_image(_picture(1))
-    exif = picture.getexif()
-    exif[0x0112] = 6  # shown after a quarter turn clockwise
-    picture.save(tmp_path / "turned.png", exif=exif)
-    image = read_image(tmp_path / "turned.png", grayscale=False)
-    assert torch.equal(image, _picture(1).rot90(-1, (1, 2)))
-    PIL.Image.fromarray(torch.tensor([[0, 300]], dtype=torch.uint16).numpy()).save(
-        tmp_path / "deep.png"
-    )
-    with pytest.raises(ValueError, match=r"but got: more than 8 bits per channel \(I;16B\)"):
-        read_image(tmp_path / "deep.png", grayscale=True)
-
-
-def test_padding_is_two_zeros_on_each_side(mnist_root):
-    from torchvision.datasets import MNIST
-
-    raw = MNIST(mnist_root, train=False).data[:5].unsqueeze(1)
-    images = MNISTDataModule(mnist_root).dataset("test").images[:5]
-    assert torch.equal(images, F.pad(raw, (2, 2, 2, 2)))
-
-
 def _tar(path, *members, mode="w"):
     with tarfile.open(path, mode) as archive:
         for member, content in members:
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
-
-
-def test_links_in_an_archive_lead_nowhere(tmp_path):
-    secret = tmp_path / "secret.png"
-    TF.to_pil_image(torch.full((3, 32, 32), 9, dtype=torch.uint8)).save(secret)
-    for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE):
-        member = tarfile.TarInfo("train/cat/1.png")
-        member.type, member.linkname = kind, str(secret)
-        _tar(tmp_path / "cifar10-bad.tar", (member, b""))
-        with pytest.raises(ValueError, match=r"^Expected images of 3 × 32 × 32 in .*none"):
-            CIFAR10DataModule(tmp_path).setup()
 
 
 @pytest.mark.parametrize(("ending", "mode"), [("tar", "w"), ("tar.gz", "w:gz"), ("tar.xz", "w:xz")])
@@ -317,18 +282,3 @@ def test_damage_to_a_compressed_archive_is_noticed_after_its_last_image(tmp_path
     path.write_bytes(content)
     with pytest.raises(ValueError, match="but got: CRC check failed"):
         CIFAR10DataModule(tmp_path).setup()
-
-
-@pytest.mark.parametrize("protocol", range(6))
-def test_pickles_of_strangers_are_not_opened(protocol, tmp_path):
-    class Payload:
-        def __reduce__(self):
-            return open, (str(tmp_path / "executed"), "w")
-
-    folder = tmp_path / "cifar-10-batches-py"
-    folder.mkdir()
-    for name in ("batches.meta", "test_batch", *(f"data_batch_{n}" for n in range(1, 6))):
-        (folder / name).write_bytes(pickle.dumps(Payload(), protocol))
-    with pytest.raises(ValueError, match="to hold CIFAR-10 as its authors published it, but got"):
-        CIFAR10DataModule(tmp_path).setup()
-    assert not (tmp_path / "executed").exists()

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, strategies as st
 
 from eqrestore_lightning.data import ImageFolderDataModule, PhotoCropDataModule
-from eqrestore_lightning.data._sources import source_prefix, split_by_source
+from eqrestore_lightning.data._folder_split import source_prefix, split_by_source
 
 SPLITS = ("train", "val", "test")
 _letters = st.text("abcxyzÄß", min_size=1, max_size=8)
@@ -85,8 +85,8 @@ def test_crops_of_one_photograph_stay_together(tmp_path, seed):
     (val,), (test,) = set(data.sources("val")), set(data.sources("test"))
     train = ", ".join(dict.fromkeys(data.sources("train")))
     assert data.describe_split() == (
-        f"Split by source (file-name prefix), so that none is in two parts: train 18 images of 3 "
-        f"sources ({train}), val 6 of 1 ({val}), test 6 of 1 ({test})."
+        f"Split by source (file-name prefix), so that none is in two parts: train 18 images "
+        f"({train}), val 6 images ({val}), test 6 images ({test})."
     )
     labels = data.dataset("val").images.flatten().unique().tolist()
     assert len(labels) == 6  # the images are those of the names
@@ -102,7 +102,7 @@ def test_without_sources_the_split_is_random_and_the_same_for_a_seed(tmp_path):
     assert _splits(tmp_path)[0] == splits
     assert _splits(tmp_path, seed=1)[0] != splits
     assert data.describe_split() == (
-        "Split at random, each file counted as its own source: train 24 images, val 3, test 3."
+        "Split at random, each file its own source: train 24 images, val 3 images, test 3 images."
     )
     assert [int(name[4:8]) for name in splits["test"]] == _drawn(30)[-3:]
     assert data.dataset("test").images[:, 0, 0, 0].tolist() == _drawn(30)[-3:]
@@ -110,18 +110,6 @@ def test_without_sources_the_split_is_random_and_the_same_for_a_seed(tmp_path):
 
 def _drawn(count):
     return torch.randperm(count, generator=torch.Generator().manual_seed(0)).tolist()
-
-
-def test_a_prefix_of_all_files_is_one_source_if_asked_for(tmp_path):
-    _fill(tmp_path, *_crops("IMG"))
-    _splits(tmp_path)
-    message = (
-        f"Expected images of at least 3 sources below {tmp_path}, so that train, val and test "
-        f"share none, but got 1: IMG (6). Add images of other sources, or folders val and test of "
-        f'your own; or set `sources="file"` if no two files show the same scene.'
-    )
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        _splits(tmp_path, sources="prefix")
 
 
 def test_too_few_sources(tmp_path):
@@ -147,7 +135,7 @@ def test_folders_of_ones_own_need_no_sources_but_those_that_are_missing(tmp_path
     splits, data = _splits(tmp_path)
     assert [len(splits[split]) for split in SPLITS] == [6, 2, 3]
     assert data.describe_split() == (
-        "Split by the folders train, val and test: train 6 images, val 2, test 3."
+        "Split by the folders train, val and test: train 6 images, val 2 images, test 3 images."
     )
     for path in sorted((tmp_path / "test").iterdir()):
         path.rename(tmp_path / "train" / path.name)
@@ -156,16 +144,8 @@ def test_folders_of_ones_own_need_no_sources_but_those_that_are_missing(tmp_path
     assert _shared({**splits, "val": []}, lambda name: name.split("_")[0]) == set()
     assert data.describe_split() == (
         "Split by source (file-name prefix), so that none is in two parts: "
-        "train 6 images of 1 source (china), val 2, test 3 of 1 (flower)."
+        "train 6 images (china), val 2 images, test 3 images (flower)."
     )
-    with pytest.raises(ValueError, match=r"so that train and test share none, but got 1: china \("):
-        _only_china(tmp_path)
-
-
-def _only_china(root):
-    for path in (root / "train").glob("flower*"):
-        path.unlink()
-    return _splits(root, sources="prefix")
 
 
 def test_in_class_folders_the_prefix_decides(tmp_path):
@@ -180,13 +160,13 @@ def test_in_class_folders_the_prefix_decides(tmp_path):
 
 def test_class_names_and_numbers_of_classes_are_no_sources(tmp_path):
     _fill(tmp_path, *(f"{name[:3]}/{name}" for name in _crops("cat", "dog", count=10)))
-    assert "each file counted as its own source" in _splits(tmp_path)[1].describe_split()
+    assert "each file its own source" in _splits(tmp_path)[1].describe_split()
     numbered = tmp_path / "numbered"
     _fill(numbered, *(f"{label}/{number}.png" for label in "ab" for number in range(10)))
-    assert "each file counted as its own source" in _splits(numbered)[1].describe_split()
+    assert "each file its own source" in _splits(numbered)[1].describe_split()
     nested = tmp_path / "nested"
     _fill(nested, *(f"{label}/images/{number}.png" for label in "abc" for number in range(10)))
-    assert "each file counted as its own source" in _splits(nested)[1].describe_split()
+    assert "each file its own source" in _splits(nested)[1].describe_split()
 
 
 def test_folders_below_class_folders_are_sources(tmp_path):
@@ -198,14 +178,14 @@ def test_folders_below_class_folders_are_sources(tmp_path):
     flat = tmp_path / "flat"
     _fill(flat, *(f"{folder}/{number}.png" for folder in "abc" for number in range(5)))
     assert _shared(_splits(flat)[0], lambda name: name[0]) != set()  # classes
-    assert _shared(_splits(flat, sources="folder")[0], lambda name: name[0]) == set()
 
 
 def test_photographs_of_one_folder_stay_together_from_three_folders_on(tmp_path):
     _fill(tmp_path, *(f"{folder}/IMG_{number}.png" for folder in "ab" for number in range(5)))
     data = PhotoCropDataModule(tmp_path, crop_sizes=[2])
     assert data.describe_split() == (
-        "Split at random, each file counted as its own source: train 8 photographs, val 1, test 1."
+        "Split at random, each file its own source: train 8 photographs, val 1 photographs, "
+        "test 1 photographs."
     )
     _fill(tmp_path, *(f"c/IMG_{number}.png" for number in range(5)))
     data = PhotoCropDataModule(tmp_path, crop_sizes=[2])

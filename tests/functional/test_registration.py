@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from eqrestore_lightning.data import find_photographs
 from eqrestore_lightning.data._image_files import read_image
+from eqrestore_lightning.data._photographs import find_photographs
 from eqrestore_lightning.functional import circular_shift, find_between, rotate, to_polar
 
 SIZES = [(7,), (8,), (1,), (2,), (9, 6), (8, 8), (1, 5), (5, 4, 7)]

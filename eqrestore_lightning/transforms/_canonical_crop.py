@@ -10,6 +10,7 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
+from typing_extensions import override
 
 from eqrestore_lightning.transforms._samples import ALONG, check_sample, only_image
 
@@ -112,12 +113,12 @@ class CanonicalCrop(v2.Transform):  # type: ignore[misc]  # torchvision is untyp
         corner = [_nearest(landmark[:, axis], found, spare[axis], self.step) for axis in range(2)]
         return torch.stack(corner, 1).reshape(*x.shape[:-3], 2)
 
+    @override
     def check_inputs(self, flat_inputs: list[Any]) -> None:
-        """Refuse samples of which only a part would be cropped."""
         check_sample(flat_inputs, 2)
 
+    @override
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Find the windows of the one image, or batch of images, of the sample."""
         image = only_image(flat_inputs)
         if isinstance(image, PIL.Image.Image):
             image = TF.pil_to_tensor(image)
@@ -127,8 +128,8 @@ class CanonicalCrop(v2.Transform):  # type: ignore[misc]  # torchvision is untyp
                 _check_along(leaf, tuple(image.shape[-2:]), len(corners))
         return {"corners": corners}
 
+    @override
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Crop one image or batch of images, or what belongs to it."""
         corners = params["corners"]
         if not isinstance(inpt, Tensor) or isinstance(
             inpt, tv_tensors.BoundingBoxes | tv_tensors.KeyPoints
@@ -147,14 +148,7 @@ class CanonicalCrop(v2.Transform):  # type: ignore[misc]  # torchvision is untyp
 
 
 def _landmark(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Find the patch of each image with the largest response of the filter; the first if equal.
-
-    Args:
-        x: Shape `(batch, channels, height, width)`, real, not empty.
-
-    Returns:
-        Its top and left, int64 of shape `(batch, 2)`, and whether any patch has a response above 0.
-    """
+    """Find the top left of the first patch of largest response, and whether that is above 0."""
     if min(x.shape[-2:]) < _PATCH:
         raise ValueError(
             f"Expected images of at least {_PATCH} × {_PATCH} pixels to choose a window in, "
@@ -184,14 +178,7 @@ def _slide(x: Tensor, axis: int, weights: Sequence[int]) -> Tensor:
 
 
 def _nearest(landmark: Tensor, found: Tensor, spare: int, step: int) -> Tensor:
-    """Return where the window nearest to the center starts along one axis.
-
-    Args:
-        landmark: Where the landmark starts, int64 of shape `(batch,)`.
-        found: Whether there is one, bool of shape `(batch,)`.
-        spare: By how many pixels the image is larger than the crop.
-        step: Distance between windows, pixels.
-    """
+    """Return where the window nearest to the center starts along an axis with pixels to spare."""
     if spare <= 0:
         return torch.full_like(landmark, -(-spare // 2))
     step = min(step, spare + 1)

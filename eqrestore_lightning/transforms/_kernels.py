@@ -11,7 +11,6 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as TF
 
-from eqrestore_lightning.functional._rotation import Interpolation
 from eqrestore_lightning.motions import Element, Motion
 from eqrestore_lightning.transforms._samples import image_tensor
 
@@ -23,17 +22,11 @@ Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Move:
-    """How to move some images, and whatever belongs to them.
+    """How to move some images, by one element for each, and whatever belongs to them.
 
     Attributes:
-        motion: What moves them.
-        element: By how much, for all images in one batch axis.
-        batch: Shape of the batch of images; empty for one image.
-        num_spatial_dims: Number of spatial axes of the images.
-        spatial_size: Size of each of them before they are moved, pixels; `None` for any.
-        back: Whether to undo the motion.
-        interpolation: `"nearest"` for maps whose labels must not be mixed; `None` to decide by
-            type and dtype.
+        batch: Shape of the batch of images, whose elements lie in one batch axis.
+        spatial_size: Of the images before they are moved, pixels; `None` for any.
     """
 
     motion: Motion
@@ -42,12 +35,9 @@ class Move:
     num_spatial_dims: int
     spatial_size: tuple[int, ...] | None = None
     back: bool = False
-    interpolation: Interpolation | None = None
 
     def pixels(self, y: Tensor, *, labels: bool) -> Tensor:
         """Move images or maps of shape `(*batch, *maps, *spatial)`; `labels` are not mixed."""
-        if self.interpolation is not None:
-            labels = self.interpolation == "nearest"
         motion = self.motion.for_labels() if labels else self.motion
         between = y.ndim - self.num_spatial_dims
         maps, size = y.shape[len(self.batch) : between], tuple(y.shape[between:])
@@ -64,7 +54,7 @@ class Move:
     def points(self, xy: Tensor, canvas_size: Sequence[int]) -> Tensor:
         """Move points (right, down) of shape `(*batch, ..., points of one thing, 2)`, float64.
 
-        All of them belong to the image if there is but one, whatever the batch axes.
+        All of them belong to the image if there is but one.
         """
         shape, count = tuple(xy.shape), math.prod(self.batch)
         first = 0 if count == 1 else len(self.batch)
@@ -102,19 +92,7 @@ def _moves(*types: type) -> Callable[[Kernel], Kernel]:
 
 
 def move(inpt: Item, how: Move) -> Item:
-    """Move an image, or what belongs to it, by the kernel of its type.
-
-    Args:
-        inpt: A tensor, a `tv_tensors` type or a PIL image.
-        how: Where to.
-
-    Returns:
-        A new one of the same type.
-
-    Raises:
-        TypeError: If there is no kernel for its type.
-        ValueError: If its shape does not match that of the images.
-    """
+    """Move an image, or what belongs to it, by the kernel of its type."""
     for cls in type(inpt).__mro__:
         if cls in _KERNELS:
             moved: Item = _KERNELS[cls](inpt, how)
@@ -161,13 +139,8 @@ def _move_boxes(x: Any, how: Move) -> Tensor:
     ends, inverted = moved[..., [0, 2], :].flatten(-2), around.roll(2, -1)
     invalid = torch.where(_has_area(ends), inverted, ends)  # `SanitizeBoundingBoxes` removes them
     valid = _has_area(corners[..., [0, 2], :].flatten(-2))
-    return _like(
-        TF.convert_bounding_box_format(
-            torch.where(valid, around, invalid), _FORMATS.XYXY, x.format
-        ),
-        x,
-        how,
-    )
+    moved = torch.where(valid, around, invalid)
+    return _like(TF.convert_bounding_box_format(moved, _FORMATS.XYXY, x.format), x, how)
 
 
 def _move_rotated(boxes: Tensor, layout: Any, canvas_size: Sequence[int], how: Move) -> Tensor:

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torchvision.transforms import v2
+from typing_extensions import override
 
 from eqrestore_lightning.motions import Motion
 from eqrestore_lightning.transforms._kernels import Move, move
@@ -60,12 +61,12 @@ class RandomMotion(v2.Transform):  # type: ignore[misc]  # torchvision is untype
         self.num_spatial_dims = num_spatial_dims
         self.generator = generator
 
+    @override
     def check_inputs(self, flat_inputs: list[Any]) -> None:
-        """Refuse samples of which only a part would be moved."""
         check_sample(flat_inputs, self.num_spatial_dims)
 
+    @override
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Draw a motion for each image."""
         image = image_tensor(only_image(flat_inputs))
         if image.ndim <= self.num_spatial_dims:
             raise ValueError(
@@ -79,6 +80,6 @@ class RandomMotion(v2.Transform):  # type: ignore[misc]  # torchvision is untype
         element = {name: value.to(image.device) for name, value in element.items()}
         return {"move": Move(self.motion, element, batch, self.num_spatial_dims, spatial)}
 
+    @override
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Move one image, or what belongs to it."""
         return move(inpt, params["move"])

@@ -11,8 +11,8 @@ import PIL.Image
 import torch
 from torch import Tensor
 from torchvision.transforms import v2
+from typing_extensions import override
 
-from eqrestore_lightning.functional._rotation import Interpolation
 from eqrestore_lightning.motions import Element
 from eqrestore_lightning.nn import Estimator
 from eqrestore_lightning.transforms._kernels import Item, Move, move
@@ -150,8 +150,8 @@ class RestoreTransform(Shareable, v2.Transform):  # type: ignore[misc]  # torchv
         self.estimator = _freeze(estimator)
         self.train(False)
 
-    def train(self, mode: bool = True) -> "RestoreTransform":
-        """Stay in eval mode, whatever `mode` is."""
+    @override
+    def train(self, mode: bool = True) -> "RestoreTransform":  # stays in eval mode
         del mode
         super().train(False)
         return self
@@ -198,16 +198,11 @@ class RestoreTransform(Shareable, v2.Transform):  # type: ignore[misc]  # torchv
         return _with_batch_axes(found, batch)
 
     def decide(self, x: Tensor, scores: Tensor) -> Found:
-        """Do what `find` does from scores that are known: `find(x)` is `decide(x, exact_scores)`.
-
-        To compare several `prior` or `min_margin` without scoring images again.
+        """Do what `find` does from known scores, to compare several `prior` or `min_margin`.
 
         Args:
             x: Images of shape `(batch, C, *spatial)`.
             scores: What `estimator.exact_scores(x)` returned.
-
-        Returns:
-            See `find`.
 
         Raises:
             ValueError: If `x` is not a batch, or has another size or number of channels.
@@ -218,10 +213,11 @@ class RestoreTransform(Shareable, v2.Transform):  # type: ignore[misc]  # torchv
         self.estimator.check_input(flat)
         return self._decide(flat, scores)
 
-    def undo(self, y: Item, found: Found, *, interpolation: Interpolation | None = None) -> Item:
+    def undo(self, y: Item, found: Found) -> Item:
         """Move back images, or what belongs to them, by what was found.
 
-        `undo(x, find(x))` is `forward(x)`.
+        `undo(x, find(x))` is `forward(x)`. Shifts and quarter turns are exact. Where pixels are
+        interpolated, `tv_tensors.Mask`, bool and int64 hold labels, which are not mixed.
 
         Args:
             y: Shape `(..., *maps, *spatial)`: the batch axes and the spatial size of the images in
@@ -229,9 +225,6 @@ class RestoreTransform(Shareable, v2.Transform):  # type: ignore[misc]  # torchv
                 `tv_tensors.BoundingBoxes` or `tv_tensors.KeyPoints` that belong to one image, or
                 begin with the batch axes.
             found: What `find` returned.
-            interpolation: `"bilinear"`, or `"nearest"` for maps whose labels must not be mixed. By
-                default `"nearest"` for `tv_tensors.Mask`, bool and int64, which hold labels, in
-                `forward` too. Shifts and quarter turns are exact with either.
 
         Returns:
             A new one with the shape, dtype and type of `y`.
@@ -240,25 +233,15 @@ class RestoreTransform(Shareable, v2.Transform):  # type: ignore[misc]  # torchv
             TypeError: If `y` is of another type.
             ValueError: If the shape of `y` does not match that of the images.
         """
-        return move(y, self._way_back(found, interpolation))
+        return move(y, self._way_back(found))
 
-    def redo(self, y: Item, found: Found, *, interpolation: Interpolation | None = None) -> Item:
+    def redo(self, y: Item, found: Found) -> Item:
         """Move what belongs to the restored images to where the images were: the inverse of `undo`.
 
         For dense prediction and detection: restore, predict, and put the prediction where the image
         was. Exact, bit for bit, for shifts and quarter turns; other motions interpolate once.
 
-        Args:
-            y: As for `undo`.
-            found: What `find` returned.
-            interpolation: As for `undo`.
-
-        Returns:
-            A new one with the shape, dtype and type of `y`.
-
-        Raises:
-            TypeError: If `y` is of another type.
-            ValueError: If the shape of `y` does not match that of the images.
+        Arguments, result and errors are those of `undo`.
 
         >>> restore = RestoreTransform("digits")
         >>> images = torch.rand(5, 1, 32, 32)
@@ -267,14 +250,14 @@ class RestoreTransform(Shareable, v2.Transform):  # type: ignore[misc]  # torchv
         >>> torch.equal(restore.redo(bright, found), images[:, 0] > 0.5)
         True
         """
-        return move(y, self._way_back(found, interpolation).reversed())
+        return move(y, self._way_back(found).reversed())
 
+    @override
     def check_inputs(self, flat_inputs: list[Any]) -> None:
-        """Refuse samples of which only a part would be moved."""
         check_sample(flat_inputs, self.estimator.num_spatial_dims)
 
+    @override
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Estimate how the one image of the sample was moved."""
         x = image_tensor(only_image(flat_inputs))
         batch, flat = self._flatten(x)
         if self.min_margin == 0 and self.prior is None:  # margins decide nothing
@@ -284,8 +267,8 @@ class RestoreTransform(Shareable, v2.Transform):  # type: ignore[misc]  # torchv
         size, dims = tuple(flat.shape[2:]), self.estimator.num_spatial_dims
         return {"move": Move(self.estimator.motion, element, batch, dims, size, back=True)}
 
+    @override
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Move one image, or what belongs to it, back."""
         return move(inpt, params["move"])
 
     def _flatten(self, x: Tensor) -> tuple[tuple[int, ...], Tensor]:
@@ -322,22 +305,15 @@ class RestoreTransform(Shareable, v2.Transform):  # type: ignore[misc]  # torchv
             behind = self.estimator.best_score(scores) - best
             yield Found(self.estimator.locate(scores, x), behind, trusted)
 
-    def _way_back(self, found: Found, interpolation: Interpolation | None) -> Move:
+    def _way_back(self, found: Found) -> Move:
         """Return how to move back what belongs to the images in which a motion was found."""
         batch = tuple(found.trusted.shape)
         element = {
             name: value.reshape(math.prod(batch), *value.shape[len(batch) :])
             for name, value in found.motion.items()
         }
-        return Move(
-            self.estimator.motion,
-            element,
-            batch,
-            self.estimator.num_spatial_dims,
-            self.estimator.spatial_size,
-            back=True,
-            interpolation=interpolation,
-        )
+        dims, size = self.estimator.num_spatial_dims, self.estimator.spatial_size
+        return Move(self.estimator.motion, element, batch, dims, size, back=True)
 
 
 def _with_batch_axes(found: Found, batch: tuple[int, ...]) -> Found:

@@ -17,14 +17,7 @@ _MODES = ("L", "RGB")
 
 
 def only_image(flat_inputs: Sequence[Any]) -> Any:
-    """Return the one image of a sample, among what belongs to it.
-
-    Args:
-        flat_inputs: What torchvision finds to transform in the sample.
-
-    Raises:
-        TypeError: If there is a `tv_tensors` type of another kind.
-        ValueError: If there is not exactly one image, batch of images, or video.
+    """Return the one image, batch of images or video of a sample, among what belongs to it.
 
     >>> import torch
     >>> only_image([tv_tensors.Mask(torch.zeros(3, 4)), torch.ones(1, 3, 4)]).shape
@@ -44,11 +37,6 @@ def only_image(flat_inputs: Sequence[Any]) -> Any:
 
 def image_tensor(image: Any) -> Tensor:
     """Return an image as a plain tensor: a PIL image as uint8 of shape `(C, H, W)`.
-
-    Raises:
-        TypeError: If it is neither a tensor, nor a PIL image of mode `L` or `RGB`; or if it is
-            complex, quantized, or floating of 8 bits.
-        ValueError: If it lies on the device `meta`, where there are no values.
 
     >>> image_tensor(PIL.Image.new("RGB", (4, 3))).shape
     torch.Size([3, 3, 4])
@@ -79,14 +67,6 @@ def check_sample(flat_inputs: Sequence[Any], num_spatial_dims: int) -> None:
 
     torchvision moves the first plain tensor of a sample as its image, and passes on what follows:
     right for labels, wrong for a second image or a plain mask.
-
-    Args:
-        flat_inputs: Everything in the sample.
-        num_spatial_dims: Number of spatial axes of images.
-
-    Raises:
-        TypeError: If there are NumPy arrays of the rank of images, or a plain tensor of the size of
-            the image beside it.
 
     >>> import torch
     >>> check_sample([torch.zeros(1, 3, 4), torch.tensor(7)], 2)  # an image and its label

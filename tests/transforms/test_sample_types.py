@@ -13,7 +13,6 @@ import pytest
 import torch
 from torch.testing import assert_close
 from torch.utils._pytree import tree_leaves
-from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision import transforms as v1, tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
@@ -292,28 +291,6 @@ def test_they_pickle_and_copy_and_tell_what_they_are(transform):
     assert type(transform).__name__ in repr(transform)
 
 
-class _Samples(Dataset):
-    def __init__(self, transform):
-        self.transform = transform
-
-    def __len__(self):
-        return 4
-
-    def __getitem__(self, index):
-        image = tv_tensors.Image(_pixels().roll(index, -1))
-        return self.transform(image, ALONG["Mask"](), index)
-
-
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_they_run_in_the_workers_of_a_loader(num_workers):
-    dataset = _Samples(TRANSFORMS["restore"]())
-    images, masks, labels = next(iter(DataLoader(dataset, batch_size=4, num_workers=num_workers)))
-    expected = default_collate([dataset[index] for index in range(4)])
-    assert torch.equal(images, expected[0])
-    assert torch.equal(masks, expected[1])
-    assert labels.tolist() == [0, 1, 2, 3]
-
-
 def test_turned_masks_hold_labels_only():
     image, mask = tv_tensors.Image(_pixels()), tv_tensors.Mask(100 * torch.ones(SIZE))
     _, moved = RandomMotion(Turn((30.0, 30.0)))(image, mask)
@@ -321,18 +298,6 @@ def test_turned_masks_hold_labels_only():
     assert moved.unique().tolist() == [0, 100]
     turned = RandomMotion(Turn((30.0, 30.0)))(mask.as_subclass(torch.Tensor)[None])
     assert len(turned.unique()) > 2  # the negative control: an image of the same numbers
-
-
-def test_in_a_pipeline_of_arrays():
-    """As albumentations passes them: arrays of shape (H, W, C), boxes as lists."""
-    restore = TRANSFORMS["restore"]()
-    array = _pixels().permute(1, 2, 0).numpy()
-    moved = restore(TF.to_image(array)).permute(1, 2, 0).numpy()
-    assert moved.shape == array.shape
-    assert moved.dtype == array.dtype
-    assert np.array_equal(moved, restore(_pixels()).permute(1, 2, 0).numpy())
-    boxes = tv_tensors.BoundingBoxes([[3, 4, 9, 7]], format="XYXY", canvas_size=array.shape[:2])
-    assert len(restore(TF.to_image(array), boxes)[1].tolist()) == 1
 
 
 def test_in_a_pipeline_of_pil_images():

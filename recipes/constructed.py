@@ -77,7 +77,7 @@ def construct(run: Run, images: Tensor) -> RestoreTransform:
         "layers": len(estimator.decomposition.layers) + 2,
         "weights": sum(parameter.numel() for parameter in estimator.parameters()),
         "file, MB": path.stat().st_size / 1e6,
-        "largest vote": int(estimator.templates.vote.filters().max()),
+        "largest vote": int(estimator.vote.filters().max()),
         "seconds": seconds,
     }
     run.add_table("constructed", [row])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from eqrestore_lightning.theory import Translate
+    from eqrestore_lightning.theory._aperiodic import Translate
 
 _KINDS = ("shifted", "periodic", "constant", "duplicate")
 

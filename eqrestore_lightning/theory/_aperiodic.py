@@ -11,13 +11,7 @@ _CHUNK = 2**22  # entries hashed at a time
 
 
 class Translate(NamedTuple):
-    """One image that is a circular shift of another, or of itself.
-
-    Attributes:
-        first: Index of the image shifted.
-        second: Index of the image that it then equals; `first` for a periodic image.
-        shift: Pixels along each axis, `images[first].roll(shift, dims)` is `images[second]`.
-    """
+    """`images[first].roll(shift, dims)` is `images[second]`; both are one for a periodic image."""
 
     first: int
     second: int
@@ -64,9 +58,11 @@ def find_translates(images: Tensor) -> list[Translate]:
         images: Shape `(num_images, channels, *spatial)`, integers or bool.
 
     Returns:
-        For each image that is a shift of earlier ones an entry with the first of them (shift 0 for
-        an exact duplicate, if there is a choice), and for each periodic image, constant ones
-        among them, an entry with itself; sorted. Exact: all of them are found, and no others.
+        Triples `first`, `second`, `shift` (pixels along each axis): `images[first]`, rolled by
+        `shift`, is `images[second]`. For each image that is a shift of earlier ones an entry with
+        the first of them (shift 0 for an exact duplicate, if there is a choice), and for each
+        periodic image, constant ones among them, an entry with itself; sorted. Exact: all of them
+        are found, and no others.
 
     Raises:
         TypeError: If `images` does not hold integers.

@@ -2,38 +2,17 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from eqrestore_lightning.functional import circular_conv
 from eqrestore_lightning.functional._conv_ways import full_size_filters
 
 Operator = Callable[[Tensor], Tensor]
 
 
-class ImpulseResponse(NamedTuple):
-    """The filters and the bias of an affine equivariant operator `A(x) = h ⊛ x + bias`.
-
-    Attributes:
-        response: `h`, the response to an impulse at index 0 without the bias, of shape
-            `(out_channels, in_channels, *spatial)`.
-        bias: The output for a blank image, of shape `(out_channels,)`.
-    """
-
-    response: Tensor
-    bias: Tensor
-
-    @property
-    def weight(self) -> Tensor:
-        """The filters in the form that `circular_conv` takes, with the shape of `response`."""
-        axes = tuple(range(2, self.response.ndim))
-        # `response[i]` weighs the pixel i places before, tap `k` the pixel k - left places behind.
-        after = self.response.flip(axes).roll((1,) * len(axes), axes)
-        return after.roll(tuple((size - 1) // 2 for size in self.response.shape[2:]), axes)
-
-
-def circulant_matrix(weight: Tensor, spatial_size: Sequence[int], *, dilation: int = 1) -> Tensor:
+def circulant_matrix(weight: Tensor, spatial_size: Sequence[int]) -> Tensor:
     """Write a circular convolution as a matrix, with one block of `N × N` for each filter.
 
     `circulant_matrix(weight, x.shape[2:]) @ x[0].flatten()` is `circular_conv(x, weight)[0]`,
@@ -46,7 +25,6 @@ def circulant_matrix(weight: Tensor, spatial_size: Sequence[int], *, dilation: i
     Args:
         weight: Filters of shape `(out_channels, in_channels, *kernel_size)`, any dtype.
         spatial_size: Size of each spatial axis, pixels; `N` is their product.
-        dilation: Distance between taps, pixels.
 
     Returns:
         Shape `(out_channels · N, in_channels · N)`, dtype of `weight`; exact.
@@ -68,11 +46,10 @@ def circulant_matrix(weight: Tensor, spatial_size: Sequence[int], *, dilation: i
             f"Expected `weight` to have shape (out_channels, in_channels, *kernel_size) with "
             f"{len(spatial_size)} spatial axes, but got {tuple(weight.shape)}."
         )
-    for kernel_size, size in zip(weight.shape[2:], spatial_size, strict=True):
-        if dilation * (kernel_size - 1) + 1 > size:
+    for taps, size in zip(weight.shape[2:], spatial_size, strict=True):
+        if taps > size:
             raise ValueError(
-                f"Expected the kernel to span at most the image, {size} pixels, but got "
-                f"{kernel_size} taps at dilation {dilation}."
+                f"Expected the kernel to span at most the image, {size} pixels, but got {taps}."
             )
     offset = torch.zeros(1, 1, dtype=torch.int64, device=weight.device)
     for size in spatial_size:
@@ -81,48 +58,9 @@ def circulant_matrix(weight: Tensor, spatial_size: Sequence[int], *, dilation: i
         offset = (offset[:, None, :, None] * size + step[:, None]).reshape(
             offset.shape[0] * size, offset.shape[1] * size
         )
-    blocks = full_size_filters(weight, spatial_size, dilation).flatten(2)[:, :, offset]
+    blocks = full_size_filters(weight, spatial_size, 1).flatten(2)[:, :, offset]
     rows, columns = (channels * math.prod(spatial_size) for channels in weight.shape[:2])
     return blocks.transpose(1, 2).reshape(rows, columns)
-
-
-def is_circulant(
-    matrix: Tensor, spatial_size: Sequence[int], *, rtol: float = 0.0, atol: float = 0.0
-) -> bool:
-    """Check whether every block of a matrix is a circular filter: `W[i, j] = w[(i − j) mod n]`.
-
-    By Theorem 3.4 this holds if and only if `x ↦ matrix @ x` is translation equivariant.
-
-    Args:
-        matrix: Shape `(out_channels · N, in_channels · N)`, laid out as by `circulant_matrix`.
-        spatial_size: Size of each spatial axis, pixels; `N` is their product.
-        rtol: Relative difference allowed, as in `torch.allclose`.
-        atol: Absolute difference allowed.
-
-    Returns:
-        Whether it is; exact with the default tolerances.
-
-    Raises:
-        ValueError: If the sides of `matrix` are not multiples of `N`.
-
-    Source: Definition 3.5.
-
-    >>> is_circulant(torch.tensor([[1, 2, 3], [3, 1, 2], [2, 3, 1]]), (3,))
-    True
-    >>> is_circulant(torch.tensor([[1, 2, 3], [1, 2, 3], [1, 2, 3]]), (3,))
-    False
-    """
-    places = math.prod(spatial_size)
-    if matrix.ndim != 2 or any(side % places for side in matrix.shape):
-        raise ValueError(
-            f"Expected `matrix` to have sides that are multiples of {places} places, "
-            f"but got {tuple(matrix.shape)}."
-        )
-    out_channels, in_channels = (side // places for side in matrix.shape)
-    first_columns = matrix.reshape(out_channels, places, in_channels, places)[..., 0]
-    response = first_columns.transpose(1, 2).reshape(out_channels, in_channels, *spatial_size)
-    weight = ImpulseResponse(response, response[:, 0]).weight
-    return torch.allclose(matrix, circulant_matrix(weight, spatial_size), rtol=rtol, atol=atol)
 
 
 @torch.no_grad()
@@ -132,7 +70,7 @@ def impulse_response(
     *,
     dtype: torch.dtype = torch.float64,
     tolerance: float | None = None,
-) -> ImpulseResponse:
+) -> tuple[Tensor, Tensor]:
     """Recover filter and bias of an affine equivariant operator that can only be called.
 
     `h = A(δ_0) − A(0)`, because `A(x) = h ⊛ x + b` holds for these operators and no others. Whether
@@ -140,8 +78,6 @@ def impulse_response(
     equivariant passes with probability 0, up to `tolerance`; one that is not affine passes only if
     it acts as an affine one on all images tried, whose entries have magnitudes of about 1 and
     1,000.
-
-    `circular_conv(x, found.weight, bias=found.bias)` then equals `operator(x)`.
 
     Args:
         operator: From `(1, in_channels, *spatial)` to `(1, out_channels, *spatial)`, on the default
@@ -153,7 +89,9 @@ def impulse_response(
             float64).
 
     Returns:
-        Response and bias in the dtype of the outputs; exact up to the operator's rounding.
+        `weight` of shape `(out_channels, in_channels, *spatial)` and `bias` of shape
+        `(out_channels,)`, in the dtype of the outputs, with which `circular_conv(x, weight,
+        bias=bias)` equals `operator(x)`; exact up to the operator's rounding.
 
     Raises:
         TypeError: If `dtype` is not floating.
@@ -164,9 +102,9 @@ def impulse_response(
     Source: Theorem 3.4; Jähne, Digital Image Processing, 1997.
 
     >>> conv = torch.nn.Conv1d(1, 1, 3, padding=1, padding_mode="circular", dtype=torch.float64)
-    >>> found = impulse_response(conv, (1, 5))
-    >>> torch.allclose(found.response[0, 0, [1, 0, 4]], conv.weight[0, 0])
-    True
+    >>> weight, bias = impulse_response(conv, (1, 5))
+    >>> torch.allclose(weight[..., 1:4], conv.weight), torch.allclose(bias, conv.bias)
+    (True, True)
     """
     if not dtype.is_floating_point:
         raise TypeError(f"Expected `dtype` to be floating, but got {dtype}.")
@@ -186,9 +124,16 @@ def impulse_response(
         impulse = blank.clone()
         impulse[0, channel, *[0] * (len(shape) - 1)] = 1
         responses.append((operator(impulse) - answer)[0])
-    found = ImpulseResponse(torch.stack(responses, dim=1), bias)
-    _check_equivariant(operator, found, answer, tolerance)
-    return found
+    weight = _as_filter(torch.stack(responses, dim=1))
+    _check_equivariant(operator, blank, weight, bias, tolerance)
+    return weight, bias
+
+
+def _as_filter(response: Tensor) -> Tensor:
+    """Order a response, whose entry `i` weighs the pixel `i` places before, as `circular_conv`."""
+    axes = tuple(range(2, response.ndim))
+    after = response.flip(axes).roll((1,) * len(axes), axes)
+    return after.roll(tuple((size - 1) // 2 for size in response.shape[2:]), axes)
 
 
 def _check_output(answer: Tensor, shape: Sequence[int]) -> None:
@@ -243,20 +188,13 @@ def _constant(answer: Tensor, tolerance: float) -> Tensor:
 
 
 def _check_equivariant(
-    operator: Operator, found: ImpulseResponse, answer: Tensor, tolerance: float
+    operator: Operator, blank: Tensor, weight: Tensor, bias: Tensor, tolerance: float
 ) -> None:
-    """Compare the operator with the convolution found, on one random image.
-
-    There the two agree, with probability 1, only if they agree everywhere.
-    """
-    generator = torch.Generator(answer.device).manual_seed(1)
-    shape = (1, found.response.shape[1], *answer.shape[2:])
-    x = torch.empty(shape, dtype=answer.dtype, device=answer.device).normal_(generator=generator)
-    axes = tuple(range(2, x.ndim))
-    spectra = torch.fft.fftn(x, dim=axes) * torch.fft.fftn(found.response, dim=axes)
-    convolved = torch.fft.ifftn(spectra.sum(1), dim=tuple(range(1, x.ndim - 1))).real
+    """Compare operator and filter on a random image: equal, almost surely, only if everywhere."""
+    generator = torch.Generator(blank.device).manual_seed(1)
+    x = torch.empty_like(blank).normal_(generator=generator)
     expected = operator(x)
-    error = _relative(convolved + answer[0] - expected[0], expected)
+    error = _relative(circular_conv(x.to(weight), weight, bias=bias) - expected, expected)
     if not error <= tolerance:
         raise ValueError(
             f"Expected `operator` to be translation equivariant, but it differs from the "

@@ -6,27 +6,25 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from eqrestore_lightning.functional import circular_conv, circular_shift, random_shift
-from eqrestore_lightning.theory import circulant_matrix, impulse_response, is_circulant
+from eqrestore_lightning.functional import circular_conv
+from eqrestore_lightning.theory import circulant_matrix, impulse_response
 
-CASES = [  # spatial size, kernel size, dilation
-    ((7,), (4,), 1),
-    ((8,), (8,), 1),
-    ((5, 6), (3, 6), 1),
-    ((7, 6), (3, 2), 3),
-    ((3, 4, 5), (3, 2, 5), 1),
+CASES = [  # spatial size, kernel size
+    ((7,), (4,)),
+    ((8,), (8,)),
+    ((5, 6), (3, 6)),
+    ((3, 4, 5), (3, 2, 5)),
 ]
 F64 = torch.float64
 
 
-@pytest.mark.parametrize(("size", "kernel", "dilation"), CASES)
-def test_the_matrix_convolves(size, kernel, dilation):
+@pytest.mark.parametrize(("size", "kernel"), CASES)
+def test_the_matrix_convolves(size, kernel):
     weight, x = torch.randn(3, 2, *kernel, dtype=F64), torch.randn(2, *size, dtype=F64)
     before = weight.clone()
-    matrix = circulant_matrix(weight, size, dilation=dilation)
-    y = circular_conv(x.unsqueeze(0), weight, dilation=dilation, method="direct")
+    matrix = circulant_matrix(weight, size)
+    y = circular_conv(x.unsqueeze(0), weight, method="direct")
     assert_close((matrix @ x.flatten()).reshape(y[0].shape), y[0], rtol=0, atol=1e-12)
-    assert is_circulant(matrix, size)
     assert torch.equal(weight, before)
 
 
@@ -52,31 +50,12 @@ def test_blocks_follow_the_definition():
         assert matrix[row, column] == first_column[difference]
 
 
-@pytest.mark.parametrize("size", [(5,), (4, 3), (2, 3, 2)])
-def test_one_entry_more_is_no_circulant(size):
-    matrix = circulant_matrix(torch.randn(2, 3, *size), size)
-    for row, column in [(0, 0), (1, 2), (len(matrix) - 1, matrix.shape[1] - 1)]:
-        changed = matrix.clone()
-        changed[row, column] += 1e-3
-        assert not is_circulant(changed, size)
-        assert is_circulant(changed, size, atol=1e-2)
-
-
-def test_a_circulant_of_other_axes_is_none():
-    matrix = circulant_matrix(torch.randn(1, 1, 12), (12,))
-    assert is_circulant(matrix, (12,))
-    assert not is_circulant(matrix, (3, 4))
-
-
 def test_matrices_that_do_not_fit_are_refused():
-    message = "Expected `matrix` to have sides that are multiples of 12 places, but got (12, 13)."
-    with pytest.raises(ValueError, match=re.escape(message)):
-        is_circulant(torch.zeros(12, 13), (3, 4))
     message = "(out_channels, in_channels, *kernel_size) with 2 spatial axes, but got (1, 1, 3)."
     with pytest.raises(ValueError, match=re.escape(message)):
         circulant_matrix(torch.zeros(1, 1, 3), (3, 4))
     circulant_matrix(torch.zeros(1, 1, 3, 4), (3, 4))
-    message = "to span at most the image, 3 pixels, but got 4 taps at dilation 1."
+    message = "to span at most the image, 3 pixels, but got 4."
     with pytest.raises(ValueError, match=re.escape(message)):
         circulant_matrix(torch.zeros(1, 1, 4, 4), (3, 4))
 
@@ -119,39 +98,26 @@ OPERATORS = {  # operator, shape
 @torch.no_grad()
 def test_filter_and_bias_are_recovered(name):
     operator, shape = OPERATORS[name]
-    found = impulse_response(operator, shape)
+    weight, bias = impulse_response(operator, shape)
     x = torch.randn(5, *shape, dtype=F64)
-    again = circular_conv(x, found.weight, bias=found.bias, method="direct")
+    again = circular_conv(x, weight, bias=bias, method="direct")
     assert_close(again, operator(x), rtol=0, atol=1e-12)
-    impulse = torch.zeros(1, *shape, dtype=F64)
-    impulse[0, 0, *[0] * (len(shape) - 1)] = 1
-    answer = operator(impulse) - operator(0 * impulse)
-    assert torch.equal(found.response[:, 0], answer[0])
 
 
 @torch.no_grad()
 def test_taps_and_bias_are_those_of_the_layer():
     conv = OPERATORS["Conv2d"][0]
-    found = impulse_response(conv, (2, 8, 9))
-    assert_close(found.bias, conv.bias, rtol=0, atol=1e-12)
-    matrix = circulant_matrix(found.weight, (8, 9))
+    weight, bias = impulse_response(conv, (2, 8, 9))
+    assert_close(bias, conv.bias, rtol=0, atol=1e-12)
+    matrix = circulant_matrix(weight, (8, 9))
     assert_close(matrix, circulant_matrix(conv.weight, (8, 9)), rtol=0, atol=1e-12)
-
-
-def test_what_is_recovered_is_equivariant_to_every_shift():
-    found = impulse_response(OPERATORS["circulant"][0], (2, 5, 6))
-    x = torch.randn(20, 2, 5, 6, dtype=F64)
-    shift = random_shift(20, 6)
-    moved = circular_conv(circular_shift(x, shift), found.weight, bias=found.bias, method="direct")
-    y = circular_conv(x, found.weight, bias=found.bias, method="direct")
-    assert_close(moved, circular_shift(y, shift), rtol=0, atol=1e-12)
 
 
 def test_float32_operators_are_recovered_to_float32():
     conv = nn.Conv2d(1, 2, 3, padding=1, padding_mode="circular")
-    found = impulse_response(conv, (1, 6, 7), dtype=torch.float32)
-    assert found.response.dtype == found.bias.dtype == torch.float32
-    assert_close(found.bias, conv.bias.detach())
+    weight, bias = impulse_response(conv, (1, 6, 7), dtype=torch.float32)
+    assert weight.dtype == bias.dtype == torch.float32
+    assert_close(bias, conv.bias.detach())
 
 
 class _Dense(nn.Module):

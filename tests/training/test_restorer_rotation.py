@@ -22,7 +22,7 @@ from eqrestore_lightning import (
 )
 from eqrestore_lightning.functional import motion_distance
 from eqrestore_lightning.functional._errors import circular_error
-from eqrestore_lightning.theory import TemplateEstimator
+from eqrestore_lightning.theory import ConstructedEstimator
 from eqrestore_lightning.training._callbacks import restored_image_grid
 
 ROTATION = {"num_radii": 6, "num_angles": 24, "hidden_channels": [8], "kernel_size": ["full", 1]}
@@ -164,6 +164,6 @@ def test_rejections():
     message = "the fields that the estimator finds, ['angle'], but got ['angle', 'shift']."
     with pytest.raises(ValueError, match=re.escape(message)):
         RestorerModule(rotation, motion=Product(Turn(), Shift()))
-    templates = TemplateEstimator(1, (16, 16), num_templates=2)
-    with pytest.raises(ValueError, match="Expected `estimator` to have weights to train, but a T"):
-        RestorerModule(templates)
+    constructed = ConstructedEstimator(1, (16, 16), num_templates=2)
+    with pytest.raises(ValueError, match="Expected `estimator` to have weights to train, but a C"):
+        RestorerModule(constructed)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from eqrestore_lightning import ClassifierModule
-from eqrestore_lightning.classifiers import Architecture
+from eqrestore_lightning.classifiers._architectures import Architecture
 from eqrestore_lightning.training._draw import step_generator
 from eqrestore_lightning.training._schedule import elapsed_share, num_training_steps
 

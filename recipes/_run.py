@@ -34,7 +34,9 @@ from eqrestore_lightning import (
 )
 from eqrestore_lightning.data import ImageTensors
 from eqrestore_lightning.data._module import DataModule
-from eqrestore_lightning.evaluation import Evaluation, Restorer, shifts_found
+from eqrestore_lightning.evaluation import Evaluation
+from eqrestore_lightning.evaluation._found import shifts_found
+from eqrestore_lightning.evaluation._restorers import Restorer
 from eqrestore_lightning.evaluation._results import wandb_is_offline
 from eqrestore_lightning.files._markdown import markdown_table
 from eqrestore_lightning.files._writing import only_process, remove_parts, whole_file

@@ -53,17 +53,12 @@ from eqrestore_lightning import (
     Shift,
     evaluate,
 )
-from eqrestore_lightning.classifiers import Architecture, build_classifier
-from eqrestore_lightning.classifiers._architectures import Stem
-from eqrestore_lightning.evaluation import (
-    Evaluation,
-    Restorer,
-    border_rule,
-    count_differing,
-    gate_rows,
-    seam_rules,
-    shift_motions,
-)
+from eqrestore_lightning.classifiers import build_classifier
+from eqrestore_lightning.classifiers._architectures import Architecture, Stem
+from eqrestore_lightning.evaluation import Evaluation, shift_motions
+from eqrestore_lightning.evaluation._found import count_differing, gate_rows
+from eqrestore_lightning.evaluation._restorers import Restorer
+from eqrestore_lightning.evaluation._rules import border_rule, seam_rules
 from eqrestore_lightning.motions._shift import ShiftFill
 from eqrestore_lightning.training import load_classifier, trainer_options
 

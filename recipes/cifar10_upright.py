@@ -23,7 +23,9 @@ from torch import Tensor, nn
 
 from eqrestore_lightning import QuarterTurn, RestoreTransform, evaluate
 from eqrestore_lightning.data import ImageTensors
-from eqrestore_lightning.evaluation import Restorer, count_differing, motion_found, quarter_rules
+from eqrestore_lightning.evaluation._found import count_differing, motion_found
+from eqrestore_lightning.evaluation._restorers import Restorer
+from eqrestore_lightning.evaluation._rules import quarter_rules
 from eqrestore_lightning.motions import Turn
 from eqrestore_lightning.training import calibrate
 

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from eqrestore_lightning import MNISTDataModule, RestorerModule, RestoreTransform, evaluate
 from eqrestore_lightning.data import ImageTensors
-from eqrestore_lightning.evaluation import shift_motions, shifts_found
+from eqrestore_lightning.evaluation import shift_motions
+from eqrestore_lightning.evaluation._found import shifts_found
 from eqrestore_lightning.functional import circular_shift
 from eqrestore_lightning.nn import TranslationEstimator
 

@@ -24,7 +24,8 @@ from eqrestore_lightning import (
     build_preset,
     evaluate,
 )
-from eqrestore_lightning.evaluation import gate_rows, shift_motions, shifts_found
+from eqrestore_lightning.evaluation import shift_motions
+from eqrestore_lightning.evaluation._found import gate_rows, shifts_found
 
 
 def main(

@@ -26,7 +26,7 @@ from eqrestore_lightning import (
     circular_shift,
     load_estimator,
 )
-from eqrestore_lightning.evaluation import count_differing
+from eqrestore_lightning.evaluation._found import count_differing
 from eqrestore_lightning.functional import scores_to_shift
 from eqrestore_lightning.functional._circular_conv import CONV_METHODS, ConvMethod
 from eqrestore_lightning.nn import CircularConv

@@ -30,13 +30,10 @@ from eqrestore_lightning import (
 )
 from eqrestore_lightning.data import InMemoryDataModule
 from eqrestore_lightning.data._mnist import Enlarge
-from eqrestore_lightning.evaluation import (
-    Restorer,
-    border_rule,
-    gate_rows,
-    harmonic_rule,
-    shift_motions,
-)
+from eqrestore_lightning.evaluation import shift_motions
+from eqrestore_lightning.evaluation._found import gate_rows
+from eqrestore_lightning.evaluation._restorers import Restorer
+from eqrestore_lightning.evaluation._rules import border_rule, harmonic_rule
 from eqrestore_lightning.motions._shift import ShiftFill
 
 PAPER = {

@@ -15,7 +15,7 @@ from _run import DATA, Run, command_line, is_rank_zero
 from mnist import report
 
 from eqrestore_lightning import MNIST3DDataModule
-from eqrestore_lightning.evaluation import border_rule, harmonic_rule
+from eqrestore_lightning.evaluation._rules import border_rule, harmonic_rule
 
 
 def main(

@@ -21,7 +21,8 @@ from _run import DATA, Run, command_line, is_rank_zero, median_seconds
 from mnist import center_of_mass, digit_rules
 
 from eqrestore_lightning import MNISTDataModule, RestorerModule, RestoreTransform, build_preset
-from eqrestore_lightning.evaluation import Restorer, shifts_found
+from eqrestore_lightning.evaluation._found import shifts_found
+from eqrestore_lightning.evaluation._restorers import Restorer
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,10 @@ from torch import nn
 from eqrestore_lightning import RestoreTransform, Shift, evaluate
 from eqrestore_lightning.classifiers._architectures import Stem
 from eqrestore_lightning.data import ImageTensors, InMemoryDataModule
-from eqrestore_lightning.evaluation import Restorer, gate_rows, seam_rules, shift_motions
+from eqrestore_lightning.evaluation import shift_motions
+from eqrestore_lightning.evaluation._found import gate_rows
+from eqrestore_lightning.evaluation._restorers import Restorer
+from eqrestore_lightning.evaluation._rules import seam_rules
 
 Task: TypeAlias = Literal["cifar10-unpadded", "cifar10-crops", "mnist-noise", "mnist-clutter"]
 DATA_SETS: dict[Task, Callable[..., InMemoryDataModule]] = {

@@ -43,7 +43,9 @@ from eqrestore_lightning import (
 )
 from eqrestore_lightning.data._image_files import find_images
 from eqrestore_lightning.data._photographs import find_photographs
-from eqrestore_lightning.evaluation import Restorer, count_differing, gate_rows, seam_rules
+from eqrestore_lightning.evaluation._found import count_differing, gate_rows
+from eqrestore_lightning.evaluation._restorers import Restorer
+from eqrestore_lightning.evaluation._rules import seam_rules
 from eqrestore_lightning.functional import random_shift, zero_fill_shift
 from eqrestore_lightning.motions import Shift
 

@@ -28,7 +28,9 @@ from torchvision.models import ResNet18_Weights
 from torchvision.transforms.v2 import functional as TF
 
 from eqrestore_lightning import CanonicalCrop, DigitsDataModule, RestoreTransform
-from eqrestore_lightning.evaluation import Restorer, seam_rules, shifts_found
+from eqrestore_lightning.evaluation._found import shifts_found
+from eqrestore_lightning.evaluation._restorers import Restorer
+from eqrestore_lightning.evaluation._rules import seam_rules
 from eqrestore_lightning.files._writing import whole_file
 from eqrestore_lightning.functional import circular_shift
 from eqrestore_lightning.motions import Motion, Shift

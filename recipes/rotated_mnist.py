@@ -38,15 +38,11 @@ from eqrestore_lightning import (
     to_polar,
 )
 from eqrestore_lightning.data import ImageTensors, InMemoryDataModule
-from eqrestore_lightning.evaluation import (
-    Evaluation,
-    Restorer,
-    count_differing,
-    gate_rows,
-    turn_motions,
-    turn_rules,
-)
+from eqrestore_lightning.evaluation import Evaluation, turn_motions
+from eqrestore_lightning.evaluation._found import count_differing, gate_rows
+from eqrestore_lightning.evaluation._restorers import Restorer
 from eqrestore_lightning.evaluation._results import NO_RESTORER
+from eqrestore_lightning.evaluation._rules import turn_rules
 from eqrestore_lightning.motions import Motion
 from eqrestore_lightning.nn import register_preset
 

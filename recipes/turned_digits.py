@@ -19,7 +19,8 @@ from _run import DATA, Run, command_line
 from torch import Tensor, nn
 
 from eqrestore_lightning import RestoreTransform, Turn
-from eqrestore_lightning.evaluation import Restorer, confidence_rule, turn_rules
+from eqrestore_lightning.evaluation._restorers import Restorer
+from eqrestore_lightning.evaluation._rules import confidence_rule, turn_rules
 from eqrestore_lightning.nn import ConfidenceEstimator
 
 

@@ -37,7 +37,7 @@ from torchvision.transforms.v2 import CenterCrop
 
 from eqrestore_lightning import RestoreTransform, Turn
 from eqrestore_lightning.data._image_files import read_image
-from eqrestore_lightning.evaluation import count_differing
+from eqrestore_lightning.evaluation._found import count_differing
 from eqrestore_lightning.files._writing import whole_file
 from eqrestore_lightning.nn import ConfidenceEstimator
 from eqrestore_lightning.training import calibrate

@@ -11,6 +11,7 @@ from torchvision.models.vgg import VGG, make_layers
 from eqrestore_lightning._registry import Registry
 from eqrestore_lightning.classifiers._small_cnn import small_cnn
 
+Architecture: TypeAlias = str  # one of `list_classifiers()`
 Stem: TypeAlias = Literal["small", "original"]
 
 _ARCHITECTURES: Registry[Callable[..., nn.Module]] = Registry("an architecture", "architecture")
@@ -34,7 +35,7 @@ def build_classifier(
     `num_classes` that return a network, and that may take `stem` and `width` as keywords.
 
     Args:
-        architecture: One of `list_classifiers()`: torchvision's `"vgg16"` (with batch
+        architecture: Its name: torchvision's `"vgg16"` (with batch
             normalization), `"resnet18"`, `"densenet121"` and `"mobilenet_v2"`; `"small_cnn"`, for
             signals `"small_cnn_1d"` and for volumes `"small_cnn_3d"`; and whatever
             `register_classifier` added.

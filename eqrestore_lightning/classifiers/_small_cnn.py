@@ -17,25 +17,8 @@ def small_cnn(
 ) -> nn.Sequential:
     """Build a plain convolutional classifier for about 32 pixels along each axis.
 
-    Three convolutions with 3 taps along each axis and batch normalization, each followed by max
-    pooling (volumes: a stride instead), then two dense layers over the 4 positions that remain
-    along each axis: accurate on upright images, and as sensitive to shifts as such networks are.
-
-    Args:
-        in_channels: Number of channels of the images.
-        num_classes: Number of logits.
-        num_spatial_dims: Number of spatial axes: 1 (signals), 2 (images) or 3 (volumes, with half
-            as many hidden channels).
-
-    Returns:
-        A network from `(batch, in_channels, *spatial)` to `(batch, num_classes)`.
-
-    Raises:
-        ValueError: If `num_spatial_dims` is not 1, 2 or 3.
-
-    >>> import torch
-    >>> small_cnn(1, 10)(torch.zeros(2, 1, 32, 32)).shape
-    torch.Size([2, 10])
+    Three convolutions and two dense layers: accurate on upright images, and as sensitive to shifts
+    as such networks are.
     """
     if num_spatial_dims not in _KINDS:
         raise ValueError(

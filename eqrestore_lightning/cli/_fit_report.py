@@ -55,7 +55,8 @@ def report(
     Returns:
         See `conclusion`.
     """
-    from eqrestore_lightning.evaluation import harmonic_rule, motion_found, seam_rules
+    from eqrestore_lightning.evaluation._found import motion_found
+    from eqrestore_lightning.evaluation._rules import harmonic_rule, seam_rules
     from eqrestore_lightning.motions import Shift
     from eqrestore_lightning.transforms import RestoreTransform
 
@@ -96,7 +97,7 @@ def keep_better(
         seed: Determines by how much.
         device: Where to compute.
     """
-    from eqrestore_lightning.evaluation import motion_found
+    from eqrestore_lightning.evaluation._found import motion_found
     from eqrestore_lightning.transforms import RestoreTransform
 
     measure = _measure(motion.fields[0], next(iter(motion.fields[0].tolerances)))

@@ -9,7 +9,8 @@ from torch import Tensor
 from torchmetrics import MeanMetric, Metric
 
 from eqrestore_lightning._registry import Registry
-from eqrestore_lightning.metrics import Consistency, motion_metrics
+from eqrestore_lightning.metrics import Consistency
+from eqrestore_lightning.metrics._motion import motion_metrics
 from eqrestore_lightning.motions import Element, Field, Motion
 
 
@@ -42,13 +43,7 @@ ArgumentsType = TypeVar("ArgumentsType", bound=Arguments)
 
 
 class Measure:
-    """A metric, and the function from outcomes to the arguments of its update.
-
-    Args:
-        metric: Any torchmetrics metric.
-        arguments: From an outcome to keyword arguments of `metric.update`, or to `None`.
-        unit: Unit of the metric; empty for shares.
-    """
+    """A metric, and the function from outcomes to the arguments of its update; no unit: a share."""
 
     def __init__(self, metric: Metric, arguments: Arguments, *, unit: str = "") -> None:
         self.metric = compute_alone(metric)
@@ -69,14 +64,7 @@ class Measure:
 
 
 def compute_alone(metric: Metric) -> Metric:
-    """Let a metric compute what this process has seen: others may wait meanwhile, or have ended.
-
-    Args:
-        metric: Any torchmetrics metric, changed in place.
-
-    Returns:
-        The metric.
-    """
+    """Let a metric compute what this process has seen: others may wait meanwhile, or have ended."""
     for part in metric.modules():  # of a sum of metrics, say
         if isinstance(part, Metric):
             part.distributed_available_fn = _not_available

@@ -19,18 +19,7 @@ def draw_curves(
     xlabel: str,
     ylabel: str,
 ) -> Path:
-    """Draw curves with a legend beside them; those drawn first are wider, so that none is hidden.
-
-    Args:
-        path: File to write; its ending decides the format.
-        curves: Name to places on the x axis and values.
-        title: Title of the picture.
-        xlabel: What the x axis counts.
-        ylabel: What the y axis counts.
-
-    Raises:
-        ImportError: If matplotlib is not installed.
-    """
+    """Draw curves, name to places and values; the first ones are wider, so that none is hidden."""
     try:
         from matplotlib import style
         from matplotlib.figure import Figure

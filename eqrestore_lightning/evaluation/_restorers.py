@@ -27,7 +27,6 @@ class Finder(Protocol):
 
 
 Restorer: TypeAlias = Finder | Callable[[Tensor], Tensor]
-"""A restorer that reports what it found, or a function from images to restored images."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +37,7 @@ class RuleFound:
 
 
 class Rule:
-    """Restore images by a function that estimates how they were moved.
-
-    Args:
-        estimate: From images `(batch, channels, *spatial)` to the one field that `motion` moves,
-            such as shifts, pixels, int64 of shape `(batch, num_axes)`.
-        motion: What is undone; by default a shift along all spatial axes.
+    """Restore images by a function that estimates the one field of a motion, by default a shift.
 
     >>> brightest = Rule(lambda x: x.flatten(1).argmax(1, keepdim=True))
     >>> brightest(torch.tensor([[[3, 9, 4, 1]]]))
@@ -82,12 +76,7 @@ def restore_with(restorer: Restorer, x: Tensor) -> tuple[Tensor, Element]:
 
 
 def named_restorers(restorers: Mapping[str, Restorer], device: torch.device) -> dict[str, Restorer]:
-    """Return copies of restorers on a device, by name, after one that does nothing.
-
-    Raises:
-        TypeError: If one is neither callable nor finds motions.
-        ValueError: If one is called `"no restorer"`.
-    """
+    """Return copies of restorers on a device, by name, after one that does nothing."""
     if NO_RESTORER in restorers:
         raise ValueError(f"Expected another name for a restorer than {NO_RESTORER!r}.")
     named: dict[str, Restorer] = {NO_RESTORER: nn.Identity()}

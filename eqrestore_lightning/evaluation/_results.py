@@ -196,38 +196,31 @@ class Evaluation:
             ]
         return markdown_table(rows)
 
-    def draw(
-        self, path: str | PathLike[str], *, title: str = "", measure: str = "accuracy"
-    ) -> Path:
-        """Draw a measure against the x axis, with one line for each restorer.
+    def draw(self, path: str | PathLike[str], *, title: str = "") -> Path:
+        """Draw accuracy against the x axis, with one line for each restorer.
 
         Args:
             path: File to write; its ending decides the format.
             title: Title of the picture.
-            measure: Name of the measure.
 
         Returns:
             The path.
 
         Raises:
             ImportError: If matplotlib is not installed.
-            ValueError: If no motion has a number as its label, or the measure is unknown.
+            ValueError: If no motion has a number as its label.
         """
-        self._check_measures([measure])
-        unit = self.units.get(measure, "")
-        factor = 1 if unit else 100
         curves = {}
         for name in self.restorers:
-            places, values = self.curve(name, measure)
+            places, values = self.curve(name, "accuracy")
             if places:
-                curves[name] = (places, [factor * value for value in values])
+                curves[name] = (places, [100 * value for value in values])
         if not curves:
             raise ValueError(
                 f"Expected a motion whose label is a number, for the x axis, "
                 f"but got {self.motions}."
             )
-        ylabel = f"{measure.replace('_', ' ')} ({unit or '%'})"
-        return draw_curves(Path(path), curves, title=title, xlabel=self.axis, ylabel=ylabel)
+        return draw_curves(Path(path), curves, title=title, xlabel=self.axis, ylabel="accuracy (%)")
 
     def log(self, logger: Any, title: str) -> None:
         """Log every measure against the x axis, and to W&B a line chart and a table.
@@ -307,14 +300,7 @@ class Evaluation:
 
 
 def wilson_interval(share: float, count: int) -> tuple[float, float]:
-    """Return the 95 % confidence interval of a share of `count` images, from 0 to 1.
-
-    Source: Wilson, 1927: the shares `p` with `|share − p| ≤ z √(p (1 − p) / count)`, `z = 1.96`.
-
-    >>> low, high = wilson_interval(0.5, 100)
-    >>> round(low, 4), round(high, 4)
-    (0.4038, 0.5962)
-    """
+    """Return the 95 % confidence interval of a share of `count` images, from 0 to 1 (Wilson)."""
     z2 = 1.959964**2
     center = share + z2 / (2 * count)
     reach = math.sqrt(z2 * (share * (1 - share) / count + z2 / (4 * count**2)))
@@ -338,16 +324,7 @@ def wandb_is_offline() -> bool:
 
 
 def log_to_wandb(evaluation: Evaluation, project: str, folder: Path) -> None:
-    """Log an evaluation as a W&B run of its own, offline where W&B has no key.
-
-    Args:
-        evaluation: What to log.
-        project: Name of the W&B project.
-        folder: Folder for W&B's files.
-
-    Raises:
-        ImportError: If wandb is not installed.
-    """
+    """Log an evaluation as a W&B run of its own below `folder`, offline where W&B has no key."""
     try:
         import wandb
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Rules that find motions without training: what a trained restorer has to beat."""
+"""Rules that find motions without training, by name: what a trained restorer has to beat."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -8,7 +8,7 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
-from eqrestore_lightning.evaluation._restorers import Restorer, Rule
+from eqrestore_lightning.evaluation._restorers import Finder, Rule
 from eqrestore_lightning.motions import QuarterTurn, Shift, Turn
 from eqrestore_lightning.nn import ConfidenceEstimator, SeamRule, TranslationEstimator
 from eqrestore_lightning.nn._seam_rule import SeamMeasure
@@ -17,20 +17,8 @@ from eqrestore_lightning.transforms import RestoreTransform
 
 def seam_rules(
     in_channels: int, *, axes: Sequence[int] | None = None, num_spatial_dims: int = 2
-) -> dict[str, Restorer]:
-    """Return the rules for images without a border, which look for the seam of the wrap-around.
-
-    Args:
-        in_channels: Channels of the images.
-        axes: The axes along which images may have been shifted; all by default.
-        num_spatial_dims: Number of spatial axes of the images.
-
-    Returns:
-        Name of each rule, as it appears in tables, to a restorer.
-
-    >>> list(seam_rules(3))[2:]
-    ['rule: relative difference', 'rule: relative second difference']
-    """
+) -> dict[str, Finder]:
+    """Return the rules for images without a border, which look for the seam of the wrap-around."""
     measures: tuple[SeamMeasure, ...] = get_args(SeamMeasure)
     return {
         f"rule: {measure.replace('-', ' ')}": RestoreTransform(
@@ -40,41 +28,16 @@ def seam_rules(
     }
 
 
-def harmonic_rule(*, axes: Sequence[int] | None = None) -> dict[str, Restorer]:
-    """Return the rule that moves the circular center of mass of an image to its middle.
-
-    Args:
-        axes: The axes along which images may have been shifted; all by default.
-
-    Returns:
-        Name of the rule to a restorer.
-
-    >>> list(harmonic_rule())
-    ['rule: first-harmonic phase']
-    """
+def harmonic_rule(*, axes: Sequence[int] | None = None) -> dict[str, Finder]:
+    """Return the rule that moves the circular center of mass of an image to its middle."""
     motion = None if axes is None else Shift(tuple(axes))
     estimate = partial(first_harmonic_phase, axes=axes)
     return {"rule: first-harmonic phase": Rule(estimate, motion=motion)}
 
 
 @torch.no_grad()
-def border_rule(in_channels: int, spatial_size: Sequence[int], width: int) -> dict[str, Restorer]:
-    """Return the rule for images in a blank border: one full-size filter, which sums the border.
-
-    Equal scores, as for images that are blank further in, are decided by content.
-
-    Args:
-        in_channels: Channels of the images.
-        spatial_size: Size of each spatial axis, pixels.
-        width: Width of the border, pixels on each side.
-
-    Returns:
-        Name of the rule to a restorer.
-
-    >>> x = torch.tensor([[[0.0, 0.0, 0.0, 3.0, 9.0]]])
-    >>> border_rule(1, (5,), 1)["rule: blank border"].find(x).motion["shift"]
-    tensor([[1]])
-    """
+def border_rule(in_channels: int, spatial_size: Sequence[int], width: int) -> dict[str, Finder]:
+    """Return the rule for a blank border of `width` pixels: one full-size filter, which sums it."""
     estimator = TranslationEstimator(
         in_channels, spatial_size, hidden_channels=[], kernel_size="full"
     )
@@ -83,21 +46,10 @@ def border_rule(in_channels: int, spatial_size: Sequence[int], width: int) -> di
     return {"rule: blank border": RestoreTransform(estimator)}
 
 
-def turn_rules(upright: Tensor) -> dict[str, Restorer]:
-    """Return the rules for images turned by any angle.
+def turn_rules(upright: Tensor) -> dict[str, Finder]:
+    """Return the rules that turn images until a direction is what it mostly is for upright ones.
 
-    Each turns an image until a direction read off it is what it mostly is for upright images: that
-    of the center of mass, the mean direction of brightness (GID; Valero-Abundio et al., 2026), the
-    longest axis towards its longer tail, and the dominant gradient (as for SIFT; Lowe, 2004).
-
-    Args:
-        upright: Upright images, floating, shape `(num_images, channels, height, width)`.
-
-    Returns:
-        Name of each rule to a restorer.
-
-    >>> list(turn_rules(torch.rand(4, 1, 8, 8)))[::2]
-    ['rule: direction of the center of mass', 'rule: principal axis']
+    Source: general intensity direction: Valero-Abundio et al., 2026; gradients: Lowe, 2004.
     """
     directions: dict[str, Callable[[Tensor], Tensor]] = {
         "direction of the center of mass": mass_direction,
@@ -111,18 +63,8 @@ def turn_rules(upright: Tensor) -> dict[str, Restorer]:
     }
 
 
-def quarter_rules(upright: Tensor) -> dict[str, Restorer]:
-    """Return the rules for quarter turns: photographs are brighter, and smoother, toward the sky.
-
-    Args:
-        upright: Upright images, floating, shape `(num_images, channels, height, width)`.
-
-    Returns:
-        Name of each rule to a restorer.
-
-    >>> list(quarter_rules(torch.rand(4, 3, 8, 8)))
-    ['rule: brighter side up', 'rule: smoother side up']
-    """
+def quarter_rules(upright: Tensor) -> dict[str, Finder]:
+    """Return the rules for quarter turns: skies are brighter, and smoother, than the ground."""
 
     def quarters(direction: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         angle = _turned_from_usual(direction, upright)
@@ -137,33 +79,14 @@ def quarter_rules(upright: Tensor) -> dict[str, Restorer]:
 
 def confidence_rule(
     classifier: nn.Module, *, in_channels: int = 3, num_angles: int = 4
-) -> dict[str, Restorer]:
-    """Return the rule for turned images that asks the classifier: of all copies, the surest answer.
-
-    Args:
-        classifier: What the rule stands in front of, see `ConfidenceEstimator`.
-        in_channels: Channels of the images.
-        num_angles: How many turned copies it looks at: 4 for quarter turns.
-
-    Returns:
-        Name of the rule to a restorer.
-
-    >>> list(confidence_rule(nn.Flatten(), num_angles=8))
-    ['rule: least entropy of 8 copies']
-    """
+) -> dict[str, Finder]:
+    """Return the rule that asks the classifier: of all turned copies, the surest answer."""
     estimator = ConfidenceEstimator(classifier, in_channels=in_channels, num_angles=num_angles)
     return {f"rule: least entropy of {num_angles} copies": RestoreTransform(estimator)}
 
 
 def first_harmonic_phase(x: Tensor, *, axes: Sequence[int] | None = None) -> Tensor:
-    """Estimate shifts by the circular center of mass along each axis.
-
-    Args:
-        x: Images of shape `(batch, channels, *spatial)`, entries at least 0.
-        axes: The axes along which they may have been shifted, negative; all by default.
-
-    Returns:
-        Pixels, int64 of shape `(batch, num_axes)`; 0 if the center lies at index `size // 2`.
+    """Estimate shifts by the circular center of mass; 0 if it lies at index `size // 2`.
 
     >>> x = torch.zeros(1, 1, 5, 8)
     >>> x[0, 0, 1, 5] = 1.0
@@ -182,15 +105,7 @@ def first_harmonic_phase(x: Tensor, *, axes: Sequence[int] | None = None) -> Ten
 
 
 def mass_direction(x: Tensor, *, by_distance: bool = True) -> Tensor:
-    """Compute the direction of the center of mass, seen from the center of the image.
-
-    Args:
-        x: Images of shape `(batch, channels, height, width)`; brightness counts as mass.
-        by_distance: Whether pixels count by how far out they lie, as for a center of mass.
-
-    Returns:
-        Degrees, counter-clockwise from the right, of shape `(batch,)`.
-    """
+    """Compute the direction of the center of mass, degrees counter-clockwise from the right."""
     mass, up, right = _mass(x)
     if not by_distance:
         mass = mass / torch.hypot(up, right).clamp(min=1e-6)
@@ -198,11 +113,7 @@ def mass_direction(x: Tensor, *, by_distance: bool = True) -> Tensor:
 
 
 def principal_axis(x: Tensor) -> Tensor:
-    """Compute the direction of the longest axis, towards the side with the longer tail.
-
-    Second moments determine the axis, the third moment along it determines the side; takes and
-    returns what `mass_direction` does.
-    """
+    """Compute the direction of the longest axis, towards the side with the longer tail."""
     mass, up, right = _mass(x)
     up = up - (mass * up).sum((1, 2), keepdim=True)
     right = right - (mass * right).sum((1, 2), keepdim=True)
@@ -239,10 +150,7 @@ def _turned_from_usual(
 
 
 def _mass(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the share of brightness at each pixel, and how far up and right of the center it is.
-
-    Shapes are `(batch, height, width)`, `(height, 1)` and `(width,)`.
-    """
+    """Return shares of brightness, and how far up and right of the center each pixel is."""
     mass = x.float().mean(1)
     up, right = (
         torch.arange(size, dtype=mass.dtype, device=x.device) - (size - 1) / 2

@@ -98,12 +98,6 @@ class MotionDistance(Metric):
 def motion_metrics(field: Field) -> dict[str, Metric]:
     """Build the metrics of one field of a motion, by the names under which they are logged.
 
-    Args:
-        field: One of the `fields` of a motion.
-
-    Returns:
-        `{field}_accuracy` with the suffix of each tolerance, and `{field}_distance`.
-
     >>> from eqrestore_lightning.motions import Shift
     >>> list(motion_metrics(Shift().fields[0]))
     ['shift_accuracy', 'shift_accuracy_1px', 'shift_distance']

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
-from eqrestore_lightning.classifiers import Architecture, build_classifier
-from eqrestore_lightning.classifiers._architectures import Stem
+from eqrestore_lightning.classifiers import build_classifier
+from eqrestore_lightning.classifiers._architectures import Architecture, Stem
 from eqrestore_lightning.motions import Motion, Shift
 from eqrestore_lightning.training._checkpoint import DigestedModule
 from eqrestore_lightning.training._draw import draw_for_batch, motion_argument

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
-from eqrestore_lightning.metrics import motion_metrics
+from eqrestore_lightning.metrics._motion import motion_metrics
 from eqrestore_lightning.motions import Element, Motion
 from eqrestore_lightning.nn import Estimator
 from eqrestore_lightning.training._callbacks import RestoredImageGrid

@@ -6,13 +6,9 @@ import torch
 from torch import nn
 from torchvision import models
 
-from eqrestore_lightning.classifiers import (
-    build_classifier,
-    list_classifiers,
-    register_classifier,
-    small_cnn,
-)
-from eqrestore_lightning.classifiers._architectures import _ARCHITECTURES
+from eqrestore_lightning.classifiers import build_classifier, register_classifier
+from eqrestore_lightning.classifiers._architectures import _ARCHITECTURES, list_classifiers
+from eqrestore_lightning.classifiers._small_cnn import small_cnn
 
 NAMES = ["densenet121", "mobilenet_v2", "resnet18", "vgg16"]
 

@@ -16,15 +16,10 @@ from eqrestore_lightning import (
     Turn,
     rotate,
 )
-from eqrestore_lightning.evaluation import (
-    Rule,
-    evaluate,
-    motion_found,
-    register_measure,
-    shift_motions,
-    turn_motions,
-)
+from eqrestore_lightning.evaluation import evaluate, register_measure, shift_motions, turn_motions
+from eqrestore_lightning.evaluation._found import motion_found
 from eqrestore_lightning.evaluation._measures import _MEASURES
+from eqrestore_lightning.evaluation._restorers import Rule
 from eqrestore_lightning.evaluation._results import NO_RESTORER
 from eqrestore_lightning.metrics import Consistency
 

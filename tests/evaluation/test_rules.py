@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from eqrestore_lightning import QuarterTurn, Turn
-from eqrestore_lightning.evaluation import (
+from eqrestore_lightning.evaluation._rules import (
     border_rule,
     harmonic_rule,
     quarter_rules,

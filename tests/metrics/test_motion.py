@@ -6,12 +6,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics import MetricCollection
 
 from eqrestore_lightning.functional import motion_accuracy, motion_distance
-from eqrestore_lightning.metrics import (
-    Consistency,
-    MotionAccuracy,
-    MotionDistance,
-    motion_metrics,
-)
+from eqrestore_lightning.metrics import Consistency, MotionAccuracy, MotionDistance
+from eqrestore_lightning.metrics._motion import motion_metrics
 from eqrestore_lightning.motions import Field, Product, QuarterTurn, Shift, Turn
 
 SIZE = (32, 40)

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from eqrestore_lightning import MNISTDataModule, RestoreTransform, evaluate
-from eqrestore_lightning.evaluation import shift_motions, shifts_found
+from eqrestore_lightning.evaluation import shift_motions
+from eqrestore_lightning.evaluation._found import shifts_found
 from eqrestore_lightning.evaluation._rules import first_harmonic_phase
 from eqrestore_lightning.functional import scores_to_shift
 

@@ -36,7 +36,7 @@ from eqrestore_lightning.data import ImageTensors
 from eqrestore_lightning.data._module import DataModule
 from eqrestore_lightning.evaluation import Evaluation
 from eqrestore_lightning.evaluation._found import shifts_found
-from eqrestore_lightning.evaluation._restorers import Restorer
+from eqrestore_lightning.evaluation._restorers import Finder
 from eqrestore_lightning.evaluation._results import wandb_is_offline
 from eqrestore_lightning.files._markdown import markdown_table
 from eqrestore_lightning.files._writing import only_process, remove_parts, whole_file
@@ -246,7 +246,7 @@ class Run:
         self.logger.experiment.log({f"tables/{title}": table})
 
     def add_found(
-        self, title: str, images: ImageTensors, restorers: Mapping[str, Restorer]
+        self, title: str, images: ImageTensors, restorers: Mapping[str, Finder]
     ) -> dict[str, float]:
         """Print how often restorers find shifts of up to half of each axis, keep and log it.
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from eqrestore_lightning import QuarterTurn, RestoreTransform, evaluate
 from eqrestore_lightning.data import ImageTensors
 from eqrestore_lightning.evaluation._found import count_differing, motion_found
-from eqrestore_lightning.evaluation._restorers import Restorer
+from eqrestore_lightning.evaluation._restorers import Finder
 from eqrestore_lightning.evaluation._rules import quarter_rules
 from eqrestore_lightning.motions import Turn
 from eqrestore_lightning.training import calibrate
@@ -70,7 +70,7 @@ def main(
     rules = quarter_rules(source.dataset("train").images[:5000].float())
     parts = [part.float() for part in torch.split(test.images, 2_048)]
     found = {
-        name: motion_found(parts, each, motion=QuarterTurn())  # type: ignore[arg-type]
+        name: motion_found(parts, each, motion=QuarterTurn())
         for name, each in {"restored": restore, **rules}.items()
     }
     rows = [
@@ -145,7 +145,7 @@ def add_accuracy(
     classifier: nn.Module,
     batches: Any,
     restore: RestoreTransform,
-    rules: dict[str, Restorer],
+    rules: dict[str, Finder],
 ) -> None:
     """Add the accuracy on upright and on turned images: without, with priors, by rules."""
     priors = {

@@ -32,7 +32,7 @@ from eqrestore_lightning.data import InMemoryDataModule
 from eqrestore_lightning.data._mnist import Enlarge
 from eqrestore_lightning.evaluation import shift_motions
 from eqrestore_lightning.evaluation._found import gate_rows
-from eqrestore_lightning.evaluation._restorers import Restorer
+from eqrestore_lightning.evaluation._restorers import Finder
 from eqrestore_lightning.evaluation._rules import border_rule, harmonic_rule
 from eqrestore_lightning.motions._shift import ShiftFill
 
@@ -95,7 +95,7 @@ def report(
     data: InMemoryDataModule,
     classifier: nn.Module,
     restore: RestoreTransform,
-    rules: Mapping[str, Restorer],
+    rules: Mapping[str, Finder],
     *,
     sizes: Sequence[int] = range(9),
     num_images: int | None = None,
@@ -110,7 +110,7 @@ def report(
     learned = {"restored": restore}
     test = spread(data.dataset("test"), num_images)
     axes = tuple(range(2 - test.images.ndim, 0))
-    fills: dict[ShiftFill, Mapping[str, Restorer]] = {
+    fills: dict[ShiftFill, Mapping[str, Finder]] = {
         "circular": {**learned, **rules},
         "zeros": learned,
     }
@@ -143,7 +143,7 @@ def report(
     run.close()
 
 
-def digit_rules() -> dict[str, Restorer]:
+def digit_rules() -> dict[str, Finder]:
     """Return the rules for MNIST at 32 × 32."""
     return {
         "rule: center of mass in its window": RestoreTransform(center_of_mass()),

@@ -22,7 +22,7 @@ from mnist import center_of_mass, digit_rules
 
 from eqrestore_lightning import MNISTDataModule, RestorerModule, RestoreTransform, build_preset
 from eqrestore_lightning.evaluation._found import shifts_found
-from eqrestore_lightning.evaluation._restorers import Restorer
+from eqrestore_lightning.evaluation._restorers import Finder
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def train(run: Run, name: str, entry: Entry, data: Path) -> RestoreTransform:
     return RestoreTransform(estimator.cpu())
 
 
-def measure(run: Run, name: str, restore: Restorer, data: MNISTDataModule) -> dict[str, Any]:
+def measure(run: Run, name: str, restore: Finder, data: MNISTDataModule) -> dict[str, Any]:
     """Return one row of the table."""
     test = data.dataset("test")
     images = test.images[:256].float() / 255

@@ -35,7 +35,7 @@ from eqrestore_lightning.classifiers._architectures import Stem
 from eqrestore_lightning.data import ImageTensors, InMemoryDataModule
 from eqrestore_lightning.evaluation import shift_motions
 from eqrestore_lightning.evaluation._found import gate_rows
-from eqrestore_lightning.evaluation._restorers import Restorer
+from eqrestore_lightning.evaluation._restorers import Finder
 from eqrestore_lightning.evaluation._rules import seam_rules
 
 Task: TypeAlias = Literal["cifar10-unpadded", "cifar10-crops", "mnist-noise", "mnist-clutter"]
@@ -134,7 +134,7 @@ def classify_moving_crops(
     """Measure a classifier on windows of moving images; the gate is chosen on `test`."""
     margin = restore.find(test.images).margin.quantile(0.1)
     gated = RestoreTransform(restore.estimator, min_margin=float(margin))
-    restorers: dict[str, Restorer] = {"restored": restore, "restored, gate at 10 %": gated}
+    restorers: dict[str, Finder] = {"restored": restore, "restored, gate at 10 %": gated}
     evaluation = evaluate(
         classifier,
         whole.loader(250),

@@ -29,7 +29,7 @@ from torchvision.transforms.v2 import functional as TF
 
 from eqrestore_lightning import CanonicalCrop, DigitsDataModule, RestoreTransform
 from eqrestore_lightning.evaluation._found import shifts_found
-from eqrestore_lightning.evaluation._restorers import Restorer
+from eqrestore_lightning.evaluation._restorers import Finder
 from eqrestore_lightning.evaluation._rules import seam_rules
 from eqrestore_lightning.files._writing import whole_file
 from eqrestore_lightning.functional import circular_shift
@@ -61,7 +61,7 @@ def main(
         seed: Of crops and shifts.
     """
     run = Run("photographs", output, seed=seed, config={"weights": weights})
-    restorers: dict[str, Restorer] = {"restored": RestoreTransform(weights), **seam_rules(3)}
+    restorers: dict[str, Finder] = {"restored": RestoreTransform(weights), **seam_rules(3)}
     photographs = load_photographs("test")
     rows = []
     for size in sizes:
@@ -86,7 +86,7 @@ def main(
 def agreement(
     network: nn.Module,
     views: Tensor,
-    restorers: Mapping[str, Restorer],
+    restorers: Mapping[str, Finder],
     motion: Motion = _SHIFT,
 ) -> list[dict[str, Any]]:
     """Compare classes of moved crops, without and with restorers, with those of unmoved ones."""

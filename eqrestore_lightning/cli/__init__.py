@@ -20,7 +20,6 @@ COMMANDS = (
     "restore",
     "evaluate",
     "inspect",
-    "audit",
     "export",
     "demo",
     "weights",

@@ -23,7 +23,6 @@ WORKING = {
     "restore": "@good.safetensors @images @out",
     "evaluate": "@classifier.ckpt @classes @good.safetensors --max_shift=1",
     "inspect": "@images",
-    "audit": "@classifier.ckpt --image_size=16",
     "export": "photo @out.onnx",
 }
 """What each command works with; `@` stands for the folder of `inputs`."""
@@ -32,10 +31,9 @@ NUMBERS = {
     "restore": "min_margin prior batch_size",
     "evaluate": "max_shift min_margin prior image_size batch_size seed",
     "inspect": "image_size",
-    "audit": "image_size channels seed",
     "export": "height width",
 }
-POSITIVE = ("image_size", "minutes", "batch_size", "channels")
+POSITIVE = ("image_size", "minutes", "batch_size")
 BAD = {
     "fit {} @out.safetensors --network=seam --epochs=1":
         "@nothing @empty @mixed @two @broken @notes @words.npy @words.csv @cut.ckpt @linked @tiny",
@@ -65,9 +63,6 @@ BAD = {
     "evaluate @classifier.ckpt @classes @good.safetensors {}":
         "--kind=x --grayscale=true --kind=crop,--max_shift=6",
     "inspect {}": "@nothing @empty @mixed @broken @notes @linked",
-    "audit {}": "x @nothing.ckpt @cut.ckpt os:nothing no.module:x os:path",
-    "audit @classifier.ckpt {}":
-        "--channels=1 --picture=@full,--image_size=16 --picture=/dev/null/x.png,--image_size=16",
     "export {} @out.onnx": "x digits @good.safetensors @cut.safetensors @nothing.ckpt",
     "export photo {}": "@out.pt @full /dev/null/out.onnx",
     "{}": "fits --fit restore,--help=x --config=@nothing.yaml,fit",

@@ -41,7 +41,9 @@ from eqrestore_lightning.evaluation._results import wandb_is_offline
 from eqrestore_lightning.files._markdown import markdown_table
 from eqrestore_lightning.files._writing import only_process, remove_parts, whole_file
 from eqrestore_lightning.motions import Motion
-from eqrestore_lightning.training import AtomicCheckpointIO, load_classifier, trainer_options
+from eqrestore_lightning.training._checkpoint import AtomicCheckpointIO
+from eqrestore_lightning.training._classifier import load_classifier
+from eqrestore_lightning.training._launch import trainer_options
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(os.environ.get("EQRESTORE_DATA", "data"))

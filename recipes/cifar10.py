@@ -60,7 +60,8 @@ from eqrestore_lightning.evaluation._found import count_differing, gate_rows
 from eqrestore_lightning.evaluation._restorers import Restorer
 from eqrestore_lightning.evaluation._rules import border_rule, seam_rules
 from eqrestore_lightning.motions._shift import ShiftFill
-from eqrestore_lightning.training import load_classifier, trainer_options
+from eqrestore_lightning.training._classifier import load_classifier
+from eqrestore_lightning.training._launch import trainer_options
 
 Section: TypeAlias = Literal[
     "restorer", "table1", "table2", "figure3", "figure4", "zeros", "published", "gate", "cost"

@@ -14,6 +14,25 @@ def _fixed_seed():
     torch.manual_seed(0)
 
 
+@pytest.fixture
+def build_trainer(tmp_path):
+    """Build a `Trainer` on the CPU that shows, logs and keeps nothing."""
+    import lightning
+
+    def build(**options):
+        defaults = {
+            "accelerator": "cpu",
+            "logger": False,
+            "enable_progress_bar": False,
+            "enable_checkpointing": False,
+            "enable_model_summary": False,
+            "default_root_dir": tmp_path,
+        }
+        return lightning.Trainer(**{**defaults, **options})
+
+    return build
+
+
 @pytest.fixture(scope="session")
 def mnist_root() -> Path:
     root = os.environ.get("EQRESTORE_DATA")

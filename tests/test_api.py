@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import eqrestore_lightning
-from eqrestore_lightning.cli import COMMANDS
+from eqrestore_lightning.cli import _COMMANDS
 
 PACKAGE = Path(eqrestore_lightning.__file__).parent
 INVENTORY = Path(__file__).with_name("public_names.txt")
@@ -39,7 +39,7 @@ def _names_of_the_stub():
 
 def _public_names():
     """List every name that users may rely on, and every command."""
-    names = [f"eqrestore {command}" for command in COMMANDS]
+    names = [f"eqrestore {command}" for command in _COMMANDS]
     for room in ("", *(f".{room}" for room in ROOMS)):
         module = importlib.import_module(f"eqrestore_lightning{room}")
         names += [f"{module.__name__}.{name}" for name in module.__all__]

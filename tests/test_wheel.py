@@ -157,7 +157,7 @@ def test_its_commands_start(installed):
     done = _run(installed, [installed / "bin" / "eqrestore", "--version"])
     assert done.stdout == f"eqrestore {__version__}\n", done.stderr
     done = _run(installed, [installed / "bin" / "eqrestore", "--help"])
-    assert all(command in done.stdout for command in cli.COMMANDS)
+    assert all(command in done.stdout for command in cli._COMMANDS)
 
 
 @pytest.mark.slow

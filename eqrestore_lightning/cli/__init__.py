@@ -13,9 +13,9 @@ from typing import NoReturn
 from eqrestore_lightning import __version__
 from eqrestore_lightning.cli._quiet import quiet
 
-__all__ = ["COMMANDS", "eqrestore"]
+__all__ = ["eqrestore"]
 
-COMMANDS = (
+_COMMANDS = (
     "fit",
     "restore",
     "evaluate",
@@ -35,7 +35,7 @@ _USER_ERRORS = (ImportError, MemoryError, OSError, RuntimeError, TypeError, Valu
 
 
 def eqrestore(args: Sequence[str] | None = None) -> None:
-    """Run one of `COMMANDS`; user errors end with one line and exit status 2, Ctrl-C with 130.
+    """Run a command; user errors end with one line and exit status 2, Ctrl-C with 130.
 
     Args:
         args: What follows `eqrestore` on the command line.
@@ -43,7 +43,7 @@ def eqrestore(args: Sequence[str] | None = None) -> None:
     from jsonargparse import auto_cli
 
     typed = list(sys.argv[1:] if args is None else args)
-    commands = {name: import_module(f"{__name__}._{name}").run for name in COMMANDS}
+    commands = {name: import_module(f"{__name__}._{name}").run for name in _COMMANDS}
     command = commands.get(typed[0]) if typed else None
     words = _spelled_out(typed, command)
     if words == ["weights"]:  # jsonargparse has no positional arguments that may be left out
@@ -62,7 +62,7 @@ def eqrestore(args: Sequence[str] | None = None) -> None:
                 exit_on_error=False,
             )
     except ArgumentError as error:
-        named = [word for word in words[:1] if word in COMMANDS]
+        named = [word for word in words[:1] if word in _COMMANDS]
         told = _as_typed(_told(str(error)), typed, command)
         _fail(f"{told.rstrip('.')}; see {' '.join(['eqrestore', *named])} --help")
     except _USER_ERRORS as error:

@@ -75,7 +75,7 @@ def run(
     from eqrestore_lightning.data import ImageFolderDataModule
     from eqrestore_lightning.evaluation import evaluate
     from eqrestore_lightning.evaluation._results import log_to_wandb
-    from eqrestore_lightning.training import load_classifier
+    from eqrestore_lightning.training._classifier import load_classifier
     from eqrestore_lightning.transforms import RestoreTransform
 
     if max_shift is None:

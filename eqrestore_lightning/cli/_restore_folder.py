@@ -28,7 +28,7 @@ from eqrestore_lightning.cli._quiet import under_lightning
 from eqrestore_lightning.data._image_files import read_image, read_image_size
 from eqrestore_lightning.files._writing import only_process, remove_parts, whole_file
 from eqrestore_lightning.motions import Element, Motion
-from eqrestore_lightning.training import trainer_options
+from eqrestore_lightning.training._launch import trainer_options
 from eqrestore_lightning.transforms import RestoreTransform
 from eqrestore_lightning.weights._digest import content_digest
 from eqrestore_lightning.weights._files import estimator_config

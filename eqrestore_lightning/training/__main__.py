@@ -14,7 +14,7 @@ import lightning
 from lightning.pytorch.cli import LightningCLI
 
 import eqrestore_lightning.data  # noqa: F401  # whose classes are known by name then
-from eqrestore_lightning.training import trainer_options
+from eqrestore_lightning.training._launch import trainer_options
 
 
 def main() -> LightningCLI:

@@ -22,11 +22,10 @@ class DigestedModule(lightning.LightningModule):
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **options: Any) -> Self:
-        """Load a checkpoint, see `lightning.LightningModule.load_from_checkpoint`.
+        """Load a local checkpoint as Lightning does, but execute nothing in it.
 
-        The digest is compared, and nothing in the file is executed, unless `weights_only=False` is
-        given; only files on this machine are read. Its tensors may claim more memory than the file
-        holds: from strangers take `.safetensors`, see `load_estimator`.
+        With `weights_only=False` anything is loaded, and no digest compared. From strangers take
+        `.safetensors`: tensors of a checkpoint may claim more memory than the file holds.
 
         Raises:
             FileNotFoundError: If there is no such file.
@@ -52,11 +51,7 @@ class DigestedModule(lightning.LightningModule):
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Write checkpoints whole or not at all: `Trainer(plugins=[AtomicCheckpointIO()])`.
-
-    Lightning's own writes to the folder for temporary files first and moves the file then; from
-    another disk that is copying, of which a process that is killed leaves the first part.
-    """
+    """Write checkpoints whole or not at all; Lightning's own may copy them from another disk."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None

@@ -1,9 +1,9 @@
 """Train a classifier."""
 
 import math
+import pkgutil
 import sys
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,8 @@ class ClassifierModule(DigestedModule):
             number of processes nor on where training was resumed.
 
     Raises:
-        ValueError: If a number is out of range or a name is unknown.
+        TypeError: If `motion` is of another type.
+        ValueError: If a name is unknown.
 
     Source: The augmentation is that of Figure 4 of the paper.
 
@@ -65,10 +66,6 @@ class ClassifierModule(DigestedModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if not learning_rate > 0:
-            raise ValueError(f"Expected `learning_rate` to be above 0, but got {learning_rate}.")
-        if not weight_decay >= 0:
-            raise ValueError(f"Expected `weight_decay` to be at least 0, but got {weight_decay}.")
         self.motion = motion_argument(motion, _STILL)
         self.save_hyperparameters(
             {
@@ -167,20 +164,7 @@ class ClassifierModule(DigestedModule):
 
 
 def load_classifier(source: str) -> nn.Module:
-    """Load a classifier from a checkpoint of a ClassifierModule, or import it.
-
-    Args:
-        source: Path ending in .ckpt, or `package.module:name` of a network or of a function that
-            takes no arguments and returns one; modules of the working directory are found too.
-
-    Returns:
-        The network.
-
-    Raises:
-        FileNotFoundError: If there is no such checkpoint.
-        ImportError: If there is no such module or name in it.
-        TypeError: If what was found is not a `torch.nn.Module`.
-        ValueError: If `source` is neither, or the checkpoint is of another kind.
+    """Load a checkpoint (.ckpt) of a ClassifierModule, or import a network or what builds one.
 
     >>> type(load_classifier("torchvision.models:squeezenet1_0")).__name__
     'SqueezeNet'
@@ -189,20 +173,18 @@ def load_classifier(source: str) -> nn.Module:
         if not Path(source).is_file():
             raise FileNotFoundError(f"Expected a checkpoint, but found none at {source}.")
         return ClassifierModule.load_from_checkpoint(source, map_location="cpu")
-    module_name, colon, name = source.partition(":")
-    if not colon:
+    if ":" not in source:
         raise ValueError(
             f"Expected `source` to end in .ckpt or to be package.module:name, but got {source!r}."
         )
     folder = str(Path.cwd())
     sys.path.append(folder)
     try:
-        module = import_module(module_name)
+        found = pkgutil.resolve_name(source)
+    except AttributeError as error:
+        raise ImportError(f"Expected {source} to exist, but got: {error}.") from error
     finally:
         sys.path.remove(folder)
-    found: Any = getattr(module, name, None)
-    if found is None:
-        raise ImportError(f"Expected a name {name!r} in {module_name}, but found none.")
     built = found if isinstance(found, nn.Module) else found()
     if not isinstance(built, nn.Module):
         raise TypeError(

@@ -11,14 +11,7 @@ from eqrestore_lightning.motions import Element, Motion, build_motion
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:
-    """Return a generator on the CPU that seed and step determine.
-
-    Torch's generator on the CPU uses only 32 bits of its seed; an odd multiplier spreads the seeds
-    over them.
-
-    Args:
-        seed: Any whole number.
-        step: Number of the batch.
+    """Return a generator for a batch; an odd factor spreads seeds over the 32 bits that torch uses.
 
     >>> step_generator(0, 7).initial_seed(), step_generator(1, 7).initial_seed()
     (7, 2654435776)
@@ -29,19 +22,7 @@ def step_generator(seed: int, step: int) -> torch.Generator:
 def draw_for_batch(
     motion: Motion, x: Tensor, *, trainer: lightning.Trainer | None, seed: int, step: int
 ) -> Element:
-    """Draw a motion for each image of this process, as one process would for the whole batch.
-
-    Args:
-        motion: What to draw from.
-        x: Images of this process's batch, shape `(batch, channels, *spatial)`.
-        trainer: Determines the number of processes and the index of this one; `None` for one
-            process.
-        seed: Determines what is drawn, together with the step.
-        step: Number of the batch.
-
-    Returns:
-        An element on the device of `x`, interleaved over processes as a `DistributedSampler` deals
-        out samples.
+    """Draw for this process's images what one process would, dealt as by a `DistributedSampler`.
 
     >>> from eqrestore_lightning.motions import Turn
     >>> draw_for_batch(Turn((15, 15)), torch.zeros(3, 1, 8, 8), trainer=None, seed=0, step=0)
@@ -55,16 +36,7 @@ def draw_for_batch(
 
 
 def motion_argument(motion: Motion | Mapping[str, Any] | None, default: Motion) -> Motion:
-    """Return the motion that a module was given: itself, its configuration, or `None`.
-
-    Args:
-        motion: The argument.
-        default: Stands for `None`.
-
-    Raises:
-        TypeError: If `motion` is of another type.
-        ValueError: If a configuration does not describe a motion.
-    """
+    """Return the motion that a module was given: itself, its configuration, or `None`."""
     if isinstance(motion, Mapping):
         return build_motion(motion)
     if motion is not None and not isinstance(motion, Motion):

@@ -20,6 +20,7 @@ from eqrestore_lightning.training._schedule import elapsed_share, num_training_s
 from eqrestore_lightning.weights._files import build_estimator, estimator_config
 
 _WARMUP_STEPS = 500
+_GRADIENT_NORM = 1.0  # the largest, unless the `Trainer` has its own
 
 
 class RestorerModule(DigestedModule):
@@ -36,8 +37,8 @@ class RestorerModule(DigestedModule):
     those of a dead network are), and for `val` and `test` `loss` and the metrics of every field of
     the motion: for shifts `shift_accuracy` (exact), `shift_accuracy_1px` and `shift_distance`
     (pixels), for rotations `angle_accuracy_10deg` (within 10°) and `angle_distance` (degrees), once
-    an epoch. At the end a picture shows images as they are, moved, and restored
-    (`RestoredImageGrid`, for 2-D images of one or three channels).
+    an epoch. At the end a picture, `restored.png`, shows images as they are, moved, and restored
+    (2-D images of one or three channels).
 
     The loss sees the scores times a learned factor, which becomes part of the estimator's last
     layer at the end of training, so that scores are log-probabilities up to a constant.
@@ -51,14 +52,13 @@ class RestorerModule(DigestedModule):
             then falls exponentially by a factor of 1,000. Training ends with the `max_epochs`,
             `max_steps` or `max_time` of the `Trainer`, whichever comes first.
         weight_decay: Of AdamW.
-        gradient_clip_norm: Largest norm of the gradient, unless the `Trainer` has its own.
         seed: Determines the motions, together with the step, so that they depend neither on the
             number of processes nor on where training was resumed.
 
     Raises:
         TypeError: If `estimator` or `motion` is of another type.
-        ValueError: If a number is out of range, the estimator has nothing to train, or `motion` has
-            other fields than the estimator finds, or cannot move images of its size.
+        ValueError: If the estimator has nothing to train, or `motion` has other fields than it
+            finds, or cannot move images of its size.
 
     Source: Section 5 and Appendix D; cross-entropy with target 0 is the paper's objective (maximize
     entry 0), normalized.
@@ -76,28 +76,18 @@ class RestorerModule(DigestedModule):
         motion: Motion | Mapping[str, Any] | None = None,
         learning_rate: float = 1e-2,
         weight_decay: float = 0.0,
-        gradient_clip_norm: float = 1.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.estimator = _estimator(estimator).train()  # loaded ones are in eval mode
         self.motion = motion_argument(motion, self.estimator.training_motion)
         _check_motion(self.motion, self.estimator)
-        for name, value in (
-            ("learning_rate", learning_rate),
-            ("gradient_clip_norm", gradient_clip_norm),
-        ):
-            if not value > 0:
-                raise ValueError(f"Expected `{name}` to be above 0, but got {value}.")
-        if not weight_decay >= 0:
-            raise ValueError(f"Expected `weight_decay` to be at least 0, but got {weight_decay}.")
         self.save_hyperparameters(
             {
                 "estimator": estimator_config(self.estimator),
                 "motion": self.motion.config,
                 "learning_rate": learning_rate,
                 "weight_decay": weight_decay,
-                "gradient_clip_norm": gradient_clip_norm,
                 "seed": seed,
             }
         )
@@ -193,12 +183,10 @@ class RestorerModule(DigestedModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip to `gradient_clip_norm`, unless the `Trainer` has its own norm."""
-        if gradient_clip_val is None:
-            gradient_clip_val = float(self.hparams["gradient_clip_norm"])
+        """Clip the norm of the gradient to 1, unless the `Trainer` has `gradient_clip_val`."""
         self.clip_gradients(
             optimizer,
-            gradient_clip_val=gradient_clip_val,
+            gradient_clip_val=_GRADIENT_NORM if gradient_clip_val is None else gradient_clip_val,
             gradient_clip_algorithm=gradient_clip_algorithm or "norm",
         )
 

@@ -7,19 +7,7 @@ from lightning.pytorch.callbacks import GradientAccumulationScheduler, Timer
 
 
 def num_training_steps(trainer: lightning.Trainer) -> float:
-    """Return after how many steps of the optimizer training ends.
-
-    Args:
-        trainer: Its `max_steps`, and `max_epochs` with `limit_train_batches`, the length of the
-            loader and the accumulation of gradients, whichever ends first.
-
-    Returns:
-        At least 1; infinity if only `max_time` ends it, see `elapsed_share`.
-
-    Raises:
-        ValueError: If nothing ends training, if epochs without a known length do, or if there are
-            no training batches.
-    """
+    """Return after how many optimizer steps training ends: infinity if only `max_time` ends it."""
     if trainer.train_dataloader is None:
         trainer.fit_loop.setup_data()
     batches, epochs, steps = trainer.num_training_batches, trainer.max_epochs, math.inf
@@ -46,14 +34,7 @@ def num_training_steps(trainer: lightning.Trainer) -> float:
 
 
 def elapsed_share(trainer: lightning.Trainer) -> float:
-    """Return how much of the `max_time` of a trainer has passed, the same in every process.
-
-    Args:
-        trainer: A trainer that is training.
-
-    Returns:
-        From 0 to 1; 0 for a trainer without `max_time`.
-    """
+    """Return the share of `max_time` that has passed, the same in every process; else 0."""
     timer = _timer(trainer)
     if timer is None:
         return 0.0

@@ -12,7 +12,8 @@ from torchvision import models
 from eqrestore_lightning import DigitsDataModule, RestoreTransform, load_estimator
 from eqrestore_lightning.cli._demo_inputs import classify_with, cut, samples, size_of
 from eqrestore_lightning.cli._demo_view import score_picture, sentence, view
-from eqrestore_lightning.training import ClassifierModule, load_classifier
+from eqrestore_lightning.training import ClassifierModule
+from eqrestore_lightning.training._classifier import load_classifier
 
 DIGITS = DigitsDataModule().dataset("test").images
 MARK = (220, 0, 0)

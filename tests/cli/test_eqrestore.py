@@ -29,7 +29,7 @@ def _help(capsys, *arguments):
     return " ".join(capsys.readouterr().out.split())
 
 
-@pytest.mark.parametrize("command", [[], *([name] for name in cli.COMMANDS)])
+@pytest.mark.parametrize("command", [[], *([name] for name in cli._COMMANDS)])
 def test_help_imports_nothing_heavy(command):
     done = subprocess.run(
         [sys.executable, "-c", _HELP, *command, "--help"], capture_output=True, text=True
@@ -41,10 +41,10 @@ def test_help_imports_nothing_heavy(command):
 
 def test_help_names_every_command(capsys):
     text = _help(capsys)
-    assert all(name in text for name in cli.COMMANDS)
+    assert all(name in text for name in cli._COMMANDS)
 
 
-@pytest.mark.parametrize("command", cli.COMMANDS)
+@pytest.mark.parametrize("command", cli._COMMANDS)
 def test_help_describes_every_argument(command, capsys):
     text = _help(capsys, command)
     assert "(type: " not in text.replace(". (type: ", "").replace("instance. (type", "")

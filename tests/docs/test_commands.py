@@ -45,7 +45,7 @@ def folder(tmp_path, monkeypatch):
 @pytest.mark.filterwarnings("default")  # as on the command line
 def test_the_commands_run(folder, capsys):
     firsts = {words[1]: words[1:] for words in reversed(COMMANDS)}
-    assert {"fit", "restore", "evaluate", *ELSEWHERE} <= set(firsts) <= set(cli.COMMANDS)
+    assert {"fit", "restore", "evaluate", *ELSEWHERE} <= set(firsts) <= set(cli._COMMANDS)
     for command in reversed(firsts):
         if command not in ELSEWHERE:
             cli.eqrestore(firsts[command] + LONG.get(command, []))

@@ -27,7 +27,7 @@ from eqrestore_lightning import (
     TranslationEstimator,
     load_estimator,
 )
-from eqrestore_lightning.training import load_classifier
+from eqrestore_lightning.training._classifier import load_classifier
 from eqrestore_lightning.weights._digest import add_digest
 
 pytestmark = pytest.mark.filterwarnings(  # what torch says of odd archives before the error

@@ -2,7 +2,6 @@
 
 import math
 
-import lightning as L
 import pytest
 import torch
 
@@ -14,7 +13,7 @@ def paper(load):
     return load("_paper")
 
 
-def trained(paper, tmp_path, images, **options):
+def trained(paper, trainer, images):
     """Train a small network and return it, with the images that it saw."""
     module = paper.PaperClassifier(3, 10, architecture="small_cnn", learning_rate=0.01)
     seen = []
@@ -25,22 +24,13 @@ def trained(paper, tmp_path, images, **options):
 
     module.classifier.register_forward_pre_hook(see)
     loader = ImageTensors(images, torch.zeros(len(images), dtype=torch.int64)).loader(2)
-    trainer = L.Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=tmp_path,
-        **options,
-    )
     trainer.fit(module, loader)
     return module, seen
 
 
-def test_images_grow_over_the_steps_and_the_last_ones_are_whole(paper, tmp_path):
+def test_images_grow_over_the_steps_and_the_last_ones_are_whole(paper, build_trainer):
     images = torch.randint(256, (50, 3, 40, 40), dtype=torch.uint8)
-    _, seen = trained(paper, tmp_path, images, max_epochs=1)
+    _, seen = trained(paper, build_trainer(max_epochs=1), images)
     sizes = [x.shape[-1] for x in seen]
     assert sizes == sorted(sizes)
     assert set(sizes) == set(paper.SIZES.values())
@@ -55,10 +45,10 @@ def test_the_learning_rate_rises_and_falls_to_nothing(paper):
     assert math.isclose(factors[-1], 0, abs_tol=1e-12)
 
 
-def test_nothing_is_translated(paper, tmp_path):
+def test_nothing_is_translated(paper, build_trainer):
     images = torch.zeros(50, 3, 40, 40, dtype=torch.uint8)
     images[:, :, 10:14, 6:30] = 255
-    module, seen = trained(paper, tmp_path, images, max_epochs=1)
+    module, seen = trained(paper, build_trainer(max_epochs=1), images)
     whole = torch.cat([x for x in seen if x.shape[-1] == 40])
     expected = images[0] / 255
     for image in whole:

@@ -3,18 +3,13 @@
 import io
 import os
 
-import lightning
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
 from eqrestore_lightning import ClassifierModule, RestorerModule, TranslationEstimator
-from eqrestore_lightning.training import load_classifier
+from eqrestore_lightning.training._classifier import load_classifier
 from eqrestore_lightning.weights._files import estimator_config
-
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::lightning.fabric.utilities.warnings.PossibleUserWarning", "ignore:.*litlogger"
-)
 
 NETWORK = {"hidden_channels": [2], "kernel_size": [3, 1], "bias": True}
 
@@ -63,7 +58,7 @@ def test_checkpoints_of_other_modules_are_refused(path):
 
 
 @pytest.mark.parametrize("digest", [None, "0" * 64])
-def test_without_the_digest_of_its_content_it_is_neither_loaded_nor_resumed(digest, path):
+def test_without_its_digest_it_is_neither_loaded_nor_resumed(digest, path, build_trainer):
     module = _restorer()
     content = torch.load(_save(module, path))
     content["digest"] = digest
@@ -71,7 +66,7 @@ def test_without_the_digest_of_its_content_it_is_neither_loaded_nor_resumed(dige
     message = "to hold the digest of its content, .*, but got (none|000)"
     with pytest.raises(ValueError, match=message):
         RestorerModule.load_from_checkpoint(path)
-    trainer = lightning.Trainer(max_epochs=1, logger=False, default_root_dir=path.parent)
+    trainer = build_trainer(max_epochs=1)
     with pytest.raises(ValueError, match=message):
         trainer.fit(module, DataLoader(torch.rand(2, 1, 6, 7)), ckpt_path=path, weights_only=True)
 

@@ -1,6 +1,6 @@
 import pytest
 
-from eqrestore_lightning.training import trainer_options
+from eqrestore_lightning.training._launch import trainer_options
 
 VARIABLES = (
     "TORCHELASTIC_RUN_ID",
@@ -42,31 +42,24 @@ def test_a_launcher_of_one_process_needs_no_strategy(monkeypatch):
     assert "strategy" not in trainer_options()
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert trainer_options()["strategy"] == "ddp"
-    monkeypatch.setenv("WORLD_SIZE", "two")
-    with pytest.raises(ValueError, match="Expected the variable WORLD_SIZE to be a whole number"):
-        trainer_options()
 
 
-def test_devices_and_machines_may_be_asked_for():
-    assert trainer_options(device="cpu", devices=4, num_nodes=2) == {
+def test_devices_may_be_asked_for():
+    assert trainer_options(device="cpu", devices=4) == {
         "accelerator": "cpu",
         "devices": 4,
-        "num_nodes": 2,
+        "num_nodes": 1,
         "strategy": "ddp",
     }
-    assert "strategy" not in trainer_options(devices=1, num_nodes=1)
-    with pytest.raises(ValueError, match="Expected `num_nodes` to be at least 1, but got 0"):
-        trainer_options(num_nodes=0)
+    assert "strategy" not in trainer_options(devices=1)
 
 
 def test_devices_may_not_differ_from_what_a_launcher_started(monkeypatch):
     for name, value in zip(VARIABLES, ("x", "2", "3", "6"), strict=False):
         monkeypatch.setenv(name, value)
-    assert trainer_options(devices=2, num_nodes=3)["devices"] == 2
+    assert trainer_options(devices=2)["devices"] == 2
     with pytest.raises(ValueError, match="Expected `devices` to be 2, as many as the launcher"):
         trainer_options(devices=4)
-    with pytest.raises(ValueError, match="Expected `num_nodes` to be 3, as many as the launcher"):
-        trainer_options(num_nodes=1)
 
 
 def test_the_device_of_the_caller_takes_precedence(monkeypatch):

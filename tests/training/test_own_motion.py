@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import lightning
 import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
@@ -77,19 +76,11 @@ class _Brighter(torch.nn.Module):
         return torch.stack([x[..., 4:, :].sum((1, 2, 3)), x[..., :4, :].sum((1, 2, 3))], 1)
 
 
-def test_it_goes_all_the_way(tmp_path):
+def test_it_goes_all_the_way(tmp_path, build_trainer):
     images = torch.rand(64, 1, 8, 9)
     images[:, :, :4] += 0.5
     module = RestorerModule(UpsideDownEstimator(1, (8, 9)), learning_rate=1e-2)
-    trainer = lightning.Trainer(
-        max_epochs=10,
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        default_root_dir=tmp_path,
-    )
+    trainer = build_trainer(max_epochs=10)
     loader = DataLoader(images, batch_size=16)
     trainer.fit(module, loader, loader)
     keys = {"val/loss", "val/upside_down_accuracy", "val/upside_down_distance"}

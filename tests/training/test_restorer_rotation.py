@@ -1,6 +1,3 @@
-import re
-
-import lightning
 import pytest
 import torch
 from PIL import Image
@@ -22,7 +19,6 @@ from eqrestore_lightning import (
 )
 from eqrestore_lightning.functional import motion_distance
 from eqrestore_lightning.functional._errors import circular_error
-from eqrestore_lightning.theory import ConstructedEstimator
 from eqrestore_lightning.training._callbacks import restored_image_grid
 
 ROTATION = {"num_radii": 6, "num_angles": 24, "hidden_channels": [8], "kernel_size": ["full", 1]}
@@ -38,24 +34,11 @@ def _wedges(count=96):
     return (wedge + 0.1 * torch.rand(count, 16, 16)).unsqueeze(1)
 
 
-def _trainer(folder, **options):
-    arguments = {
-        "accelerator": "cpu",
-        "max_epochs": 3,
-        "logger": False,
-        "enable_progress_bar": False,
-        "enable_checkpointing": False,
-        "enable_model_summary": False,
-        "default_root_dir": folder,
-    }
-    return lightning.Trainer(**{**arguments, **options})
-
-
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_rotations_are_learnt_and_restored(tmp_path, precision):
+def test_rotations_are_learnt_and_restored(tmp_path, precision, build_trainer):
     module = RestorerModule(RotationEstimator(1, (16, 16), **ROTATION, bias=True))
     loader = DataLoader(_wedges(), batch_size=32)
-    trainer = _trainer(tmp_path, max_epochs=25, precision=precision)
+    trainer = build_trainer(max_epochs=25, precision=precision)
     trainer.fit(module, loader, loader)
     assert set(trainer.callback_metrics) == {
         "train/loss",
@@ -97,13 +80,13 @@ def test_the_loss_shares_a_target_between_grid_angles():
     assert module.estimator.loss(scores, {"angle": torch.tensor([60.0])}) > 20
 
 
-def test_quarter_turns_are_learnt_and_restored(tmp_path):
+def test_quarter_turns_are_learnt_and_restored(tmp_path, build_trainer):
     estimator = CopiesEstimator(
         1, motion=QuarterTurn(mirrors=True), scorer_options={"channels": [16, 32]}
     )
     module = RestorerModule(estimator, learning_rate=1e-2)
     loader = DataLoader(_wedges(), batch_size=32)
-    trainer = _trainer(tmp_path, max_epochs=15)
+    trainer = build_trainer(max_epochs=15)
     trainer.fit(module, loader, loader)
     for name in ("mirrored", "quarters"):
         assert trainer.callback_metrics[f"val/{name}_accuracy"] > 0.9
@@ -116,13 +99,13 @@ def test_quarter_turns_are_learnt_and_restored(tmp_path):
 
 
 @pytest.mark.parametrize("fill", ["circular", "zeros"])
-def test_shifts_and_rotations_are_learnt_together(tmp_path, fill):
+def test_shifts_and_rotations_are_learnt_together(tmp_path, fill, build_trainer):
     options = {"hidden_channels": [4], "kernel_size": ["full", 1], "bias": True}
     estimator = RotoTranslationEstimator(1, (16, 16), translation=options, rotation=ROTATION)
     shift = Shift(max_shift=2 if fill == "zeros" else 0, fill=fill)
     module = RestorerModule(estimator, motion=Product(Turn(), shift))
     loader = DataLoader(_wedges(), batch_size=32)
-    trainer = _trainer(tmp_path, max_epochs=40)
+    trainer = build_trainer(max_epochs=40)
     trainer.fit(module, loader, loader)
     assert set(trainer.callback_metrics) == {
         "train/loss",
@@ -156,14 +139,3 @@ def test_the_grid_shows_turned_images():
     upper = grid[0, 2:18, 2:18]
     assert_close(upper, images[0, 0])
     assert not torch.equal(grid[0, 20:36, 2:18], upper)
-
-
-def test_rejections():
-    rotation = RotationEstimator(1, (16, 16), **ROTATION)
-    RestorerModule(rotation)
-    message = "the fields that the estimator finds, ['angle'], but got ['angle', 'shift']."
-    with pytest.raises(ValueError, match=re.escape(message)):
-        RestorerModule(rotation, motion=Product(Turn(), Shift()))
-    constructed = ConstructedEstimator(1, (16, 16), num_templates=2)
-    with pytest.raises(ValueError, match="Expected `estimator` to have weights to train, but a C"):
-        RestorerModule(constructed)

@@ -45,21 +45,18 @@ class _Clock(Timer):
         super().on_train_batch_end(*args, **kwargs)
 
 
-def _fit(module, folder, *, stream, callbacks=(), **options):
-    watch = _Watch()
-    trainer = lightning.Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        default_root_dir=folder,
-        callbacks=[watch, *callbacks],
-        **options,
-    )
-    samples = [(torch.rand(1, *SIZE), number % 2) for number in range(16)]
-    trainer.fit(module, DataLoader(_Stream(samples) if stream else samples, batch_size=4))
-    return trainer.global_step, watch.rates
+@pytest.fixture
+def fit(build_trainer):
+    """Train on four batches an epoch; return the number of steps and their learning rates."""
+
+    def run(module, *, stream=False, callbacks=(), **options):
+        watch = _Watch()
+        trainer = build_trainer(callbacks=[watch, *callbacks], **options)
+        samples = [(torch.rand(1, *SIZE), number % 2) for number in range(16)]
+        trainer.fit(module, DataLoader(_Stream(samples) if stream else samples, batch_size=4))
+        return trainer.global_step, watch.rates
+
+    return run
 
 
 ENDS = [
@@ -83,15 +80,25 @@ ENDS = [
 
 @pytest.mark.parametrize("name", MODULES)
 @pytest.mark.parametrize(("stream", "options", "steps"), ENDS)
-def test_the_learning_rate_falls_toward_the_end(name, stream, options, steps, tmp_path):
+def test_the_learning_rate_falls_toward_the_end(name, stream, options, steps, fit):
     build, highest, lowest = MODULES[name]
     options = dict(options)
     callbacks = options.pop("callbacks", list)()
-    taken, rates = _fit(build(), tmp_path, stream=stream, callbacks=callbacks, **options)
+    taken, rates = fit(build(), stream=stream, callbacks=callbacks, **options)
     assert taken == steps
     assert highest / 5 < max(rates) <= highest * 1.0001
     assert rates[-1] < max(rates) / 30 or "callbacks" in options
     assert rates[-1] >= lowest * 0.99
+
+
+def test_the_learning_rate_of_a_restorer_follows_max_time(fit):
+    build, highest, _ = MODULES["restorer"]
+    steps, rates = fit(build(), max_epochs=-1, callbacks=[_Clock({"seconds": 2})])
+    assert steps == len(rates) == 40
+    assert rates[0] == pytest.approx(2 / 500 * highest)  # the second of 500 steps of warm-up
+    assert rates[4:11] == [highest] * 7  # from a tenth to a quarter of the time
+    assert rates[11:] == sorted(rates[11:], reverse=True)
+    assert rates[-1] == pytest.approx(highest * 1e-3 ** ((39 / 40 - 0.25) / 0.75))
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -104,10 +111,10 @@ def test_the_learning_rate_falls_toward_the_end(name, stream, options, steps, tm
         (True, {"max_epochs": -1}, "`max_epochs`, `max_steps` or `max_time`, toward which"),
     ],
 )
-def test_training_whose_end_is_not_known_is_refused(name, stream, options, message, tmp_path):
+def test_training_whose_end_is_not_known_is_refused(name, stream, options, message, fit):
     with pytest.raises(ValueError, match=message):
-        _fit(MODULES[name][0](), tmp_path, stream=stream, **options)
+        fit(MODULES[name][0](), stream=stream, **options)
 
 
-def test_without_max_time_no_share_of_it_has_passed():
-    assert elapsed_share(lightning.Trainer(logger=False, max_epochs=1)) == 0.0
+def test_without_max_time_no_share_of_it_has_passed(build_trainer):
+    assert elapsed_share(build_trainer(max_epochs=1)) == 0.0

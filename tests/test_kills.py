@@ -34,7 +34,7 @@ def images(tmp_path_factory):
 
 
 def _fit(images, output):
-    options = ["--grayscale", "--epochs=12", "--sources=file", "--network=border"]
+    options = ["--grayscale", "--steps=12", "--sources=file", "--network=border"]
     return ["fit", images, output / "mine.safetensors", *options]
 
 

@@ -1,41 +1,94 @@
 """What `eqrestore demo` shows of one image, moved and restored."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import PIL.Image
 import PIL.ImageDraw
 import torch
 from torch import Tensor
+from torchvision import models
+from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as TF
 
-from eqrestore_lightning.cli._demo_inputs import Classify
+from eqrestore_lightning.data import DigitsDataModule
+from eqrestore_lightning.data._image_files import cut_window, read_image
+from eqrestore_lightning.data._photographs import find_photographs
 from eqrestore_lightning.functional import circular_shift, rotate
+from eqrestore_lightning.motions import Element, Motion
+from eqrestore_lightning.nn import Estimator
+from eqrestore_lightning.training._classifier import load_classifier
 from eqrestore_lightning.transforms import RestoreTransform
 
-_RAMP = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
+Classify: TypeAlias = Callable[[Tensor], dict[str, float]]
+"""From an image, uint8 of shape `(channels, height, width)`, to probabilities by class."""
+
+_SIDE = 256  # pixels, of images for weights that take any size
 _PICTURE = 256  # pixels, of the longer side
-_MARK = (220, 0, 0)
 
 
 @dataclass(frozen=True)
 class View:
-    """One image, moved and restored, in pictures that are enlarged where they are small.
-
-    Attributes:
-        moved: The image as a classifier would get it.
-        scores: Picture of the scores of all motions; the largest is marked.
-        restored: The image moved back by what was found.
-        found: What was found, and how sure that is; a sentence or two.
-        classes: Probabilities of the classes of the moved image, and of the restored one; `None`
-            without a classifier.
-    """
+    """One image, moved and restored, in pictures that are enlarged where they are small."""
 
     moved: PIL.Image.Image
     scores: PIL.Image.Image
     restored: PIL.Image.Image
     found: str
-    classes: tuple[dict[str, float], dict[str, float]] | None = None
+    classes: tuple[dict[str, float], dict[str, float]] | None  # of the moved and the restored image
+
+
+def samples(estimator: Estimator) -> dict[str, PIL.Image.Image]:
+    """Return images to choose from, by name: photographs, or digits for one channel."""
+    if estimator.in_channels != 1:
+        photographs = find_photographs("test").items()
+        return {name: TF.to_pil_image(read_image(path)) for name, path in photographs}
+    digits = DigitsDataModule().dataset("test")
+    firsts = {int(label): number for number, label in reversed(list(enumerate(digits.labels)))}
+    return {str(label): TF.to_pil_image(digits.images[firsts[label]]) for label in sorted(firsts)}
+
+
+def size_of(estimator: Estimator) -> tuple[int, int]:
+    """Return height and width of the images that are shown, pixels."""
+    height, width = estimator.spatial_size or (_SIDE, _SIDE)
+    return height, width
+
+
+def cut(picture: PIL.Image.Image, estimator: Estimator) -> Tensor:
+    """Return the central part of a picture, resized to what an estimator takes, in uint8.
+
+    >>> from eqrestore_lightning import load_estimator
+    >>> cut(PIL.Image.new("RGB", (300, 200)), load_estimator("mnist")).shape
+    torch.Size([1, 32, 32])
+    """
+    mode = "L" if estimator.in_channels == 1 else "RGB"
+    return cut_window(TF.pil_to_tensor(picture.convert(mode)), size_of(estimator))
+
+
+def classify_with(source: str, shape: Sequence[int]) -> Classify:
+    """Return what classifies one image of a shape: a model of torchvision, or of one's own."""
+    if source in models.list_models(models):
+        weights = models.get_model_weights(source).DEFAULT
+        network = models.get_model(source, weights=weights)
+        names, prepare = weights.meta["categories"], weights.transforms()
+    else:
+        network, names = load_classifier(source), None
+        prepare = v2.ToDtype(torch.float32, scale=True)
+    network.eval()
+
+    @torch.no_grad()
+    def classify(image: Tensor) -> dict[str, float]:
+        shares = network(prepare(image).unsqueeze(0)).softmax(1)[0].tolist()
+        return dict(zip(names or map(str, range(len(shares))), shares, strict=True))
+
+    try:
+        classify(torch.zeros(tuple(shape), dtype=torch.uint8))
+    except RuntimeError as error:
+        raise ValueError(
+            f"Expected {source} to take images of shape {tuple(shape)}, but got: {error}"
+        ) from error
+    return classify
 
 
 def view(
@@ -47,86 +100,61 @@ def view(
     angle: float = 0.0,
     classify: Classify | None = None,
 ) -> View:
-    """Turn an image, shift it circularly, restore it, and describe what happened.
-
-    Args:
-        image: uint8 of shape `(channels, height, width)`, as `restore` takes it.
-        restore: Finds how it was moved.
-        down: Shift, pixels.
-        right: Shift, pixels.
-        angle: Degrees, counter-clockwise; what enters at the corners is the color of the border.
-        classify: Classifies the moved and the restored image.
+    """Turn an image by degrees, shift it by pixels, restore it, and describe what happened.
 
     >>> image = torch.zeros(1, 32, 32, dtype=torch.uint8)
     >>> image[0, 8:25, 13:20] = 200
     >>> view(image, RestoreTransform("mnist"), down=5, right=-3).found.split(".")[0]
-    'Found: 5 down, 3 left'
+    'Found: down 5, right -3'
     """
     turned = rotate(image.unsqueeze(0), torch.tensor([float(angle)]), fill="border")
     moved = circular_shift(turned, torch.tensor([[down, right]]))[0]
     found = restore.find(moved, scores=True)
+    assert found.scores is not None  # noqa: S101  # asked for
     restored = restore.undo(moved, found)
     differing = int((restored != restore(image)).any(0).sum())
     told = f"differs, at {differing:,} of {image[0].numel():,} pixels, from"
     if differing == 0:
         told = "equals, in every bit,"
+    motion = sentence(restore.estimator.motion, found.motion)
     return View(
         moved=_enlarged(TF.to_pil_image(moved)),
-        scores=score_picture(found.scores if found.scores is not None else torch.zeros(1)),
+        scores=score_picture(found.scores),
         restored=_enlarged(TF.to_pil_image(restored)),
-        found=f"Found: {sentence(found.motion)}. Margin: {float(found.margin):.1f}. "
+        found=f"Found: {motion}. Margin: {float(found.margin):.1f}. "
         f"The restored image {told} what the unmoved image is restored to.",
         classes=(classify(moved), classify(restored)) if classify is not None else None,
     )
 
 
-def sentence(motion: Mapping[str, Tensor]) -> str:
+def sentence(motion: Motion, element: Element) -> str:
     """Say how one image was moved.
 
-    Args:
-        motion: Fields of one image, without a batch axis.
-
-    >>> sentence({"angle": torch.tensor(-12.25), "shift": torch.tensor([0, -7])})
-    'turned by -12.2°, 0 down, 7 left'
+    >>> from eqrestore_lightning.motions import Product, Shift, Turn
+    >>> element = {"angle": torch.tensor(-12.25), "shift": torch.tensor([0, -7])}
+    >>> sentence(Product(Turn(), Shift()), element)
+    'angle -12.2, down 0, right -7'
     """
     parts = []
-    if "mirrored" in motion and int(motion["mirrored"]):
-        parts.append("mirrored")
-    if "quarters" in motion:
-        parts.append(f"turned by {90 * int(motion['quarters'])}°")
-    if "angle" in motion:
-        parts.append(f"turned by {float(motion['angle']):.1f}°")
-    if "shift" in motion:
-        words = (("up", "down"), ("left", "right"))[-motion["shift"].numel() :]
-        for pixels, (back, forward) in zip(motion["shift"].tolist(), words, strict=True):
-            parts.append(f"{abs(pixels)} {back if pixels < 0 else forward}")
+    for field in motion.fields:
+        values = element[field.name].reshape(-1).tolist()
+        for name, value in zip(field.columns or [field.name], values, strict=True):
+            parts.append(f"{name} {value if field.integer else round(value, 1)}")
     return ", ".join(parts)
 
 
 def score_picture(scores: Tensor) -> PIL.Image.Image:
-    """Draw scores, and mark the largest: as a map for shifts, else as a curve.
-
-    Args:
-        scores: Shape `(height, width)`, place 0 at the top left, or `(num_elements,)`.
-    """
-    low, high = float(scores.min()), float(scores.max())
-    share = ((scores - low) / (high - low if high > low else 1)).float().cpu()
-    best = int(share.argmax())
-    return _map(share, best) if share.ndim == 2 else _curve(share.flatten(), best)
-
-
-def _map(share: Tensor, best: int) -> PIL.Image.Image:
-    ramp = torch.tensor(_RAMP, dtype=torch.float32)
-    place = share * (len(_RAMP) - 1)
-    lower = place.long().clamp(max=len(_RAMP) - 2)
-    rest = (place - lower).unsqueeze(-1)
-    colors = ramp[lower] * (1 - rest) + ramp[lower + 1] * rest
-    height, width = share.shape
-    factor = _PICTURE / max(height, width)
-    picture = _enlarged(TF.to_pil_image(colors.round().byte().movedim(2, 0)))
-    x, y = (best % width + 0.5) * factor, (best // width + 0.5) * factor
+    """Draw scores as brightness, those of one axis as a strip, and mark the largest."""
+    strip = scores.ndim == 1
+    rows = scores.expand(max(1, len(scores) // 4), -1) if strip else scores.flatten(end_dim=-2)
+    low, high = rows.aminmax()
+    share = (rows - low).float() / float(high - low or 1)
+    picture = _enlarged(TF.to_pil_image(share.unsqueeze(0).cpu()).convert("RGB"))
+    row, column = divmod(int(share.argmax()), share.shape[1])
+    factor = picture.width / share.shape[1]
+    x, y = (column + 0.5) * factor, picture.height / 2 if strip else (row + 0.5) * factor
     draw = PIL.ImageDraw.Draw(picture)
-    for radius, color in ((9, (255, 255, 255)), (7, _MARK)):
+    for radius, color in ((9, "white"), (7, "red")):
         draw.ellipse((x - radius, y - radius, x + radius, y + radius), outline=color, width=2)
     return picture
 
@@ -135,14 +163,3 @@ def _enlarged(picture: PIL.Image.Image) -> PIL.Image.Image:
     factor = _PICTURE / max(picture.size)
     size = round(picture.width * factor), round(picture.height * factor)
     return picture.resize(size, PIL.Image.Resampling.NEAREST)
-
-
-def _curve(share: Tensor, best: int) -> PIL.Image.Image:
-    picture = PIL.Image.new("RGB", (_PICTURE, _PICTURE), _RAMP[0])
-    draw = PIL.ImageDraw.Draw(picture)
-    step = _PICTURE / len(share)
-    for place, value in enumerate(share.tolist()):
-        top = (_PICTURE - 20) * (1 - value) + 10
-        color = _MARK if place == best else _RAMP[-1]
-        draw.rectangle((place * step, top, (place + 1) * step - (step > 3), _PICTURE), fill=color)
-    return picture

@@ -6,14 +6,7 @@ Device: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
 
 
 def choose_device(device: Device = "auto") -> str:
-    """Return the device that a command was asked to compute on.
-
-    Args:
-        device: `"auto"` for `"cuda"` if there is a GPU, otherwise `"cpu"`; or the device.
-
-    Raises:
-        ValueError: If this machine does not have it.
-    """
+    """Return the device to compute on, by default a GPU if there is one."""
     import torch
 
     found = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.mps.is_available()}

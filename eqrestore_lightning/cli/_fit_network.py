@@ -1,87 +1,64 @@
 """The network that `eqrestore fit` trains."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from eqrestore_lightning.data._module import DataModule
-    from eqrestore_lightning.nn import Estimator
+from eqrestore_lightning.cli._fit_data import FitData
+from eqrestore_lightning.data import PhotoCropDataModule
+from eqrestore_lightning.motions import Motion
+from eqrestore_lightning.motions._product import replace_shift
+from eqrestore_lightning.nn import Estimator, build_preset
+from eqrestore_lightning.weights import load_estimator
+from eqrestore_lightning.weights._files import build_estimator, estimator_config
 
 
 def open_estimator(
-    network: str,
-    source: str | None,
-    data: "DataModule",
-    axes: list[int] | None,
-    corners: str | None,
-) -> "Estimator":
-    """Load the estimator to continue from, or build one with random weights.
-
-    Args:
-        network: Name of the preset, if there is nothing to continue from.
-        source: The weights to continue from, if any.
-        data: Images or signals that it has to fit.
-        axes: Axes along which it finds shifts, if they are not its own.
-        corners: What enters at the corners of rotated images, if it is not its own.
-
-    Raises:
-        ValueError: If the network takes no such option, or does not fit the data.
-    """
-    from eqrestore_lightning.data import PhotoCropDataModule
-    from eqrestore_lightning.weights import load_estimator
-
-    sizes = data.crop_sizes if isinstance(data, PhotoCropDataModule) else (data.spatial_size or (),)
+    network: str, source: str | None, data: FitData, *, axes: list[int] | None, corners: str | None
+) -> Estimator:
+    """Load the estimator to continue from, or build one with random weights, to fit the data."""
+    sizes = data.crop_sizes if isinstance(data, PhotoCropDataModule) else (data.spatial_size,)
     given = {"axes": axes, "corners": corners}
     given = {name: value for name, value in given.items() if value is not None}
-    if source is None:
-        estimator = _build(network, data.in_channels, sizes[0], given)
-    else:
-        estimator = _with_options(load_estimator(source), given)
-    _check_fits(estimator, data.in_channels, sizes)
+    options = {"fill" if name == "corners" else name: value for name, value in given.items()}
+    try:
+        if source is None:
+            estimator = build_preset(network, data.in_channels, sizes[0], **options)
+        else:
+            estimator = _changed(load_estimator(source), options)
+    except TypeError as error:
+        raise ValueError(
+            f"Expected {' and '.join(f'`{name}`' for name in given)} only for a network that takes "
+            f"it, but got {given} for {source or network}."
+        ) from error
+    for size in sizes:
+        expected = (estimator.in_channels, *(estimator.spatial_size or size))
+        if expected != (data.in_channels, *size):
+            raise ValueError(
+                f"Expected images of shape {expected} (channels, then size), for which the network "
+                f"was made, but got {(data.in_channels, *size)}."
+            )
     return estimator
 
 
-def _with_options(estimator: "Estimator", given: dict[str, Any]) -> "Estimator":
-    """Return an estimator with the same weights for other axes, if its weights allow that."""
-    from eqrestore_lightning.weights._files import build_estimator, estimator_config
-
-    if not given:
+def _changed(estimator: Estimator, options: dict[str, Any]) -> Estimator:
+    """Return an estimator with other options, or raise `TypeError` if its weights allow none."""
+    if not options:
         return estimator
     try:
-        changed = build_estimator({**estimator_config(estimator), **given})
+        changed = build_estimator({**estimator_config(estimator), **options})
         changed.load_state_dict(estimator.state_dict())
     except (RuntimeError, ValueError) as error:
-        raise ValueError(
-            f"Expected no {_names(given)} with `start`, whose network has its own, but got {given}."
-        ) from error
+        raise TypeError(str(error)) from error
     return changed
 
 
-def _build(
-    network: str, in_channels: int, size: tuple[int, ...], given: dict[str, Any]
-) -> "Estimator":
-    from eqrestore_lightning.nn import build_preset
-
-    options = {"fill" if name == "corners" else name: value for name, value in given.items()}
-    try:
-        return build_preset(network, in_channels, size, **options)
-    except TypeError as error:
+def motion_to_train(estimator: Estimator, max_shift: int) -> Motion | None:
+    """Return the motion to train for, if it is not the estimator's own."""
+    if max_shift == 0:
+        return None
+    names = [field.name for field in estimator.motion.fields]
+    if "shift" not in names:
         raise ValueError(
-            f"Expected {_names(given)} only for networks that take it, but got {given} for "
-            f"{network!r}."
-        ) from error
-
-
-def _names(given: dict[str, Any]) -> str:
-    return " and ".join(f"`{name}`" for name in given)
-
-
-def _check_fits(estimator: "Estimator", in_channels: int, sizes: Sequence[tuple[int, ...]]) -> None:
-    expected = (estimator.in_channels, *(estimator.spatial_size or sizes[0]))
-    for size in sizes:
-        wanted = expected if estimator.spatial_size else (estimator.in_channels, *size)
-        if wanted != (in_channels, *size):
-            raise ValueError(
-                f"Expected images of shape {wanted} (channels, then size), for which the network "
-                f"was made, but got {(in_channels, *size)}."
-            )
+            f"Expected `max_shift` to be 0 for a network that does not find shifts, but only "
+            f"({', '.join(names)}); got {max_shift}."
+        )
+    return replace_shift(estimator.training_motion, max_shift=max_shift, fill="zeros")

@@ -1,19 +1,21 @@
 """What `eqrestore fit` prints about the data before training and about the result after it."""
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from eqrestore_lightning.cli._device import Device, choose_device
+from eqrestore_lightning.cli._fit_data import FitData
+from eqrestore_lightning.data import ImageTensors, PhotoCropDataModule
+from eqrestore_lightning.data._module import Split
+from eqrestore_lightning.data._problems import find_problems
+from eqrestore_lightning.evaluation._found import motion_found
+from eqrestore_lightning.evaluation._rules import harmonic_rule, seam_rules
 from eqrestore_lightning.functional import motion_distance
-
-if TYPE_CHECKING:
-    from eqrestore_lightning.data._module import DataModule, Split
-    from eqrestore_lightning.motions import Field, Motion
-    from eqrestore_lightning.nn import Estimator
-    from eqrestore_lightning.transforms import RestoreTransform
+from eqrestore_lightning.motions import Field, Motion, Shift
+from eqrestore_lightning.nn import Estimator
+from eqrestore_lightning.transforms import RestoreTransform
 
 _GOOD = 0.5  # share found, below which it is said what to try
 _ADVICE = (
@@ -24,88 +26,53 @@ _ADVICE = (
 _DONE = {"shift": "shifted", "angle": "rotated", "quarters": "turned", "mirrored": "mirrored"}
 
 
-def describe_data(data: "DataModule") -> None:
+def describe_data(data: FitData) -> None:
     """Print how the data are split, which of them are kept together, and their problems."""
-    from eqrestore_lightning.data._problems import find_problems
-
     print(data.describe_split())  # noqa: T201
     for problem in find_problems(data):
         print(f"Note: {problem}")  # noqa: T201
 
 
-def report(
-    estimator: "Estimator",
-    data: "DataModule",
-    motion: "Motion",
-    *,
-    seed: int,
-    device: Device = "auto",
-) -> str:
+def report(estimator: Estimator, data: FitData, motion: Motion, *, seed: int, device: str) -> str:
     """Return how well moved test images are restored, also by rules that need no training.
 
     Every process of a launch may call it, and measures all images by itself.
-
-    Args:
-        estimator: The trained estimator.
-        data: Where test images come from.
-        motion: How they are moved.
-        seed: Determines by how much.
-        device: Where to compute.
-
-    Returns:
-        See `conclusion`.
     """
-    from eqrestore_lightning.evaluation._found import motion_found
-    from eqrestore_lightning.evaluation._rules import harmonic_rule, seam_rules
-    from eqrestore_lightning.motions import Shift
-    from eqrestore_lightning.transforms import RestoreTransform
-
-    restorers: dict[str, Any] = {"": RestoreTransform(estimator).to(choose_device(device))}
+    trained = RestoreTransform(estimator).to(device)
+    rules: dict[str, Any] = {}
     if isinstance(motion, Shift):
-        restorers |= seam_rules(
-            estimator.in_channels, axes=motion.axes, num_spatial_dims=estimator.num_spatial_dims
-        )
-        restorers |= harmonic_rule(axes=motion.axes)
+        dims = estimator.num_spatial_dims
+        rules |= seam_rules(estimator.in_channels, axes=motion.axes, num_spatial_dims=dims)
+        rules |= harmonic_rule(axes=motion.axes)
     found = {
-        name: motion_found(_batches(data, "test", device), restorer, motion=motion, seed=seed)
-        for name, restorer in restorers.items()
+        name: motion_found(all_batches(data, "test", device), restorer, motion=motion, seed=seed)
+        for name, restorer in {"": trained, **rules}.items()
     }
-    median = _median_error(_batches(data, "test", device), restorers[""], motion, seed)
-    return conclusion(found.pop(""), found, motion, _size(data), _noun(data), median=median)
+    median = _median_error(all_batches(data, "test", device), trained, motion, seed)
+    total, noun = len(data.dataset("test")), f"test {data.noun}"
+    if isinstance(data, PhotoCropDataModule):
+        total, noun = total * data.batch_size, f"random crops of {noun}"
+    return conclusion(found.pop(""), found, motion, total, noun, median=median)
 
 
 def keep_better(
-    estimator: "Estimator",
+    estimator: Estimator,
     before: Mapping[str, Tensor],
-    data: "DataModule",
-    motion: "Motion",
+    data: FitData,
+    motion: Motion,
     source: str,
     *,
     seed: int,
-    device: Device = "auto",
+    device: str,
 ) -> None:
-    """Go back to the weights from before training if they find more on validation images.
-
-    Every process of a launch may call it, and measures all images by itself.
-
-    Args:
-        estimator: The trained estimator, changed in place.
-        before: Its weights before training.
-        data: Where validation images come from.
-        motion: How they are moved.
-        source: Name of the weights before training.
-        seed: Determines by how much.
-        device: Where to compute.
-    """
-    from eqrestore_lightning.evaluation._found import motion_found
-    from eqrestore_lightning.transforms import RestoreTransform
-
+    """Go back to the weights from before training unless others find more on validation images."""
     measure = _measure(motion.fields[0], next(iter(motion.fields[0].tolerances)))
 
     def share() -> float:
-        restore = RestoreTransform(estimator).to(choose_device(device))
-        found = motion_found(_batches(data, "val", device), restore, motion=motion, seed=seed)
-        return found[measure]
+        restore = RestoreTransform(estimator).to(device)
+        return motion_found(all_batches(data, "val", device), restore, motion=motion, seed=seed)[
+            measure
+        ]
 
     trained = {name: value.clone() for name, value in estimator.state_dict().items()}
     after = share()
@@ -123,23 +90,14 @@ def keep_better(
 def conclusion(
     trained: Mapping[str, float],
     rules: Mapping[str, Mapping[str, float]],
-    motion: "Motion",
+    motion: Motion,
     total: int,
     noun: str,
     *,
     median: float,
 ) -> str:
-    """Return a sentence about the result, preceded by what to try if it is not good.
+    """Say in a sentence what `motion_found` has measured, after what to try if it is not good.
 
-    Args:
-        trained: What `motion_found` measured for the trained estimator.
-        rules: The same for each rule, by name; may be empty.
-        motion: How test images were moved.
-        total: Number of test images.
-        noun: What they are called, in the plural.
-        median: Of the errors of the trained estimator, in the unit of the motion's first field.
-
-    >>> from eqrestore_lightning.motions import Shift
     >>> trained = {"shift_accuracy": 0.75, "shift_accuracy_1px": 1.0}
     >>> conclusion(trained, {}, Shift(), 40, "test images", median=0).split(" at random, ")[1]
     '30 (75.0 %) are restored exactly and 40 (100.0 %) to within 1 pixel (median error: 0 pixels).'
@@ -167,8 +125,8 @@ def conclusion(
 @torch.no_grad()
 def _median_error(
     batches: Iterable[tuple[Tensor, Tensor]],
-    restore: "RestoreTransform",
-    motion: "Motion",
+    restore: RestoreTransform,
+    motion: Motion,
     seed: int,
 ) -> float:
     """Return the median error of the first field of a motion, in its unit."""
@@ -182,7 +140,7 @@ def _median_error(
     return float(torch.cat(errors).median())
 
 
-def _result(found: Mapping[str, float], motion: "Motion", total: int) -> str:
+def _result(found: Mapping[str, float], motion: Motion, total: int) -> str:
     levels = {
         field.name: [
             (_within(tolerance, field.unit), _count(found[_measure(field, suffix)], total))
@@ -199,7 +157,7 @@ def _result(found: Mapping[str, float], motion: "Motion", total: int) -> str:
     )
 
 
-def _measure(field: "Field", suffix: str) -> str:
+def _measure(field: Field, suffix: str) -> str:
     return f"{field.name}_accuracy{suffix}"
 
 
@@ -213,24 +171,8 @@ def _count(share: float, total: int) -> str:
     return f"{round(share * total):,} ({100 * share:.1f} %)"
 
 
-def _batches(data: "DataModule", split: "Split", device: Device) -> Iterable[tuple[Tensor, Tensor]]:
+def all_batches(data: FitData, split: Split, device: str) -> Iterable[tuple[Tensor, Tensor]]:
     """Yield all images of a split; `data.test_dataloader()` would return this process's share."""
-    from eqrestore_lightning.data import ImageTensors
-
     dataset: Any = data.dataset(split)
-    batches = dataset.loader(data.batch_size) if isinstance(dataset, ImageTensors) else dataset
-    return ((images.to(choose_device(device)), labels) for images, labels in batches)
-
-
-def _size(data: "DataModule") -> int:
-    from eqrestore_lightning.data._photo_crops import PhotoCrops
-
-    dataset: Any = data.dataset("test")
-    return len(dataset) * (dataset.batch_size if isinstance(dataset, PhotoCrops) else 1)
-
-
-def _noun(data: "DataModule") -> str:
-    from eqrestore_lightning.data import PhotoCropDataModule
-
-    crops = "random crops of " if isinstance(data, PhotoCropDataModule) else ""
-    return f"{crops}test {data.noun}"
+    loader = dataset.loader(data.batch_size) if isinstance(dataset, ImageTensors) else dataset
+    return ((images.to(device), labels) for images, labels in loader)

@@ -32,13 +32,7 @@ _DESCRIPTIVE = (  # tags of TIFF files that tell nothing of how pixels are store
 
 
 def write_image(path: Path, image: Tensor, *, source: Path) -> None:
-    """Write an image in the format that the name of its file tells.
-
-    Args:
-        path: Where to.
-        image: uint8 of shape `(channels, height, width)`, upright.
-        source: The file it was made from, whose color profile and EXIF data are kept.
-    """
+    """Write an upright uint8 image in the format of a name, with its source's profile and EXIF."""
     name = PIL.Image.registered_extensions()[path.suffix.lower()]
     options = _OPTIONS.get(name, {}) | _kept(source, len(image))
     buffer = io.BytesIO()  # PIL would not tell why it failed to write

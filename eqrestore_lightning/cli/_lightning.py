@@ -9,20 +9,16 @@ from typing import Any
 
 
 def lightning(args: Sequence[str] | None = None) -> None:
-    """Run `lightning run FILE …` as `fabric run` does; pass other calls on to lightning-sdk.
-
-    Several runs on one machine do not interfere: each gets a free port, unless `--main-port` names
-    one or there are several machines.
-
-    Args:
-        args: What follows `lightning` on the command line.
-    """
+    """Run `lightning run FILE …` as `fabric run` does; pass other calls on to lightning-sdk."""
     args = list(sys.argv[1:] if args is None else args)
     if args[:1] == ["run"] and _names_a_file(args[1:]):
         from lightning.fabric.cli import _main as fabric
 
         if not any(arg.startswith(("--num-nodes", "--num_nodes")) for arg in args):
-            args.insert(1, f"--main-port={_free_port()}")  # a later one takes precedence
+            with socket.socket() as server:  # runs on one machine must not share a port
+                server.bind(("127.0.0.1", 0))
+                port = server.getsockname()[1]
+            args.insert(1, f"--main-port={port}")  # a later one takes precedence
         fabric(args=args, prog_name="lightning")
         return
     other = lightning_sdk()
@@ -54,9 +50,3 @@ def lightning_sdk() -> Callable[[], Any] | None:
 
 def _names_a_file(args: Sequence[str]) -> bool:
     return any(arg.endswith(".py") or Path(arg).is_file() for arg in args)
-
-
-def _free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return int(server.getsockname()[1])

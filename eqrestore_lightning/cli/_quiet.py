@@ -40,15 +40,7 @@ def _note(message: Warning | str, *where: Any) -> None:
 
 @contextlib.contextmanager
 def under_lightning(interrupted: str) -> Iterator[None]:
-    """Leave out what Lightning says of itself; raise what it raises as errors of one line.
-
-    Args:
-        interrupted: What to say of a run that was interrupted.
-
-    Raises:
-        KeyboardInterrupt: If it was interrupted, where Lightning would end with status 1.
-        ValueError: If a `Trainer` cannot be built.
-    """
+    """Leave out what Lightning says of itself; raise its errors, and Ctrl-C, as commands do."""
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     for name in ("lightning.pytorch", "lightning.fabric"):  # which set their level when imported

@@ -24,21 +24,19 @@ _MARGIN = 80  # pixels, for the names of the rows
 class RestoredImageGrid(lightning.Callback):
     """Draw and log images as they are, moved, and restored, when training ends (Figure 3)."""
 
-    def __init__(self, filename: str = "restored.png") -> None:
-        self.filename = filename
+    def __init__(self, filename: str = "restored.png", images: Tensor | None = None) -> None:
+        self.filename, self.images = filename, images
 
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
-        """Draw the first validation images, or else training images; log under the file's name."""
+        """Draw images, by default of validation, else of training; log under the file's name."""
         folder = Path(trainer.log_dir or trainer.default_root_dir)  # every process must take part
         estimator = pl_module.estimator
         drawable = estimator.num_spatial_dims == 2 and estimator.in_channels in (1, 3)
         if not drawable or not trainer.is_global_zero or trainer.fast_dev_run:
             return
-        loaders = CombinedLoader(trainer.val_dataloaders or trainer.train_dataloader).flattened
-        batch = next(iter(loaders[0]), None)
-        if batch is None:
+        images = _first_images(trainer) if self.images is None else self.images
+        if images is None:
             return
-        images = batch if isinstance(batch, Tensor) else batch[0]
         grid = restored_image_grid(estimator, images[:_NUM_IMAGES].to(pl_module.device))
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / self.filename
@@ -47,6 +45,13 @@ class RestoredImageGrid(lightning.Callback):
         for logger in trainer.loggers:
             if hasattr(logger, "log_image"):
                 logger.log_image(self.filename, [str(path)])
+
+
+def _first_images(trainer: Any) -> Tensor | None:
+    loaders = CombinedLoader(trainer.val_dataloaders or trainer.train_dataloader).flattened
+    batch = next(iter(loaders[0]), None)
+    images: Tensor | None = batch if batch is None or isinstance(batch, Tensor) else batch[0]
+    return images
 
 
 @torch.no_grad()

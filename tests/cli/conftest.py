@@ -17,6 +17,17 @@ def digits(tmp_path):
     return folder
 
 
+@pytest.fixture(scope="session")
+def tree():
+    """Return every file below a folder, by name."""
+
+    def content(folder):
+        files = (path for path in folder.rglob("*") if path.is_file())
+        return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+    return content
+
+
 @pytest.fixture
 def run(capsys):
     """Run `eqrestore` and return what it printed."""

@@ -2,9 +2,9 @@
 
 import csv
 
-import lightning
 import PIL.Image
 import pytest
+from fuzz.tools import save_checkpoint
 
 from eqrestore_lightning import (
     ClassifierModule,
@@ -39,10 +39,7 @@ def rotation(tmp_path):
 
 
 def test_takes_checkpoints_and_names(digits, tmp_path, bright, run):
-    trainer = lightning.Trainer(logger=False, default_root_dir=tmp_path, accelerator="cpu")
-    trainer.strategy.connect(ClassifierModule(1, 10))
-    trainer.save_checkpoint(tmp_path / "c.ckpt")
-    for classifier in (tmp_path / "c.ckpt", bright):
+    for classifier in (save_checkpoint(ClassifierModule(1, 10), tmp_path / "c.ckpt"), bright):
         printed = run("evaluate", classifier, digits, "digits", "--grayscale=true", "--max_shift=2")
         assert "accuracy, restored" in printed
         first, moved, unmoved, *_ = printed[printed.index("60 images") :].splitlines()

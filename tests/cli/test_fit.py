@@ -1,6 +1,5 @@
 """The command `eqrestore fit`."""
 
-import dataclasses
 import json
 import re
 
@@ -10,19 +9,17 @@ import PIL.ImageDraw
 import pytest
 import torch
 from safetensors import safe_open
-from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import functional as TF
 
 from eqrestore_lightning import RestoreTransform, Shift, Turn, load_estimator
 from eqrestore_lightning.cli import _fit_data
-from eqrestore_lightning.cli._fit_data import choose_network
-from eqrestore_lightning.cli._fit_look import look_at
+from eqrestore_lightning.cli._fit_data import choose_network, look_at
 from eqrestore_lightning.cli._fit_report import conclusion
 from eqrestore_lightning.data._image_files import read_image
 from eqrestore_lightning.motions import Product
 from eqrestore_lightning.nn import list_presets
 
-_QUICK = ["--grayscale", "--epochs=1", "--sources=file"]
+_QUICK = ["--grayscale", "--steps=1", "--sources=file"]
 
 
 @pytest.fixture
@@ -53,7 +50,7 @@ def test_weights_restore(network, columns, digits, tmp_path, run):
 
 def test_photographs_of_any_size_are_turned_upright(photos, tmp_path, run):
     output = tmp_path / "mine.safetensors"
-    options = ["--epochs=1", "--image_size=32", "--start=scratch", "--network=upright"]
+    options = ["--steps=1", "--image_size=32", "--start=scratch", "--network=upright"]
     printed = run("fit", photos, output, *options)
     assert "each turned at random, " in printed
     found = RestoreTransform(output).find(read_image(next(photos.rglob("*.png"))))
@@ -83,42 +80,15 @@ def test_rotations_are_compared_with_no_rule(digits, tmp_path, run):
 
 
 def test_images_of_one_source_stay_together(photos, tmp_path, run):
-    printed = run("fit", photos, tmp_path / "mine.safetensors", "--epochs=1", "--image_size=16")
+    printed = run("fit", photos, tmp_path / "mine.safetensors", "--steps=1", "--image_size=16")
     assert "Split by source (file-name prefix), so that none is in two parts" in printed
     assert "train 6 images (" in printed
 
 
-def test_crops_of_photographs_are_streamed(photos, tmp_path, run, fails, monkeypatch):
-    from eqrestore_lightning.data import PhotoCropDataModule
-
-    monkeypatch.setattr(PhotoCropDataModule, "train_dataloader", _short)
-    output = tmp_path / "mine.safetensors"
-    printed = run(
-        "fit",
-        photos,
-        output,
-        "--epochs=1",
-        "--crop_sizes=[24]",
-        "--batch_size=8",
-        "--network=border",
-    )
-    assert load_estimator(output).spatial_size == (24, 24)
-    assert "Of 96 random crops of test photographs, each shifted at random" in printed
-    message = fails(
-        "fit", photos, output, "--crop_sizes=[24, 16]", "--network=border", "--overwrite"
-    )
-    assert "Expected images of shape (3, 24, 24)" in message
-    message = fails("fit", photos, output, "--crop_sizes=[24]", "--image_size=24")
-    assert "Expected either `--image_size` or `--crop_sizes`" in message
-
-
 def test_photo_takes_photographs_of_any_size(photos, tmp_path, run, monkeypatch):
-    from eqrestore_lightning.data import PhotoCropDataModule
-
-    monkeypatch.setattr(PhotoCropDataModule, "train_dataloader", _short)
     monkeypatch.setitem(_fit_data.CROPPED, "photo", (16, 24, 999))
     output, restored = tmp_path / "mine.safetensors", tmp_path / "restored"
-    options = ["--network=photo", "--start=scratch", "--epochs=1", "--batch_size=8"]
+    options = ["--network=photo", "--start=scratch", "--steps=2", "--batch_size=8"]
     printed = run("fit", photos, output, *options)
     assert "Of 96 random crops of test photographs" in printed
     assert load_estimator(output).spatial_size is None
@@ -126,12 +96,6 @@ def test_photo_takes_photographs_of_any_size(photos, tmp_path, run, monkeypatch)
     restore = RestoreTransform(output)
     for path in photos.iterdir():
         assert torch.equal(read_image(restored / path.name), restore(read_image(path)))
-
-
-def _short(self):
-    """Stand in for `train_dataloader` of crops, with two batches only."""
-    batches = dataclasses.replace(self.dataset("train"), num_batches=2)
-    return DataLoader(batches, batch_size=None)
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".csv"])
@@ -142,7 +106,7 @@ def test_signals(suffix, tmp_path, run):
         np.save(path, signals[:, None].astype(np.float32))
     else:
         np.savetxt(path, signals, delimiter=",")
-    printed = run("fit", path, output, "--epochs=2", "--batch_size=8")
+    printed = run("fit", path, output, "--steps=8", "--batch_size=8")
     restore = RestoreTransform(output)
     assert restore.estimator.spatial_size == (24,)
     assert "Of 4 test signals, each shifted at random" in printed
@@ -157,7 +121,7 @@ def test_shifts_along_one_axis(digits, tmp_path, run, fails):
     assert load_estimator(output).motion == Shift((-1,))
     options = [*_QUICK, "--overwrite"]
     message = fails("fit", digits, output, *options, "--network=rotation", "--axes", "[-1]")
-    assert "Expected `--axes` only for networks that take it" in message
+    assert "Expected `--axes` only for a network that takes it" in message
     assert "Expected `--axes` to be" in fails("fit", digits, output, *options, "--axes", "[1]")
 
 
@@ -181,13 +145,13 @@ def test_training_continues_from_weights(digits, tmp_path, run, fails):
     )
     assert torch.equal(ours.scores, theirs.scores)
     message = fails(
-        "fit", digits, second, "--epochs=1", "--sources=file", f"--start={first}", "--overwrite"
+        "fit", digits, second, "--steps=1", "--sources=file", f"--start={first}", "--overwrite"
     )
     assert "Expected images of shape (1, 32, 32) (channels, then size)" in message
     message = fails(
         "fit", digits, second, *_QUICK, f"--start={first}", "--axes", "[-1]", "--overwrite"
     )
-    assert "Expected no `--axes` with `--start`, whose network has its own" in message
+    assert "Expected `--axes` only for a network that takes it" in message
 
 
 def test_weights_say_how_they_were_made(digits, tmp_path, run):
@@ -199,7 +163,7 @@ def test_weights_say_how_they_were_made(digits, tmp_path, run):
     assert len(notes["data"]) == 16
 
 
-def test_minutes_replace_epochs(digits, tmp_path, run):
+def test_minutes_replace_steps(digits, tmp_path, run):
     output = tmp_path / "mine.safetensors"
     run("fit", digits, output, *_QUICK[::2], "--network=border", "--minutes=0.02")
     assert output.is_file()
@@ -249,18 +213,17 @@ def test_conclusion_for_several_fields():
 
 
 @pytest.mark.parametrize(
-    ("option", "message"),
+    ("options", "message"),
     [
-        ("--epochs=0", "Expected `--epochs` to be at least 1, but got 0."),
+        ("--steps=0", "Expected `--steps` to be at least 1, but got 0."),
+        ("--steps=1 --minutes=1", "Expected either `--steps` or `--minutes`, but got both."),
         ("--image-size=0", "Expected `--image-size` to be at least 1, but got 0."),
-        ("--crop_sizes=[0]", "Expected `--crop_sizes` to be at least 1, but got 0."),
         ("--minutes=0", "Expected `--minutes` to be finite and above 0, but got 0.0."),
         ("--minutes=.inf", "Expected `--minutes` to be finite and above 0, but got inf."),
-        ("--crop_sizes=[]", "Expected `--crop_sizes` to name at least one size, but got none."),
     ],
 )
-def test_lengths_that_would_train_nothing_or_forever_are_refused(option, message, tmp_path, fails):
-    assert message in fails("fit", tmp_path, tmp_path / "x.safetensors", option)
+def test_lengths_that_would_train_nothing_or_forever_are_refused(options, message, tmp_path, fails):
+    assert message in fails("fit", tmp_path, tmp_path / "x.safetensors", *options.split())
 
 
 def _objects(folder, count=24, *, color=False, roll=0):

@@ -9,16 +9,16 @@ import torch
 from safetensors.torch import load_file
 
 from eqrestore_lightning import RestorerModule, RestoreTransform, cli, load_estimator
-from eqrestore_lightning.cli import _fit
+from eqrestore_lightning.cli import _fit_training
 from eqrestore_lightning.data._image_files import read_image
 from eqrestore_lightning.files._writing import only_process
 
-_OPTIONS = ["--grayscale", "--epochs=3", "--sources=file", "--network=border"]
+_OPTIONS = ["--grayscale", "--steps=3", "--sources=file", "--network=border"]
 
 
 @pytest.fixture(autouse=True)
 def _often(monkeypatch):
-    monkeypatch.setattr(_fit, "_EVERY", 1)  # step
+    monkeypatch.setattr(_fit_training, "_EVERY", 1)  # step
 
 
 @pytest.fixture

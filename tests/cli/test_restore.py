@@ -10,16 +10,13 @@ import resource
 import signal
 import time
 
-import PIL
 import pytest
 import torch
-from PIL import Image, ImageCms
-from PIL.ExifTags import IFD, Base
+from PIL import Image
 from torchvision.transforms.v2 import functional as TF
 
 from eqrestore_lightning import (
     CopiesEstimator,
-    DigitsDataModule,
     QuarterTurn,
     RestoreTransform,
     RotationEstimator,
@@ -189,12 +186,6 @@ def test_names_that_are_no_text_are_kept(tmp_path, run):
     assert name in (output / "shifts.csv").read_bytes()
 
 
-def _tree(folder):
-    """Return every file below a folder, by name."""
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
-
-
 @contextlib.contextmanager
 def _full_disk(size):
     """Let no file grow beyond a size, as if the disk were full then."""
@@ -206,14 +197,14 @@ def _full_disk(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_run_that_a_full_disk_stopped_goes_on_to_the_same_bits(digits, tmp_path, run, fails):
+def test_a_run_that_a_full_disk_stopped_goes_on(digits, tmp_path, run, fails, tree):
     whole, output = tmp_path / "whole", tmp_path / "restored"
     command = ["restore", "digits", digits, output, "--batch_size=8"]
     run("restore", "digits", digits, whole, "--batch_size=8")
     with _full_disk(1_000):  # the table is larger
         assert "File too large" in fails(*command)
-    assert "shifts.csv" not in _tree(output)
-    before = _tree(output)
+    assert "shifts.csv" not in tree(output)
+    before = tree(output)
     for options in (["--min_margin=1"], ["--batch_size=9"]):
         assert "holds what other options, weights or images began." in fails(*command, *options)
     assert "images began." in fails("restore", "mnist", digits, output, "--batch_size=8")
@@ -222,10 +213,10 @@ def test_a_run_that_a_full_disk_stopped_goes_on_to_the_same_bits(digits, tmp_pat
     image.touch()
     assert "images began." in fails(*command)
     os.utime(image, ns=times)
-    assert _tree(output) == before
+    assert tree(output) == before
     next(output.glob(".unfinished-*/*3.json")).unlink()  # killed before it was written
     assert "Going on: 8 of 60 images are left." in run(*command)
-    assert _tree(output) == _tree(whole)
+    assert tree(output) == tree(whole)
     assert {path.name for path in output.iterdir()} == {path.name for path in whole.iterdir()}
     assert "holds other files." in fails(*command)
 
@@ -235,7 +226,7 @@ def _restore_until_killed(arguments):
         cli.eqrestore(arguments)
 
 
-def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(digits, tmp_path, run):
+def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(digits, tmp_path, run, tree):
     whole, output = tmp_path / "whole", tmp_path / "restored"
     run("restore", "digits", digits, whole, "--batch_size=2")
     command = ["restore", "digits", str(digits), str(output), "--batch_size=2"]
@@ -254,16 +245,10 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(digits, tm
     assert kills >= 3
     if list(output.glob(".unfinished-*")):  # it was killed when only that was left
         run(*command)
-    assert _tree(output) == _tree(whole)
+    assert tree(output) == tree(whole)
 
 
-def test_processes_that_read_ahead_change_nothing(digits, tmp_path, run):
-    run("restore", "digits", digits, tmp_path / "none")
-    run("restore", "digits", digits, tmp_path / "two", "--num_workers=2")
-    assert _tree(tmp_path / "two") == _tree(tmp_path / "none")
-
-
-def test_bad_files_are_named_and_left_out_on_request(digits, tmp_path, run, fails):
+def test_bad_files_are_named_and_left_out_on_request(digits, tmp_path, run, fails, tree):
     run("restore", "digits", digits, tmp_path / "good")
     photo = io.BytesIO()
     Image.open(next(digits.rglob("*.png"))).save(photo, "JPEG")
@@ -290,7 +275,7 @@ def test_bad_files_are_named_and_left_out_on_request(digits, tmp_path, run, fail
     message = fails("restore", "digits", digits, tmp_path / "stopped")
     assert "3/broken.jpg to be a readable image" in message
     assert message.endswith("`--skip_bad` leaves such files out.")
-    assert _tree(output) == _tree(tmp_path / "good")
+    assert tree(output) == tree(tmp_path / "good")
 
 
 def test_it_is_an_error_if_all_files_are_bad(tmp_path, fails):
@@ -310,56 +295,13 @@ def test_images_are_resized_on_request_alone(tmp_path, run, fails):
     message = fails("restore", weights, folder, tmp_path / "out")
     assert "Expected images of 24 × 40 pixels (height × width)" in message
     assert "but got 60 × 81 in" in message
-    assert '`--resize "24 40"` resizes them.' in message
-    run("restore", weights, folder, tmp_path / "out", "--resize", "24 40")
+    assert "`--resize` resizes them." in message
+    run("restore", weights, folder, tmp_path / "out", "--resize")
     image = read_image(folder / "a.png", image_size=(24, 40))
     restored = RestoreTransform(weights)(image)
     assert torch.equal(read_image(tmp_path / "out" / "a.png"), restored)
-    for resize in ("40 24", "24"):
-        message = fails("restore", weights, folder, tmp_path / "no", "--resize", resize)
-        assert "Expected `--resize` to be 24 40 (height and width)" in message
-    for resize in ("large", "1 2 3", "-3"):
-        message = fails("restore", weights, folder, tmp_path / "no", f"--resize={resize}")
-        assert "Expected `--resize` to be a number of pixels, or height and width" in message
-
-
-def test_files_keep_their_format_on_request(tmp_path, run):
-    folder, output = tmp_path / "images", tmp_path / "out"
-    folder.mkdir()
-    digit = DigitsDataModule().dataset("test").images[0].roll((5, -3), (1, 2))
-    for suffix in ("png", "JPG", "jpeg", "bmp", "tiff", "webp", "pgm"):
-        TF.to_pil_image(digit).save(folder / f"{suffix}.{suffix}", lossless=True)
-    told = run("restore", "digits", folder, output, "--format=same")
-    assert "JPEG files that were moved were compressed again (quality 95)." in told
-    restore = RestoreTransform("digits")
-    for path in folder.iterdir():
-        expected = restore(read_image(path, grayscale=True)).int()
-        written = read_image(output / path.name, grayscale=True).int()
-        limit = 12 if path.suffix in (".JPG", ".jpeg") else 0
-        assert (written - expected).abs().max() <= limit
-        with Image.open(output / path.name) as picture, Image.open(path) as source:
-            assert picture.format == source.format
-    told = run("restore", "digits", folder, tmp_path / "png")
-    assert "compressed" not in told
-    assert {path.suffix for path in (tmp_path / "png").iterdir()} == {".png", ".csv"}
-
-
-def test_pictures_are_read_upright_and_in_any_mode(tmp_path, run):
-    folder, output = tmp_path / "images", tmp_path / "out"
-    folder.mkdir()
-    digit = TF.to_pil_image(DigitsDataModule().dataset("test").images[0].roll(4, 1))
-    turned = digit.transpose(Image.Transpose.ROTATE_90)
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned clockwise when shown
-    turned.save(folder / "turned.png", exif=exif)
-    digit.save(folder / "gray.png")
-    digit.convert("RGBA").save(folder / "alpha.png")
-    digit.convert("P").save(folder / "palette.png")
-    digit.convert("RGB").convert("CMYK").save(folder / "cmyk.tif")
-    run("restore", "digits", folder, output)
-    expected = RestoreTransform("digits")(read_image(folder / "gray.png", grayscale=True))
-    for name in ("turned", "gray", "alpha", "palette", "cmyk"):
-        assert torch.equal(read_image(output / f"{name}.png", grayscale=True), expected)
+    message = fails("restore", "photo", folder, tmp_path / "no", "--resize")
+    assert "Expected no `--resize` with weights for images of any size" in message
 
 
 def test_what_the_system_refuses_is_one_line(digits, tmp_path, fails):
@@ -375,8 +317,6 @@ def test_what_the_system_refuses_is_one_line(digits, tmp_path, fails):
 def test_devices_are_checked(digits, tmp_path, fails):
     command = ["restore", "digits", digits, tmp_path / "out"]
     assert "Expected `--devices` to be at least 1, but got 0." in fails(*command, "--devices=0")
-    message = fails(*command, "--num_workers=-1")
-    assert "Expected `--num_workers` to be at least 0, but got -1." in message
     if not torch.cuda.is_available():
         message = fails(*command, "--device=cuda")
         assert "Expected `--device` to be one that this machine has, auto, cpu" in message
@@ -392,35 +332,3 @@ def test_names_of_the_output_are_checked_first(digits, tmp_path, fails):
         "restore", "digits", digits, tmp_path / "out"
     )
     assert not (tmp_path / "out").exists()
-
-
-def test_profile_and_exif_are_kept_and_unmoved_images_are_copied(tmp_path, run):
-    folder, output = tmp_path / "images", tmp_path / "out"
-    folder.mkdir()
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    exif = Image.Exif()
-    exif[Base.Orientation], exif[Base.Artist] = 6, "Ada"
-    exif.get_ifd(IFD.Exif)[Base.DateTimeOriginal] = "2026:11:30 12:00:00"
-    save_estimator(TranslationEstimator(3, (24, 24), kernel_size=3), tmp_path / "w.safetensors")
-    pixels = torch.randint(0, 256, (3, 24, 24), dtype=torch.uint8)
-    for suffix in ("jpg", "png", "webp", "tiff"):
-        options = {"lossless": True} if suffix == "webp" else {}
-        picture = TF.to_pil_image(pixels)
-        picture.save(folder / f"a.{suffix}", icc_profile=profile, exif=exif, **options)
-        folder.joinpath(f"a.{suffix}").rename(folder / f"{suffix}.{suffix}")
-    command = ["restore", tmp_path / "w.safetensors", folder]
-    run(*command, output, "--format=same")
-    for path in folder.iterdir():
-        with Image.open(output / path.name) as written:
-            assert written.info["icc_profile"] == profile
-            kept = written.getexif()
-            assert (kept[Base.Artist], kept.get(Base.Orientation, 1)) == ("Ada", 1)
-            with Image.open(path) as source:  # older Pillows write no such part, and none to TIFF
-                taken = source.getexif().get_ifd(IFD.Exif).get(Base.DateTimeOriginal)
-            if path.suffix != ".tiff":
-                assert kept.get_ifd(IFD.Exif).get(Base.DateTimeOriginal) == taken
-                assert taken or PIL.__version__.startswith("11.")
-    run(*command, tmp_path / "left", "--format=same", "--min_margin=1e9")
-    assert {
-        name: content for name, content in _tree(tmp_path / "left").items() if name != "shifts.csv"
-    } == _tree(folder)

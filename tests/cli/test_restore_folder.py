@@ -49,11 +49,6 @@ def _two_nodes_of_torchrun(command):
     return [_start(*torchrun, f"--node_rank={node}", *command) for node in (0, 1)]
 
 
-def _tree(folder):
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
-
-
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
     """Write 600 shifted digits, a bad file, and what they are restored to by one process."""
@@ -76,23 +71,23 @@ def _command(root, name):
 
 
 @pytest.mark.parametrize("launch", [_one, _two_nodes_of_torchrun])
-def test_two_processes_write_what_one_writes(launch, many):
+def test_two_processes_write_what_one_writes(launch, many, tree):
     runs = launch(_command(many, launch.__name__))
     printed = [run.communicate()[0] for run in runs]
     assert [run.returncode for run in runs] == [0] * len(runs), printed
     assert "".join(printed).count("Restored 600 images into") == 1
     assert "Warning" not in "".join(printed)
-    assert _tree(many / launch.__name__) == _tree(many / "whole")
+    assert tree(many / launch.__name__) == tree(many / "whole")
 
 
-def test_a_process_may_have_nothing_to_do(many, tmp_path):
+def test_a_process_may_have_nothing_to_do(many, tmp_path, tree):
     (tmp_path / "images").mkdir()
     source = many / "images" / "0" / "0000.png"
     (tmp_path / "images" / "0.png").write_bytes(source.read_bytes())
     (run,) = _one(_command(tmp_path, "out"))
     printed, _ = run.communicate()
     assert run.returncode == 0, printed
-    assert _tree(tmp_path / "out")["0.png"] == _tree(many / "whole")["0/0000.png"]
+    assert tree(tmp_path / "out")["0.png"] == tree(many / "whole")["0/0000.png"]
 
 
 def _wait_for_images(folder, count, run):
@@ -101,17 +96,17 @@ def _wait_for_images(folder, count, run):
     assert run.poll() is None, run.communicate()[0]
 
 
-def test_killed_processes_go_on_with_another_number_of_them(many):
+def test_killed_processes_go_on_with_another_number_of_them(many, tree):
     (run,) = _one(_command(many, "killed"))
     _wait_for_images(many / "killed", 60, run)
     os.killpg(run.pid, signal.SIGKILL)
     run.communicate()
-    assert len(_tree(many / "killed")) < 600
+    assert len(tree(many / "killed")) < 600
     assert _start(*_command(many, "killed")).wait() == 0
-    assert _tree(many / "killed") == _tree(many / "whole")
+    assert tree(many / "killed") == tree(many / "whole")
 
 
-def test_an_interruption_ends_with_130_and_a_second_run_is_refused(many):
+def test_an_interruption_ends_with_130_and_a_second_run_is_refused(many, tree):
     command = _command(many, "interrupted")
     run = _start(*command)
     _wait_for_images(many / "interrupted", 20, run)
@@ -126,4 +121,4 @@ def test_an_interruption_ends_with_130_and_a_second_run_is_refused(many):
     assert run.returncode == 130, printed
     assert printed.endswith("eqrestore: interrupted; the same command goes on\n")
     assert _start(*command).wait() == 0
-    assert _tree(many / "interrupted") == _tree(many / "whole")
+    assert tree(many / "interrupted") == tree(many / "whole")

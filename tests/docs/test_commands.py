@@ -3,12 +3,12 @@
 import re
 from pathlib import Path
 
-import lightning
 import pytest
+from fuzz.tools import save_checkpoint
 from torchvision.transforms.v2 import functional as TF
 
 from eqrestore_lightning import ClassifierModule, cli, load_estimator
-from eqrestore_lightning.cli._demo_inputs import samples
+from eqrestore_lightning.cli._demo_view import samples
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -35,9 +35,7 @@ def folder(tmp_path, monkeypatch):
             }.items():
                 Path(place).mkdir(parents=True, exist_ok=True)
                 TF.to_pil_image(shown).save(f"{place}/{name}{number:02}.png")
-    trainer = lightning.Trainer(logger=False, default_root_dir=tmp_path, accelerator="cpu")
-    trainer.strategy.connect(ClassifierModule(3, 5))
-    trainer.save_checkpoint("classifier.ckpt")
+    save_checkpoint(ClassifierModule(3, 5), "classifier.ckpt")
     return tmp_path
 
 

@@ -19,7 +19,7 @@ from eqrestore_lightning import (
 )
 
 WORKING = {
-    "fit": "@images @out.safetensors --network=seam --epochs=1",
+    "fit": "@images @out.safetensors --network=seam --steps=1",
     "restore": "@good.safetensors @images @out",
     "evaluate": "@classifier.ckpt @classes @good.safetensors --max_shift=1",
     "inspect": "@images",
@@ -27,7 +27,7 @@ WORKING = {
 }
 """What each command works with; `@` stands for the folder of `inputs`."""
 NUMBERS = {
-    "fit": "image_size epochs minutes batch_size max_shift seed",
+    "fit": "image_size steps minutes batch_size max_shift seed",
     "restore": "min_margin prior batch_size",
     "evaluate": "max_shift min_margin prior image_size batch_size seed",
     "inspect": "image_size",
@@ -35,17 +35,16 @@ NUMBERS = {
 }
 POSITIVE = ("image_size", "minutes", "batch_size")
 BAD = {
-    "fit {} @out.safetensors --network=seam --epochs=1":
+    "fit {} @out.safetensors --network=seam --steps=1":
         "@nothing @empty @mixed @two @broken @notes @words.npy @words.csv @cut.ckpt @linked @tiny",
-    "fit @images {} --network=seam --epochs=1":
+    "fit @images {} --network=seam --steps=1":
         "@out.pt @full /dev/null/out.safetensors @notes/out.safetensors",
-    "fit @images @out.safetensors --epochs=1 --network={}": "x rotation,--axes=[-1]",
-    "fit @images @out.safetensors --network=seam --epochs=1 {}":
-        "--axes=[5] --axes=x --axes=[] --crop_sizes=[] --crop_sizes=[0] --crop_sizes=[999] "
-        "--crop_sizes=[8],--image_size=8 --fill=x --corners=x --corners=zeros --sources=x "
+    "fit @images @out.safetensors --steps=1 --network={}": "x rotation,--axes=[-1]",
+    "fit @images @out.safetensors --network=seam --steps=1 {}":
+        "--axes=[5] --axes=x --axes=[] --minutes=1 --corners=x --corners=zeros --sources=x "
         "--start=x --start=@nothing.ckpt --start=@cut.safetensors --start=digits "
         "--start=@signals.safetensors --max_shift=99",
-    "fit @signals.npy @out.safetensors --epochs=1 --network={}": "photo",
+    "fit @signals.npy @out.safetensors --steps=1 --network={}": "photo",
     "restore {} @images @out":
         "x @nothing.safetensors @notes @cut.safetensors @cut.ckpt @classifier.ckpt @images "
         "@signals.safetensors digits",

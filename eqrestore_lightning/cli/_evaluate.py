@@ -160,7 +160,6 @@ def _motions(kind: Kind, max_shift: int, found: "Motion") -> tuple[Mapping[str, 
     """Return the motions to measure, by label, and the name of their axis."""
     from eqrestore_lightning.evaluation import shift_motions, turn_motions
     from eqrestore_lightning.motions import QuarterTurn, Shift, Turn
-    from eqrestore_lightning.motions._shift import ShiftFill
 
     if kind == "rotation" and isinstance(found, QuarterTurn):
         return {str(angle): Turn((angle, angle)) for angle in range(0, 360, 90)}, _AXES[kind]
@@ -172,5 +171,8 @@ def _motions(kind: Kind, max_shift: int, found: "Motion") -> tuple[Mapping[str, 
             f"Expected `weights` to find only shifts, but it finds ({names}); measure it with "
             f"`--kind rotation`."
         )
-    fill: ShiftFill = "zeros" if kind == "zeros" else "circular"
-    return shift_motions(range(max_shift + 1), fill=fill, axes=found.axes), _AXES[kind]
+    shifts = range(max_shift + 1)
+    motions = shift_motions(
+        shifts, fill="zeros" if kind == "zeros" else "circular", axes=found.axes
+    )
+    return motions, _AXES[kind]

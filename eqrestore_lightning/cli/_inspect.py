@@ -34,9 +34,9 @@ def run(images: Path, image_size: int | None = None, grayscale: bool = False) ->
     names = [str(path.relative_to(images)) for path in find_images(images)]
     counts: Counter[str] = Counter()
     for found in find_translates(pixels):
-        kind = _kind(found, pixels)
+        kind, sentence = _describe(found, pixels, names)
         counts[kind] += 1
-        print(_sentence(kind, found, names))  # noqa: T201
+        print(sentence)  # noqa: T201
     summary = ", ".join(f"{counts[kind]} {kind}" for kind in _KINDS)
     size = " × ".join(map(str, pixels.shape[2:]))
     harmful = sum(counts.values()) - counts["duplicate"]
@@ -50,19 +50,15 @@ def run(images: Path, image_size: int | None = None, grayscale: bool = False) ->
     )
 
 
-def _kind(found: "Translate", pixels: "Tensor") -> str:
+def _describe(found: "Translate", pixels: "Tensor", names: list[str]) -> tuple[str, str]:
+    """Return of which kind a pair of images is, and a sentence about it."""
+    first, second = names[found.first], names[found.second]
+    motion = "shifted {} pixels down and {} right".format(*found.shift)
     if found.first != found.second:
-        return "shifted" if any(found.shift) else "duplicate"
+        if any(found.shift):
+            return "shifted", f"{second} is {first} {motion}."
+        return "duplicate", f"{second} is equal to {first}."
     flat = pixels[found.first].flatten(1)
-    return "constant" if bool((flat == flat[:, :1]).all()) else "periodic"
-
-
-def _sentence(kind: str, found: "Translate", names: list[str]) -> str:
-    down, right = found.shift
-    motion = f"shifted {down} pixels down and {right} right"
-    return {
-        "shifted": f"{names[found.second]} is {names[found.first]} {motion}.",
-        "periodic": f"{names[found.second]} is equal to itself {motion}.",
-        "constant": f"{names[found.second]} consists of a single color.",
-        "duplicate": f"{names[found.second]} is equal to {names[found.first]}.",
-    }[kind]
+    if bool((flat == flat[:, :1]).all()):
+        return "constant", f"{first} consists of a single color."
+    return "periodic", f"{first} is equal to itself {motion}."

@@ -20,20 +20,3 @@ def test_a_device_that_is_missing_is_refused(monkeypatch):
         message = f"Expected `device` to be one that this machine has, auto, cpu, but got {device}"
         with pytest.raises(ValueError, match=message):
             choose_device(device)
-
-
-@pytest.mark.parametrize("command", ["fit", "restore", "evaluate"])
-def test_every_command_that_computes_names_it_alike(command, run_help):
-    assert "--device {auto,cpu,cuda,mps}" in " ".join(run_help(command).split())
-
-
-@pytest.fixture
-def run_help(capsys):
-    from eqrestore_lightning import cli
-
-    def printed(command):
-        with pytest.raises(SystemExit):
-            cli.eqrestore([command, "--help"])
-        return capsys.readouterr().out
-
-    return printed

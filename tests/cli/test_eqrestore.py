@@ -51,12 +51,6 @@ def test_help_describes_every_argument(command, capsys):
     assert re.search(r"\. \((required, )?type: ", text)
 
 
-def test_help_names_the_units_of_the_table(capsys):
-    text = _help(capsys, "restore")
-    assert '"down" and "right" (how far the image was shifted, in pixels)' in text
-    assert '"angle" (by how much it was rotated, in degrees, counter-clockwise)' in text
-
-
 def test_version(capsys):
     with pytest.raises(SystemExit) as status:
         cli.eqrestore(["--version"])
@@ -88,27 +82,13 @@ def test_completion_of_commands_and_options(tmp_path, monkeypatch, capsys):
         assert done.stdout == f"{completed}\n"
 
 
-def test_errors_of_several_lines_become_one(monkeypatch, capsys):
-    from eqrestore_lightning.cli import _inspect
-
-    def run(images: str) -> None:
-        """Fail."""
-        raise ValueError(f"Expected {images},\n  but got\nnone.")
-
-    monkeypatch.setattr(_inspect, "run", run)
-    with pytest.raises(SystemExit) as status:
-        cli.eqrestore(["inspect", "x"])
-    assert status.value.code == 2
-    assert capsys.readouterr().err == "eqrestore: Expected x, but got none.\n"
-
-
 @pytest.mark.parametrize(
     ("error", "status", "message"),
     [
         (PermissionError(13, "Permission denied", "x.png"), 2, "Permission denied: 'x.png'"),
         (OSError(28, "No space left on device"), 2, "No space left on device"),
         (MemoryError(), 2, "MemoryError"),
-        (RuntimeError("out of\nmemory"), 2, "out of memory"),
+        (RuntimeError("out,\n  of\nmemory."), 2, "out, of memory.\n"),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )

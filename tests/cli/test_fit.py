@@ -1,6 +1,5 @@
 """The command `eqrestore fit`."""
 
-import json
 import re
 
 import numpy as np
@@ -8,7 +7,6 @@ import PIL.Image
 import PIL.ImageDraw
 import pytest
 import torch
-from safetensors import safe_open
 from torchvision.transforms.v2 import functional as TF
 
 from eqrestore_lightning import RestoreTransform, Shift, Turn, load_estimator
@@ -152,21 +150,6 @@ def test_training_continues_from_weights(digits, tmp_path, run, fails):
         "fit", digits, second, *_QUICK, f"--start={first}", "--axes", "[-1]", "--overwrite"
     )
     assert "Expected `--axes` only for a network that takes it" in message
-
-
-def test_weights_say_how_they_were_made(digits, tmp_path, run):
-    output = tmp_path / "mine.safetensors"
-    run("fit", digits, output, *_QUICK, "--network=border")
-    with safe_open(output, framework="pt") as file:
-        notes = file.metadata()
-    assert json.loads(notes["arguments"])["network"] == "border"
-    assert len(notes["data"]) == 16
-
-
-def test_minutes_replace_steps(digits, tmp_path, run):
-    output = tmp_path / "mine.safetensors"
-    run("fit", digits, output, *_QUICK[::2], "--network=border", "--minutes=0.02")
-    assert output.is_file()
 
 
 def test_user_errors_are_one_line(digits, tmp_path, fails):

@@ -92,22 +92,6 @@ def test_every_data_module_is_read(data, arguments, in_channels, size, images, t
     assert cli.trainer.global_step == 1
 
 
-@pytest.mark.parametrize(
-    ("data", "root", "in_channels", "size"),
-    [
-        ("MNISTDataModule", "mnist_root", 1, (32, 32)),
-        ("MNIST3DDataModule", "mnist_root", 1, (32, 32, 32)),
-        ("CIFAR10DataModule", "cifar10_root", 3, (40, 40)),
-    ],
-)
-@pytest.mark.slow
-def test_data_sets_are_read(data, root, in_channels, size, tmp_path, request, command):
-    options = [f"--data={data}", f"--data.root={request.getfixturevalue(root)}"]
-    options += ["--data.batch_size=4"]
-    cli = command("fit", *_model("border", in_channels, size), *options, *_trainer(tmp_path))
-    assert cli.trainer.global_step == 1
-
-
 def test_settings_are_saved_and_read_again(tmp_path, command):
     motion = ["--model.motion=Shift", "--model.motion.max_shift=3", "--model.motion.fill=zeros"]
     given = ["--data=DigitsDataModule", *_trainer(tmp_path / "first", steps=3)]

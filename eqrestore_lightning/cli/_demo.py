@@ -15,6 +15,7 @@ def run(weights: str = "photo", classifier: str | None = None, port: int = 7860)
         port: Where to serve the page: http://127.0.0.1:PORT, for this machine alone.
     """
     from eqrestore_lightning.cli._checks import check_is_for_images
+    from eqrestore_lightning.cli._demo_page import build_page, theme
     from eqrestore_lightning.cli._demo_view import classify_with, size_of
     from eqrestore_lightning.transforms import RestoreTransform
 
@@ -24,13 +25,12 @@ def run(weights: str = "photo", classifier: str | None = None, port: int = 7860)
     classify = None if classifier is None else classify_with(classifier, shape)
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     try:
-        from eqrestore_lightning.cli._demo_page import build_page, theme
+        page = build_page(restore, weights, classify)
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             "Expected gradio to be installed, but it is not: "
             "pip install 'eqrestore-lightning[demo]' installs it."
         ) from error
-    page = build_page(restore, weights, classify)
     page.launch(
         prevent_thread_lock=True,
         server_name="127.0.0.1",

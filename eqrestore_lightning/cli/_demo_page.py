@@ -1,9 +1,8 @@
-"""The page of `eqrestore demo`."""
+"""The page of `eqrestore demo`; gradio may be missing."""
 
 from collections.abc import Callable
 from typing import Any
 
-import gradio as gr
 from PIL.Image import Image
 
 from eqrestore_lightning.cli._demo_view import Classify, cut, samples, size_of, view
@@ -14,6 +13,8 @@ _TOP = 5  # classes shown
 
 def build_page(restore: RestoreTransform, weights: str, classify: Classify | None) -> Any:
     """Build the page, not yet served: `gradio.Blocks`."""
+    import gradio as gr
+
     with gr.Blocks(title="eqrestore demo", analytics_enabled=False) as page:
         gr.Markdown(f"# Move an image, and see it restored by `{weights}`")
         with gr.Row():
@@ -45,6 +46,8 @@ def build_page(restore: RestoreTransform, weights: str, classify: Classify | Non
 
 def theme() -> Any:
     """Return Gradio's theme with fonts of the system, so that none is fetched."""
+    import gradio as gr
+
     return gr.themes.Default(
         font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
     )
@@ -68,6 +71,8 @@ def _updates(restore: RestoreTransform, classify: Classify | None) -> Callable[.
 
 def _picker(restore: RestoreTransform) -> Any:
     """Add a choice of images, and a place to drop others; return the latter."""
+    import gradio as gr
+
     choices = samples(restore.estimator)
     first = next(iter(choices))
     name = gr.Dropdown(list(choices), value=first, label="Choose an image …")
@@ -86,6 +91,8 @@ def _picker(restore: RestoreTransform) -> Any:
 
 def _sliders(restore: RestoreTransform) -> list[Any]:
     """Add sliders for shift and angle; they say which of them the weights do not undo."""
+    import gradio as gr
+
     fields = {field.name for field in restore.estimator.motion.fields}
     height, width = size_of(restore.estimator)
     step = 90 if "quarters" in fields else 1

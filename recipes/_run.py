@@ -3,9 +3,6 @@
 import datetime
 import json
 import os
-import platform
-import re
-import shlex
 import shutil
 import sys
 import time
@@ -17,6 +14,7 @@ from typing import Any, ClassVar
 import lightning as L
 import torch
 import wandb
+from _origin import origin, stage_settings, written_by
 from jsonargparse import auto_cli
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
@@ -48,21 +46,14 @@ from eqrestore_lightning.training._launch import trainer_options
 ROOT = Path(__file__).parent.parent
 DATA = Path(os.environ.get("EQRESTORE_DATA", "data"))
 CHECKPOINT_EVERY = datetime.timedelta(minutes=10)
-_NO_MATTER = ("root", "download", "num_workers")  # settings that leave the images as they are
 
 
 class Run:
     """One run of a recipe: stages of training, tables, pictures and weights, in one W&B run.
 
     Everything is written below `output`. A finished stage is reused and an interrupted one resumed
-    by the same command. Another process that asks for the same folder meanwhile is refused.
-
-    Args:
-        name: Name of the recipe; groups W&B runs.
-        output: Folder for everything written.
-        seed: Seed of everything random.
-        tags: For W&B, besides the name.
-        config: Settings of the recipe, for W&B; results of runs with other settings are replaced.
+    by the same command. Another process that asks for the same folder meanwhile is refused; results
+    of runs with another `config` are replaced.
     """
 
     publish: ClassVar[bool] = False
@@ -100,26 +91,12 @@ class Run:
         launcher_precision: bool = False,
         **options: Any,
     ) -> float:
-        """Train a module, or load the result of the same stage.
+        """Train a module, or load the result of the same stage, and return seconds of training.
 
         A checkpoint is written after each epoch and every ten minutes; the same command resumes it.
-
-        Args:
-            stage: Name of its folder and prefix of its curves.
-            module: What to train, with fresh weights.
-            data: A `DataModule`, or batches with `settings`, what determines them in JSON types.
-            epochs: Passes over the training images.
-            minutes: How long to train, instead or at most.
-            launcher_precision: Whether to train in the precision that the launcher was given
-                (`--precision bf16-mixed`) rather than in float32.
-            options: Further arguments of `lightning.Trainer`, such as `precision`; `callbacks` are
-                added to those of this class.
-
-        Returns:
-            Seconds of training, of all runs together that worked on the stage.
-
-        Raises:
-            ValueError: If the folder contains a stage that was trained differently.
+        `data` is a `DataModule`, or batches with `settings`, what determines them in JSON types.
+        `launcher_precision` is that of the launcher (`--precision bf16-mixed`) rather than float32;
+        `options` are further arguments of `lightning.Trainer`.
         """
         launched = trainer_options()
         if not launcher_precision:
@@ -201,10 +178,9 @@ class Run:
     def fit_classifier(
         self, stage: str, data: DataModule, *, given: str | None = None, **options: Any
     ) -> nn.Module:
-        """Train a classifier in a stage, and return it on the CPU.
+        """Train a classifier in a stage, and return it on the CPU; `given` is loaded instead.
 
-        `given` is a trained one to load instead, `.ckpt` or `package.module:name`; `options` are
-        arguments of `fit` (`epochs`, `minutes`, `launcher_precision`) and of `ClassifierModule`.
+        `options` are arguments of `fit` and of `ClassifierModule`.
         """
         if given is not None:
             return load_classifier(given)
@@ -226,8 +202,7 @@ class Run:
     ) -> RestoreTransform:
         """Train the network of a preset in a stage, and return the restorer on the CPU.
 
-        `learning_rate` and `motion` are arguments of `RestorerModule`; `options` are arguments of
-        `fit` (`epochs`, `minutes`, `launcher_precision`) and replace those of the preset.
+        `options` are arguments of `fit`, and replace those of the preset.
         """
         L.seed_everything(self.seed, verbose=False)
         how = _taken(options, "epochs", "minutes", "launcher_precision")
@@ -250,11 +225,7 @@ class Run:
     def add_found(
         self, title: str, images: ImageTensors, restorers: Mapping[str, Finder]
     ) -> dict[str, float]:
-        """Print how often restorers find shifts of up to half of each axis, keep and log it.
-
-        Returns:
-            Shares of the first one, the trained one, as `save_weights` notes them.
-        """
+        """Add how often restorers find shifts, and return the shares of the first, trained one."""
         found = {name: shifts_found(images, each) for name, each in restorers.items()}
         self.add_table(title, [{"restorer": name, **shares} for name, shares in found.items()])
         exact, within = (share / 100 for share in next(iter(found.values())).values())
@@ -269,11 +240,7 @@ class Run:
         reference: Mapping[str, Sequence[float]] | None = None,
         picture: str | None = None,
     ) -> None:
-        """Print the table of an evaluation, keep it, and log it with its curves.
-
-        The table shows `measures`, by default all, and further rows, `reference`, such as published
-        figures in percent; `picture` names a file below `output` for a picture of the accuracies.
-        """
+        """Add the table of an evaluation and its curves; `picture` names a file below `output`."""
         table = evaluation.table(measures=measures, reference=reference)
         self._add(title, table, evaluation.rows())
         evaluation.log(self.logger, title)
@@ -298,8 +265,7 @@ class Run:
     ) -> Path:
         """Write an estimator, with notes on the `stage` that trained it and what was measured.
 
-        `bundle` copies the file and the notes into the package; `options` are those of
-        `save_estimator`, such as `dtype`.
+        `bundle` copies both into the package; `options` are those of `save_estimator`.
         """
         trained = self._stage(stage)
         settings = trained["settings"]
@@ -339,8 +305,7 @@ class Run:
     def close(self) -> None:
         """Write `tables.md` and `results.json`, the page if asked to, and end the W&B run.
 
-        Tables that an earlier run with the same settings wrote, such as those of other sections,
-        are kept.
+        Tables that an earlier run with the same settings wrote are kept.
         """
         path = self.output / "results.json"
         found = _read_json(path)
@@ -353,7 +318,7 @@ class Run:
         if self.publish:
             page = ROOT / "docs" / "results" / f"{self.name}.md"
             page.parent.mkdir(parents=True, exist_ok=True)
-            _write_text(page, f"# {self.name}\n\n{_written_by()}\n\n{text}")
+            _write_text(page, f"# {self.name}\n\n{written_by()}\n\n{text}")
             self.say(f"Wrote {page}.")
         self.say(f"Finished in {time.perf_counter() - self._started:.0f} s; see {self.output}.")
         wandb.finish()
@@ -383,10 +348,7 @@ class Run:
 
 
 def command_line(main: Callable[..., None]) -> None:
-    """Call the function of a recipe with the arguments of the command line.
-
-    `--publish` among them writes the tables to `docs/results/NAME.md` as well.
-    """
+    """Call `main` with the command line; `--publish` writes `docs/results/NAME.md` as well."""
     arguments = sys.argv[1:]
     Run.publish = "--publish" in arguments
     auto_cli(main, args=[argument for argument in arguments if argument != "--publish"])
@@ -410,74 +372,6 @@ def median_seconds(work: Callable[[], object], *, min_seconds: float = 2.0) -> f
     timer = benchmark.Timer("work()", globals={"work": work}, num_threads=threads)
     work()
     return float(timer.blocked_autorange(min_run_time=min_seconds).median)
-
-
-def stage_settings(
-    module: L.LightningModule,
-    data: Any,
-    epochs: int | None,
-    minutes: float | None,
-    options: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Return what determines the result of a stage, in plain JSON types."""
-    images = {key: value for key, value in data.settings.items() if key not in _NO_MATTER}
-    if isinstance(data, DataModule):
-        images["fingerprint"] = data.fingerprint()
-    length = {"epochs": epochs, "minutes": minutes}
-    settings = {
-        "module": {"kind": type(module).__name__, **dict(module.hparams)},
-        "data": images,
-        **{key: value for key, value in length.items() if value is not None},
-        "precision": options.get("precision") or "32-true",
-    }
-    return dict(json.loads(json.dumps(settings)))
-
-
-def origin() -> dict[str, Any]:
-    """Return what is running: command, options of the launcher, hardware and versions."""
-    recipe = f"recipes/{Path(sys.argv[0]).name}"
-    launcher = {k: v for k, v in os.environ.items() if k.startswith("LT_") or k == "WORLD_SIZE"}
-    return {
-        "recipe": recipe,
-        "command": shlex.join([recipe, *sys.argv[1:]]),
-        "launcher": dict(sorted(launcher.items())),
-        "hardware": hardware(),
-        "versions": {
-            "eqrestore-lightning": eqrestore_lightning.__version__,
-            "torch": torch.__version__,
-            "lightning": L.__version__,
-        },
-    }
-
-
-def hardware() -> str:
-    """Return the name of the machine."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    names = re.findall(r"model name\s*: (.*)", _cpuinfo()) or [platform.machine()]
-    return f"{os.cpu_count()} cores of {names[0]}, no GPU"
-
-
-def processor_flags() -> set[str]:
-    """Return what the processor can do, such as `"amx_bf16"`; nothing where Linux does not say."""
-    return set(" ".join(re.findall(r"flags\s*: (.*)", _cpuinfo())[:1]).split())
-
-
-def _cpuinfo() -> str:
-    path = Path("/proc/cpuinfo")
-    return path.read_text() if path.is_file() else ""
-
-
-def _written_by() -> str:
-    """Say what wrote a page: command, hardware, versions and date."""
-    about = origin()
-    options = [f"{name}={value}" for name, value in about["launcher"].items()]
-    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
-    today = datetime.datetime.now(tz=datetime.UTC).date()
-    return (
-        f"Written by `{' '.join([*options, 'python', about['command']])}`: {about['hardware']}; "
-        f"{versions}; {today}."
-    )
 
 
 def _taken(options: dict[str, Any], *names: str) -> dict[str, Any]:

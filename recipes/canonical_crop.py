@@ -8,7 +8,6 @@ same pixels and get the same class, and how often the class is that of the cente
 - center: `v2.CenterCrop`.
 - canonical: `CanonicalCrop`.
 - pattern: the window that correlates most with one fixed random pattern of its size.
-- contrast (slow, see `--rows`): the window with the largest standard deviation, a smooth score.
 
 The second table moves the camera by one pixel on each axis and changes both pictures besides, each
 by itself: saved as JPEG, in noise, darker. It says how often the crops lie at the same place.
@@ -20,13 +19,10 @@ With `--classifier resnet50`, or any other of torchvision's with weights, which 
 Takes several minutes on 2 CPU cores (AMD EPYC).
 """
 
-import io
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
 
-import PIL.Image
 import torch
 from _data import load_photographs, pretrained_classifier
 from _run import Run, command_line
@@ -43,13 +39,10 @@ Place = tuple[int, int]
 
 def main(
     classifier: str = "efficientnet-lite0",
-    split: Literal["train", "test", "all"] = "all",
     leave_out: Sequence[str] = ("hubble_deep_field", "ihc", "retina"),
     pairs: int = 528,
     moves: Sequence[int] = (4, 8),
     short_side: tuple[int, int] = (288, 384),
-    step: int = 32,
-    rows: Sequence[str] = ("center", "canonical", "pattern"),
     output: Path = Path("outputs/canonical_crop"),
     seed: int = 0,
 ) -> None:
@@ -57,29 +50,26 @@ def main(
 
     Args:
         classifier: "efficientnet-lite0", or the name of one of torchvision's with weights.
-        split: Which photographs.
         leave_out: Photographs of these that no class of ImageNet fits: by default those of a
             telescope, a microscope and an eye.
         pairs: Pairs of pictures for each size of move.
         moves: Largest moves of the camera, pixels.
         short_side: Smallest and largest shorter side that a photograph is resized to, pixels;
             `[0, 0]` leaves the photographs as they are.
-        step: Of `CanonicalCrop`.
-        rows: Ways to crop: center, canonical, pattern, contrast.
         output: Folder for tables and W&B's files.
         seed: Of the draws.
     """
     generator = torch.Generator().manual_seed(seed)
-    loaded = load_photographs(split)
+    loaded = load_photographs()
     photographs = {name: x for name, x in loaded.items() if name not in leave_out}
     scenes = draw_scenes(list(photographs.values()), pairs, short_side, generator)
     settings = {"classifier": classifier, "pairs": pairs, "photographs": list(photographs)}
     run = Run("canonical_crop", output, seed=seed, config=settings)
+    crop = CanonicalCrop(CROP)
     ways: dict[str, Callable[[Tensor], Place]] = {
         "center": lambda _: (SLACK // 2, SLACK // 2),
-        "contrast": most_contrast,
+        "canonical": lambda picture: _place(crop.find(picture)),
         "pattern": Pattern(),
-        "canonical": lambda picture: _place(CanonicalCrop(CROP, step=step).find(picture)),
     }
     answer = Answers(pretrained_classifier(classifier), scenes)
     drawn = {
@@ -87,12 +77,11 @@ def main(
         for most in moves
     }
     table = [
-        {"crop": row, "largest move (pixels)": most, **compare(ways[row], scenes, moved, answer)}
-        for row in rows
+        {"crop": row, "largest move (pixels)": most, **compare(way, scenes, moved, answer)}
+        for row, way in ways.items()
         for most, moved in drawn.items()
     ]
     run.add_table("two pictures of a scene", table)
-    crop = CanonicalCrop(CROP, step=step)
     changed = []
     for name, change in changes(generator).items():
         apart = distances(crop, scenes, change)
@@ -110,11 +99,7 @@ def draw_scenes(
     short_side: tuple[int, int],
     generator: torch.Generator,
 ) -> list[Tensor]:
-    """Draw parts of photographs, one photograph after the other: a picture and what is around it.
-
-    Returns:
-        uint8 of shape `(3, 274, 274)` each: the picture less its margin is 256 × 256.
-    """
+    """Draw parts of photographs in turns: pictures of 256 × 256, and 9 pixels around them."""
     size = PICTURE + 2 * MARGIN
     scenes = []
     for index in range(number):
@@ -181,15 +166,6 @@ class Answers:
         return torch.tensor([self.known[key] for key in keys])
 
 
-def most_contrast(picture: Tensor) -> Place:
-    """Find the window of the largest standard deviation."""
-    gray = picture.double().mean(0)[None, None]
-    mean_square, average = (
-        nn.functional.avg_pool2d(x, CROP, stride=1) for x in (gray.square(), gray)
-    )
-    return _argmax(mean_square - average.square())
-
-
 class Pattern:
     """Find the window that correlates most with one fixed random pattern of its size."""
 
@@ -218,31 +194,18 @@ def changes(generator: torch.Generator) -> dict[str, Callable[[Tensor], Tensor]]
 
     return {
         "nothing": lambda picture: picture,
-        "JPEG, quality 95": lambda picture: saved_as_jpeg(picture, 95),
-        "JPEG, quality 75": lambda picture: saved_as_jpeg(picture, 75),
+        "JPEG, quality 95": lambda picture: TF.jpeg(picture, 95),
+        "JPEG, quality 75": lambda picture: TF.jpeg(picture, 75),
         "noise, standard deviation 2 of 255": lambda picture: noisy(picture, 2),
         "noise, standard deviation 8 of 255": lambda picture: noisy(picture, 8),
         "brightness 0.7 to 1": darker,
     }
 
 
-def saved_as_jpeg(picture: Tensor, quality: int) -> Tensor:
-    """Return what is left of a picture after saving and reading it."""
-    file = io.BytesIO()
-    TF.to_pil_image(picture).save(file, "JPEG", quality=quality)
-    with PIL.Image.open(file) as again:
-        read: Tensor = TF.pil_to_tensor(again)
-    return read
-
-
 def distances(
     crop: CanonicalCrop, scenes: list[Tensor], change: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    """Move the camera by a pixel on each axis and change both pictures.
-
-    Returns:
-        How far apart the two crops lie in the scene, pixels, the larger of both axes.
-    """
+    """Move the camera by a pixel on each axis, and return how far apart the two crops lie."""
     first = torch.stack([crop.find(change(view(scene))) for scene in scenes])
     second = torch.stack([crop.find(change(view(scene, (1, -1)))) for scene in scenes])
     return (second + torch.tensor([1, -1]) - first).abs().amax(1)

@@ -36,6 +36,7 @@ import lightning as L
 import torch
 from _data import CIFAR10_CLASSES, spread
 from _figures import animate, draw_restored
+from _origin import hardware
 from _paper import (
     PAPER_TABLE_1,
     PAPER_TABLE_2,
@@ -43,7 +44,7 @@ from _paper import (
     PaperClassifier,
     fastest_precision,
 )
-from _run import DATA, Run, command_line, hardware, is_rank_zero, median_seconds
+from _run import DATA, Run, command_line, is_rank_zero, median_seconds
 from torch import Tensor, nn
 
 from eqrestore_lightning import (

@@ -51,14 +51,7 @@ NETWORKS = {
 
 
 class MapClassifier(nn.Module):
-    """A classifier with a feature map to look at.
-
-    Args:
-        size: Side of the images that it takes, cut out of the middle or padded with zeros; `None`
-            for any.
-        features: From images to the feature map.
-        head: From the feature map to logits.
-    """
+    """A classifier with a feature map, of images of a `size` to which they are cut or padded."""
 
     def __init__(self, size: int | None, features: nn.Module, head: nn.Module) -> None:
         super().__init__()
@@ -161,14 +154,7 @@ def report(
 def measure(
     network: nn.Module, images: ImageTensors, canvas: Tensor, *, seed: int
 ) -> dict[str, Any]:
-    """Return a row of the table: parameters, accuracies, errors of the feature map.
-
-    Args:
-        network: What to measure.
-        images: For the accuracies.
-        canvas: For the errors.
-        seed: Seed of the shifts.
-    """
+    """Return a row of the table: parameters, accuracies, errors of the feature map."""
     evaluation = evaluate(
         network,
         ((canvases(x), labels) for x, labels in images.loader(500)),
@@ -204,11 +190,7 @@ def canvases(images: Tensor) -> Tensor:
 
 
 def map_errors(features: nn.Module, canvas: Tensor) -> list[float]:
-    """Measure the equivariance error of a feature map, for shifts that cut no digit.
-
-    What lies within 5 pixels of the border of the map is not compared: LeNet has no padding, so
-    that what leaves its map does not enter on the other side.
-    """
+    """Measure the equivariance error of a map off its border, for shifts that cut no digit."""
     free = range(-FREE, FREE + 1, 2)
     return [
         equivariance_error(features, canvas, shift=shift, stride=1, ignored_border=FREE)
@@ -217,12 +199,7 @@ def map_errors(features: nn.Module, canvas: Tensor) -> list[float]:
 
 
 class Painter:
-    """Color the places of a feature map by k-means of their activations.
-
-    Args:
-        features: From images to the feature map.
-        canvas: Images whose activations determine the clusters.
-    """
+    """Color the places of a feature map by k-means of their activations on `canvas`."""
 
     def __init__(self, features: nn.Module, canvas: Tensor) -> None:
         self.features = features

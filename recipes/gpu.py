@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 import torch
-from _run import DATA, Run, command_line, hardware, median_seconds
+from _origin import hardware
+from _run import DATA, Run, command_line, median_seconds
 from cifar10 import DEVICE, SCALES, Sections
 from torch import Tensor
 from torchvision.models import resnet50

@@ -75,14 +75,7 @@ def main(
 def count(
     name: str, images: Tensor, restore: Callable[[Tensor], Tensor], batch_size: int
 ) -> dict[str, Any]:
-    """Restore all shifts of images, and count those that differ from the unshifted one restored.
-
-    Args:
-        name: Of the row.
-        images: Shape `(num_images, channels, height, width)`.
-        restore: From images to restored images.
-        batch_size: Images restored at a time.
-    """
+    """Restore all shifts of images, and count those that differ from the unshifted one restored."""
     shifts = list(itertools.product(*map(range, images.shape[-2:])))
 
     def views(batch: Tensor) -> Iterator[Tensor]:

@@ -27,15 +27,7 @@ from eqrestore_lightning.evaluation._restorers import Finder
 
 @dataclass(frozen=True)
 class Entry:
-    """One network, and how it is trained.
-
-    Attributes:
-        preset: Name of the preset; none for the rule of the center of mass, trained further.
-        options: Arguments that replace those of the preset.
-        epochs: Passes over the training images.
-        learning_rate: Of the restorer.
-        mirrored: Whether training images are mirrored as well.
-    """
+    """One network, by preset (none: the rule of the center of mass), and how it is trained."""
 
     preset: str = "centered"
     options: dict[str, Any] = field(default_factory=dict)

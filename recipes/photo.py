@@ -7,13 +7,9 @@ noise and contrast; measured on other photographs, beside rules that need no tra
     pip install scikit-image scikit-learn
     python recipes/photo.py --data data --panoramas data/panoramas
 
-The same command takes a folder of your own photographs, of any sizes, at any depth; they are read
-from disk in turns, never all at once:
-
-    python recipes/photo.py --photographs my/photographs --test-photographs my/other/photographs
-
 With `--weights FILE` (or the name of bundled weights) and `--minutes 0` nothing is trained and only
-the tables are printed; with `--weights` and minutes training starts from them.
+the tables are printed; with `--weights` and minutes training starts from them. To train on your own
+photographs, use `eqrestore fit`.
 """
 
 import io
@@ -41,9 +37,8 @@ from eqrestore_lightning import (
     circular_shift,
     load_estimator,
 )
-from eqrestore_lightning.data._image_files import find_images
 from eqrestore_lightning.data._photographs import find_photographs
-from eqrestore_lightning.evaluation._found import count_differing, gate_rows
+from eqrestore_lightning.evaluation._found import gate_rows
 from eqrestore_lightning.evaluation._restorers import Restorer
 from eqrestore_lightning.evaluation._rules import seam_rules
 from eqrestore_lightning.functional import random_shift, zero_fill_shift
@@ -70,14 +65,11 @@ _AT_ONCE = 2**20  # pixels of the images restored at once
 def main(
     data: Path = DATA,
     panoramas: Path = DATA / "panoramas",
-    photographs: Path | None = None,
-    test_photographs: Path | None = None,
     output: Path = Path("outputs/photo"),
     weights: str | None = None,
     minutes: float = 60.0,
     learning_rate: float = 5e-3,
     count: int = 2_000,
-    tables: bool = True,
     seed: int = 0,
 ) -> None:
     """Run the recipe.
@@ -85,32 +77,23 @@ def main(
     Args:
         data: Folder that holds CIFAR-10; by default EQRESTORE_DATA, or data.
         panoramas: Folder of the panoramas.
-        photographs: Folder to train on, instead of CIFAR-10 and the photographs of packages.
-        test_photographs: Folder to measure on, instead of the photographs of packages.
         output: Folder for weights and tables.
         weights: Where to start: bundled weights or a file; by default fresh weights.
         minutes: How long to train; 0 to measure only.
         learning_rate: Of AdamW.
         count: Test crops of each size.
-        tables: Whether to print the tables.
         seed: Decides everything random.
     """
     settings = {"weights": weights, "minutes": minutes, "learning_rate": learning_rate}
     run = Run("photo", output, seed=seed, config=settings)
     L.seed_everything(seed, verbose=False)
     estimator = load_estimator(weights) if weights else build_preset("photo", 3, ())
-    small = None if photographs else CIFAR10DataModule(data, padding=0)
+    small = CIFAR10DataModule(data, padding=0)
     if minutes > 0:
-        paths = (
-            find_images(photographs)
-            if photographs
-            else [
-                *find_photographs("train", grayscale=True).values(),
-                *(panoramas / f"{scene}.jpg" for scene in TRAINING_PANORAMAS),
-            ]
-        )
-        images = None if small is None else small.dataset("train").images
-        batches: Any = DataLoader(Batches(images, paths, 1_000 * seed + rank()), batch_size=None)
+        scenes = [panoramas / f"{scene}.jpg" for scene in TRAINING_PANORAMAS]
+        paths = [*find_photographs("train", grayscale=True).values(), *scenes]
+        drawn = Batches(small.dataset("train").images, paths, 1_000 * seed + rank())
+        batches: Any = DataLoader(drawn, batch_size=None)
         batches.settings = {"photographs": [path.name for path in paths], "from": weights}
         module = RestorerModule(
             estimator, learning_rate=learning_rate, weight_decay=1e-2, seed=seed
@@ -120,22 +103,14 @@ def main(
     if is_rank_zero():  # evaluate in one process
         if minutes > 0:
             run.save_weights("photo", estimator.cpu(), stage="restorer", metrics={})
-        if tables:
-            paths = (
-                find_images(test_photographs)
-                if test_photographs
-                else [
-                    *find_photographs("test").values(),
-                    *(panoramas / f"{scene}.jpg" for scene in TEST_PANORAMAS),
-                ]
-            )
-            images = None if small is None else small.dataset("test").images
-            report(run, RestoreTransform(estimator.eval()), images, paths, count)
+        scenes = [panoramas / f"{scene}.jpg" for scene in TEST_PANORAMAS]
+        paths = [*find_photographs("test").values(), *scenes]
+        report(run, RestoreTransform(estimator.eval()), small.dataset("test").images, paths, count)
         run.close()
 
 
 def report(
-    run: Run, restore: RestoreTransform, small: Tensor | None, paths: Sequence[Path], count: int
+    run: Run, restore: RestoreTransform, small: Tensor, paths: Sequence[Path], count: int
 ) -> None:
     """Print all tables; `small` are test images of CIFAR-10, `paths` test photographs."""
     compared: dict[str, Restorer] = {"photo": restore, **seam_rules(3)}
@@ -144,8 +119,7 @@ def report(
         run.add_table(title, [_row(name, compared, build()) for name, build in sets.items()])
     images = list(pictures.values())
     run.add_table("a camera that moves", list(camera_rows(restore, images, count)))
-    run.add_table("invariance", list(invariance_rows(restore, images)))
-    gated = {} if small is None else {"CIFAR-10 32 × 32": small[:2_000]}
+    gated = {"CIFAR-10 32 × 32": small[:2_000]}
     gated |= {f"photographs {n} × {n}": crops_of(images, n, n, count, seed=n) for n in (64, 224)}
     rows = [
         {"images": name, **row}
@@ -155,15 +129,13 @@ def report(
     run.add_table("gate", rows)
 
 
-def crop_sets(
-    small: Tensor | None, pictures: Mapping[str, Image.Image], count: int
-) -> dict[str, Sets]:
+def crop_sets(small: Tensor, pictures: Mapping[str, Image.Image], count: int) -> dict[str, Sets]:
     """Return what is restored, by table and row; images are made when they are asked for."""
     images, few = list(pictures.values()), count // 4
-    sizes: dict[str, Callable[[], Tensor]] = {}
-    if small is not None:
-        sizes["CIFAR-10 32 × 32"] = lambda: small
-        sizes["CIFAR-10, crops of 24 × 24"] = lambda: small_crops(small, 24)
+    sizes: dict[str, Callable[[], Tensor]] = {
+        "CIFAR-10 32 × 32": lambda: small,
+        "CIFAR-10, crops of 24 × 24": lambda: small_crops(small, 24),
+    }
     for height, width in SIZES:
         number = count if height < 200 else count // 2
         sizes[f"photographs {height} × {width}"] = partial(
@@ -220,10 +192,7 @@ def exact_share(restore: Restorer, images: Tensor, seed: int = 0) -> float:
 def camera_rows(
     restore: RestoreTransform, images: Sequence[Image.Image], count: int
 ) -> Iterator[dict[str, Any]]:
-    """Measure how many images of a camera that moved by up to 8 pixels are left as they are.
-
-    What enters is what lies there, as in a crop that moves, or black.
-    """
+    """Count images of a camera that moved, filled by what lies there or black, that stay."""
     generator = torch.Generator().manual_seed(0)
     for size in (64, 224):
         crops = crops_of(images, size, size, count, size)
@@ -240,34 +209,10 @@ def camera_rows(
             yield {"images": f"{size} × {size}", "number": len(views), "enters": name, **shares}
 
 
-def invariance_rows(
-    restore: RestoreTransform, images: Sequence[Image.Image]
-) -> Iterator[dict[str, Any]]:
-    """Count restored images that differ in any bit: every shift of 32 × 32, 64 of larger ones."""
-    generator = torch.Generator().manual_seed(0)
-    for (height, width), count in (((32, 32), 20), ((97, 161), 20), ((224, 224), 1_000)):
-        drawn = random_shift(64, [height // 2, width // 2], num_spatial_dims=2, generator=generator)
-        every = [(down, right) for down in range(32) for right in range(32)]
-        shifts = every if height == 32 else [(0, 0), *drawn.tolist()]
-
-        def views(x: Tensor, shifts: Sequence[Any] = shifts) -> Iterator[Tensor]:
-            return (x.roll(tuple(shift), (2, 3)) for shift in shifts)
-
-        crops = crops_of(images, height, width, count, height)
-        batch_size = max(1, _AT_ONCE // (height * width))
-        counts = count_differing(restore, crops, views, batch_size=batch_size)
-        yield {"size": f"{height} × {width}", **counts}
-
-
 class Pool:
     """Photographs of random sizes and histories, of which some are in memory and renewed in turns.
 
-    Each is read from disk, perhaps saved as JPEG, perhaps resized, perhaps darkened, perhaps saved
-    as JPEG (again): night and shadow leave little but JPEG's own steps.
-
-    Args:
-        paths: The photographs.
-        generator: Source of randomness.
+    Perhaps saved as JPEG, resized, darkened, saved again: night leaves little but JPEG's own steps.
     """
 
     def __init__(self, paths: Sequence[Path], generator: random.Random) -> None:
@@ -320,16 +265,10 @@ class Pool:
 class Batches(IterableDataset[Tensor]):
     """Batches of images of one size each, about 65,000 pixels in all, floating, from 0 to 255.
 
-    Two fifths of them are small images as they are, a fifth small images cropped or enlarged, the
-    rest crops of photographs of 24 to 180 pixels; without small images all are of the last kind.
-
-    Args:
-        small: Images of one size that fit into memory, uint8; or nothing.
-        paths: Photographs.
-        seed: Decides everything random; each process needs its own.
+    Two fifths are small images, a fifth parts of small images, the rest crops of photographs.
     """
 
-    def __init__(self, small: Tensor | None, paths: Sequence[Path], seed: int) -> None:
+    def __init__(self, small: Tensor, paths: Sequence[Path], seed: int) -> None:
         super().__init__()
         self.small = small
         self.random = random.Random(seed)  # noqa: S311
@@ -341,7 +280,7 @@ class Batches(IterableDataset[Tensor]):
         while True:
             self.pool.renew()
             kind = self.random.choices(("whole", "part", "photograph"), (0.4, 0.2, 0.4))[0]
-            if self.small is None or kind == "photograph":
+            if kind == "photograph":
                 images = self._photographs()
             else:
                 images = self._take(self.small) if kind == "whole" else self._part(self.small)
@@ -374,16 +313,7 @@ class Batches(IterableDataset[Tensor]):
 
 
 def augmented(images: Tensor, draw: random.Random, generator: torch.Generator) -> Tensor:
-    """Mirror, blur, change contrast and brightness, add noise; each on some batches.
-
-    Args:
-        images: uint8 of shape `(batch, 3, height, width)`.
-        draw: Decides for the batch.
-        generator: Decides for each image.
-
-    Returns:
-        Whole numbers from 0 to 255, float32.
-    """
+    """Mirror, blur, change contrast and brightness, add noise; whole numbers, 0 to 255, float32."""
     x = images.float()
 
     def uniform() -> Tensor:
@@ -413,11 +343,7 @@ def augmented(images: Tensor, draw: random.Random, generator: torch.Generator) -
 def crops_of(
     images: Sequence[Image.Image], height: int, width: int, count: int, seed: int
 ) -> Tensor:
-    """Cut windows at random from images in turns; those that are too small are left out.
-
-    Returns:
-        uint8 of shape `(count, 3, height, width)`, the same each time.
-    """
+    """Cut windows from images in turns, the same each time; those too small are left out."""
     draw = random.Random(seed)  # noqa: S311
     images = [i for i in images if i.size[0] >= width and i.size[1] >= height]
     crops = []

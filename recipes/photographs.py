@@ -2,8 +2,7 @@
 
 Crops of photographs that the weights `photo` were not trained on, at several sizes: how often the
 shift is found, beside rules that need no training; how often an ImageNet classifier answers for the
-shifted crop as it does for the unshifted one, without and with the restorer; what restoring costs
-beside classifying.
+shifted crop as it does for the unshifted one, without and with the restorer.
 
     pip install 'eqrestore-lightning[photographs]'
     lightning run recipes/photographs.py
@@ -17,10 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torchvision
 from _data import load_photographs, pretrained_classifier, random_crops
 from _figures import ANSWERS, STYLE, label_answer, without_ticks
-from _run import Run, command_line, median_seconds
+from _run import Run, command_line
 from matplotlib import style
 from matplotlib.figure import Figure
 from torch import Tensor, nn
@@ -75,7 +73,6 @@ def main(
     run.add_table(
         f"same class as unmoved, {classified} crops", agreement(network, views, restorers)
     )
-    run.add_table("time", cost(network, RestoreTransform(weights), views[:16]))
     picture = draw(output / "photographs.png", network, RestoreTransform(weights), photographs)
     run.add_picture(picture)
     run.add_picture(draw_kinds(output / "kinds.png", weights, min_margin, photographs))
@@ -108,27 +105,6 @@ def agreement(
 def classes(network: nn.Module, images: Tensor) -> Tensor:
     """Classify images in batches."""
     return torch.cat([network(part).argmax(1) for part in torch.split(images, 16)])
-
-
-@torch.no_grad()
-def cost(network: nn.Module, restore: RestoreTransform, views: Tensor) -> list[dict[str, Any]]:
-    """Time restoring beside classifying, one after the other on the same images."""
-    resnet = torchvision.models.resnet18(weights=None).eval()
-    floats = views.float() / 255
-    work = {
-        "restoring": lambda: restore(views),
-        "the classifier": lambda: network(views),
-        "ResNet-18": lambda: resnet(floats),
-    }
-    seconds = {name: median_seconds(run) for name, run in work.items()}
-    return [
-        {
-            f"batch of {len(views)}": name,
-            "milliseconds": 1000 * each,
-            "restoring takes, % of it": 100 * seconds["restoring"] / each,
-        }
-        for name, each in seconds.items()
-    ]
 
 
 @torch.no_grad()

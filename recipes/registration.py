@@ -7,10 +7,6 @@ photograph hides a square of the second one. Parts without content (standard dev
 for pairs that do not wrap: two crops of one photograph that overlap, and strangers, which no shift
 aligns. An estimate is wrong if it is more than 1.5 pixels off, and at 0 if it is at most 2 pixels.
 
-Then test digits of MNIST in 32 × 32 are shifted circularly by any amount, registered against the
-mean training image, moved back and classified by a small network that has seen unshifted digits
-only.
-
     pip install 'eqrestore-lightning[recipes]'
     python recipes/registration.py
 
@@ -23,12 +19,10 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from _data import load_photographs
-from _run import DATA, Run, command_line
+from _run import Run, command_line
 from skimage.registration import phase_cross_correlation
-from torch import Tensor, nn
-from torchvision.datasets import MNIST
+from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
 from eqrestore_lightning import circular_shift, find_between
@@ -40,36 +34,28 @@ Norm = Literal["phase"] | None
 
 
 def main(
-    data: Path = DATA,
     pairs: int = 500,
-    digits: int = 10_000,
     batch_size: int = 50,
-    digits_batch_size: int = 500,
     output: Path = Path("outputs/registration"),
     seed: int = 0,
 ) -> None:
     """Run the recipe.
 
     Args:
-        data: Folder that holds MNIST/raw; by default what EQRESTORE_DATA names, or data.
         pairs: Pairs of photographs.
-        digits: Test digits; 0 leaves this part out.
         batch_size: Pairs of photographs at a time, for `find_between`.
-        digits_batch_size: Digits at a time.
         output: Folder for tables and W&B's files.
         seed: Of the draws.
     """
-    run = Run("registration", output, seed=seed, config={"pairs": pairs, "digits": digits})
+    run = Run("registration", output, seed=seed, config={"pairs": pairs})
     generator = torch.Generator().manual_seed(seed)
     run.add_table("photographs", list(photographs(pairs, batch_size, generator)))
-    if digits > 0:
-        run.add_table("digits", list(mnist(data, digits, digits_batch_size, generator)))
     run.close()
 
 
 def photographs(pairs: int, batch_size: int, generator: torch.Generator) -> Iterator[Row]:
     """Measure the errors of registering photographs, and what margins wrong estimates have."""
-    finders = build_finders(batch_size, upsample_factor=100)
+    finders = build_finders(batch_size)
     for name, a, b, shift in draw_pairs(pairs, generator):
         for finder_name, finder in finders.items():
             start = time.process_time()
@@ -117,30 +103,7 @@ def draw_pairs(
     yield "strangers", images, images.roll(1, 0), torch.full((pairs, 2), torch.nan)
 
 
-def mnist(root: Path, number: int, batch_size: int, generator: torch.Generator) -> Iterator[Row]:
-    """Measure how many shifted digits are classified correctly after registration."""
-    train, test = (MNIST(root, train=part) for part in (True, False))
-    x, labels = F.pad(train.data, [2] * 4).unsqueeze(1) / 255, train.targets
-    digits, classes = F.pad(test.data, [2] * 4).unsqueeze(1)[:number] / 255, test.targets[:number]
-    classifier = train_classifier(x, labels, generator)
-    mean = x.mean(0, keepdim=True)
-    shift = torch.randint(0, 32, (len(digits), 2), generator=generator)
-    moved = circular_shift(digits, shift)
-    for name, x in (("unshifted", digits), ("shifted", moved)):
-        yield _row(name, accuracy(classifier, x, classes), "-")
-    for name, finder in build_finders(batch_size, upsample_factor=1).items():
-        start = time.process_time()
-        found, _ = finder(mean, moved)
-        speed = len(digits) / (time.process_time() - start)
-        share = accuracy(classifier, circular_shift(moved, -found.round().long()), classes)
-        yield _row(f"registered by {name}", share, f"{speed:,.0f}")
-
-
-def _row(name: str, correct: float, speed: str) -> Row:
-    return {"digits": name, "classified correctly, %": correct, "digits/s of CPU time": speed}
-
-
-def build_finders(batch_size: int, *, upsample_factor: int) -> dict[str, Finder]:
+def build_finders(batch_size: int) -> dict[str, Finder]:
     """Return what is compared, by name: shifts, positive as in `torch.roll`, and margins."""
 
     def ours(a: Tensor, b: Tensor, normalization: Norm) -> tuple[Tensor, Tensor | None]:
@@ -154,7 +117,7 @@ def build_finders(batch_size: int, *, upsample_factor: int) -> dict[str, Finder]
             shift, _, _ = phase_cross_correlation(
                 one[0].numpy(),
                 other[0].numpy(),
-                upsample_factor=upsample_factor,
+                upsample_factor=100,
                 normalization=normalization,
             )
             found.append(-torch.as_tensor(shift, dtype=torch.float32))
@@ -212,31 +175,6 @@ def hide(images: Tensor, others: Tensor, share: float, generator: torch.Generato
     for image, other, (top, left) in zip(images, others, corners, strict=True):
         image[:, top : top + side, left : left + side] = other[:, :side, :side]
     return images
-
-
-def train_classifier(x: Tensor, labels: Tensor, generator: torch.Generator) -> nn.Module:
-    """Train a small network on unshifted digits, for one epoch."""
-    torch.manual_seed(generator.initial_seed())
-    network = nn.Sequential(
-        *(nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Flatten(), nn.Linear(32 * 64, 10)),
-    )
-    optimizer = torch.optim.Adam(network.parameters(), lr=2e-3)
-    order = torch.randperm(len(x), generator=generator)
-    for indices in torch.split(order, 100):
-        loss = F.cross_entropy(network(x[indices]), labels[indices])
-        optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        optimizer.step()
-    return network.eval()
-
-
-@torch.no_grad()
-def accuracy(classifier: nn.Module, images: Tensor, classes: Tensor) -> float:
-    """Return how many images are classified correctly, %."""
-    answers = torch.cat([classifier(part).argmax(1) for part in torch.split(images, 500)])
-    return 100 * float((answers == classes).double().mean())
 
 
 if __name__ == "__main__":

@@ -3,11 +3,11 @@
 MNIST is zero-padded to 32 × 32, and each digit is moved by a fraction of a pixel so that its center
 of mass lies in the middle: as they come, digits lie to the lower right of the middle, which gives
 turned ones away. Circles are drawn about the center of mass as well. Trains a classifier on upright
-digits, an estimator of rotations, one of rotations and shifts, and one of quarter turns, and
-prints: accuracy against angle, with and without the restorer, beside four rules and a classifier
-trained on turned digits; what a gate gains and costs; how far angles are off; what becomes of each
-digit, 6 and 9 above all; how many restored images are not exactly invariant; accuracy on digits
-that are turned and shifted; and what it gains if the classifier votes over several candidates.
+digits, an estimator of rotations, and one of rotations and shifts, and prints: accuracy against
+angle, with and without the restorer, beside four rules and a classifier trained on turned digits;
+what a gate gains and costs; how far angles are off; what becomes of each digit, 6 and 9 above all;
+how many restored images are not exactly invariant; and accuracy on digits that are turned and
+shifted.
 
     lightning run --precision bf16-mixed recipes/rotated_mnist.py --data data
 
@@ -16,7 +16,7 @@ rotations and shifts 18, all the rest 10.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,6 @@ from _run import DATA, Run, command_line, is_rank_zero
 from torch import Tensor, nn
 
 from eqrestore_lightning import (
-    CopiesEstimator,
-    Estimator,
     RestoreTransform,
     RotationEstimator,
     Shift,
@@ -44,7 +42,6 @@ from eqrestore_lightning.evaluation._restorers import Restorer
 from eqrestore_lightning.evaluation._results import NO_RESTORER
 from eqrestore_lightning.evaluation._rules import turn_rules
 from eqrestore_lightning.motions import Motion
-from eqrestore_lightning.nn import register_preset
 
 MAX_SHIFT = 16  # pixels: half of the image
 MARGINS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -66,34 +63,17 @@ NETWORKS: dict[str, dict[str, Any]] = {
         "translation": CENTERED,
         **RINGS,
     },
-    "quarters": {"preset": "quarters"},
 }
-
-
-@register_preset
-def quarters(in_channels: int, spatial_size: Sequence[int], **options: Any) -> Estimator:
-    """Build a small network that looks at all four quarter turns of an image."""
-    del spatial_size
-    return CopiesEstimator(in_channels, **options)
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What the recipe trains.
-
-    Attributes:
-        classifier: Trained on upright images.
-        augmented: The same network, trained on turned images.
-        rotation: Restores turned images.
-        both: Restores images that are turned, then shifted.
-        quarters: Restores quarter turns.
-    """
+    """Classifiers of upright and of turned images; restorers of turned, and shifted, ones."""
 
     classifier: nn.Module
     augmented: nn.Module
     rotation: RestoreTransform
     both: RestoreTransform
-    quarters: RestoreTransform
 
 
 def main(
@@ -114,8 +94,7 @@ def main(
         download: Download MNIST if it is missing.
         output: Folder for weights, pictures, tables and W&B's files.
         classifier_epochs: Epochs of each classifier.
-        restorer_epochs: Epochs of the estimator of rotations; that of quarter turns is trained for
-            a fortieth.
+        restorer_epochs: Epochs of the estimator of rotations.
         both_epochs: Epochs of the estimator of rotations and shifts.
         num_images: How many of the test images to evaluate on.
         seed: Seed of everything random.
@@ -126,7 +105,6 @@ def main(
         "augmented": classifier_epochs,
         "rotation": restorer_epochs,
         "both": both_epochs,
-        "quarters": max(1, restorer_epochs // 40),
     }
     config = {"epochs": epochs, "networks": NETWORKS, "num_images": num_images}
     run = Run("rotated_mnist", output, seed=seed, tags=["rotation"], config=config)
@@ -138,7 +116,7 @@ def main(
 
 
 def train(run: Run, data: InMemoryDataModule, epochs: Mapping[str, int]) -> Trained:
-    """Train both classifiers and all three restorers."""
+    """Train both classifiers and both restorers."""
 
     def classifier(stage: str, motion: Motion | None) -> nn.Module:
         options: dict[str, Any] = {"launcher_precision": True, "motion": motion}
@@ -179,12 +157,9 @@ def report(
         found = find_all(trained.classifier, test, restore, motion, seed=run.seed)
         run.add_table(f"angles, {moved}", angle_rows(found, digit_groups(test.labels, found)))
         run.add_table(f"digits, {moved}", digit_rows(test.labels, found))
-        votes = vote_rows(trained.classifier, test, restore, motion, seed=run.seed)
-        run.add_table(f"votes, {moved}", votes)
         path = run.output / f"{moved.replace(' ', '_')}.png"
         run.add_picture(draw_turned(path, test.images[:4], restore, trained.classifier, motion))
     run.add_table("exact", exact_rows(trained, test.images, seed=run.seed))
-    run.add_table("quarter turns", quarter_rows(trained, test))
     for name, stage, metrics in (
         ("mnist-rotation", "rotation", shares(accuracy, {"": "0", "_any_angle": "any"})),
         ("mnist-roto-translation", "both", shares(shifted, {"_turned_and_shifted": "any"})),
@@ -235,10 +210,7 @@ def add_accuracy(run: Run, trained: Trained, test: ImageTensors, upright: Tensor
 
 
 def exact_rows(trained: Trained, images: Tensor, *, seed: int) -> list[dict[str, Any]]:
-    """Count images that should be restored to the same image however they are moved, and are not.
-
-    `images` are uint8 of shape `(num_images, 1, height, width)`.
-    """
+    """Count images that should be restored to one image however they are moved, and are not."""
     estimator = as_rotation(trained.rotation)
     polar = to_polar(
         images[:500].double(),
@@ -263,7 +235,6 @@ def exact_rows(trained: Trained, images: Tensor, *, seed: int) -> list[dict[str,
     checks: tuple[tuple[str, RestoreTransform, Tensor, Callable[..., Iterable[Tensor]]], ...] = (
         ("polar images, all grid angles", RestoreTransform(estimator.network), polar, grid_turns),
         ("four quarter turns, RotationEstimator", trained.rotation, images, quarter_turns),
-        ("four quarter turns, CopiesEstimator", trained.quarters, images, quarter_turns),
         ("turned, two shifts, RotoTranslationEstimator", trained.both, images, two_shifts),
     )
     return [
@@ -281,12 +252,7 @@ def find_all(
     *,
     seed: int,
 ) -> dict[str, Tensor]:
-    """Move every image at random, restore and classify it.
-
-    Returns:
-        The absolute error of every field that `motion` moves (`angle`, degrees; `shift`, pixels),
-        the `margin` and the `class`, one for each image.
-    """
+    """Return the errors of each field, `margin` and `class` of every image, moved and restored."""
     generator = torch.Generator().manual_seed(seed)
     classifier.eval()
     found: dict[str, list[Tensor]] = defaultdict(list)
@@ -312,12 +278,7 @@ def digit_groups(labels: Tensor, found: Mapping[str, Tensor]) -> dict[str, Tenso
 def angle_rows(
     found: Mapping[str, Tensor], groups: Mapping[str, Tensor] | None = None
 ) -> list[dict[str, Any]]:
-    """Return how far estimates are off, of all images and of groups of them.
-
-    Args:
-        found: What `find_all` returned.
-        groups: Name to which images, bool; empty groups are left out.
-    """
+    """Return how far estimates are off, of all images and of groups of them that are not empty."""
     everything = torch.ones(len(found["angle"]), dtype=torch.bool)
     rows = []
     for name, chosen in {"all": everything, **(groups or {})}.items():
@@ -354,56 +315,9 @@ def digit_rows(labels: Tensor, found: Mapping[str, Tensor]) -> list[dict[str, An
     return rows
 
 
-@torch.no_grad()
-def vote_rows(
-    classifier: nn.Module,
-    images: ImageTensors,
-    restore: RestoreTransform,
-    motion: Motion,
-    *,
-    seed: int,
-    most: int = 3,
-) -> list[dict[str, Any]]:
-    """Measure a classifier that votes over the best motions instead of trusting the best one.
-
-    Its probabilities for the image, moved back by each candidate, are averaged, weighted by the
-    probability of the candidate.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    correct: list[list[Tensor]] = [[] for _ in range(most)]
-    for x, labels in images.loader(500):
-        moved = motion.apply(x, motion.draw(len(x), tuple(x.shape[2:]), generator=generator))
-        found = restore.find(moved, candidates=most)
-        views = (found, *found.rivals)
-        odds = torch.stack([torch.zeros_like(found.margin), *(r.margin for r in found.rivals)])
-        classes = torch.stack([classifier(restore.undo(moved, view)).softmax(1) for view in views])
-        for count in range(1, most + 1):
-            weights = odds[:count].softmax(0).unsqueeze(2).to(classes)
-            vote = (weights * classes[:count]).sum(0).argmax(1)
-            correct[count - 1].append(vote == labels)
-    return [
-        {"candidates": count, "accuracy, %": percent(torch.cat(each))}
-        for count, each in enumerate(correct, 1)
-    ]
-
-
 def percent(chosen: Tensor) -> float:
     """Return the share of entries that are true, percent."""
     return 100 * float(chosen.double().mean())
-
-
-def quarter_rows(trained: Trained, images: ImageTensors) -> list[dict[str, Any]]:
-    """Return the accuracy over all four quarter turns of every image."""
-    evaluation = evaluate(
-        trained.classifier,
-        images.loader(500),
-        restorers={"RotationEstimator": trained.rotation, "CopiesEstimator": trained.quarters},
-        motions={str(angle): Turn((angle, angle)) for angle in (0.0, 90.0, 180.0, 270.0)},
-    )
-    return [
-        {"restorer": name, "accuracy, %": 25 * sum(evaluation.curve(name, "accuracy")[1])}
-        for name in evaluation.restorers
-    ]
 
 
 def as_rotation(restore: RestoreTransform) -> RotationEstimator:

@@ -4,8 +4,6 @@ Parts, one by one with `--only`:
 
 - `training` and `inference`: the paper's network (6 layers of 9 × 9, one channel) and the same
   network made of torch's own `Conv2d(padding_mode="circular")`;
-- `fit`: how much of the time `Trainer.fit` with `RestorerModule` spends outside the network and its
-  optimizer: loading, drawing, logging;
 - `crossover`: the methods of `circular_conv`, from which its rule was derived;
 - `weights`: `RestoreTransform` with bundled weights (exact scores, ties, moving back), on
   scikit-learn's digits for weights of one channel, otherwise on noise, and the plain float32
@@ -13,8 +11,7 @@ Parts, one by one with `--only`:
   sampling take;
 - `photographs`: `photo` beside ResNet-18 on the same images;
 - `sizes`: `photo` on images of 32 × 32 to 1,024 × 1,024 pixels, a million pixels at a time: time
-  for each pixel, and the largest amount of memory in use beyond what was before;
-- `startup`: seconds until a command, or a restorer, is ready.
+  for each pixel, and the largest amount of memory in use beyond what was before.
 
 What is compared is measured in one run, in turns; times are medians.
 
@@ -25,18 +22,12 @@ machine.
 """
 
 import resource
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from statistics import median
-from tempfile import TemporaryDirectory
-from time import perf_counter
 from typing import Any, Literal, get_args
 
-import lightning as L
 import torch
 import torch.nn.functional as F
 from _run import Run, command_line, median_seconds
@@ -47,7 +38,6 @@ from torchvision.models import resnet18
 from eqrestore_lightning import (
     DigitsDataModule,
     Estimator,
-    RestorerModule,
     RestoreTransform,
     RotationEstimator,
     build_preset,
@@ -55,54 +45,20 @@ from eqrestore_lightning import (
     to_polar,
 )
 from eqrestore_lightning.classifiers import build_classifier
-from eqrestore_lightning.data import ImageTensors
 from eqrestore_lightning.functional import circular_conv
 from eqrestore_lightning.functional._circular_conv import ConvMethod
 from eqrestore_lightning.functional._rotation import mass_offset
 
-Part = Literal[
-    "training", "fit", "inference", "crossover", "weights", "photographs", "sizes", "startup"
-]
+Part = Literal["training", "inference", "crossover", "weights", "photographs", "sizes"]
 Rows = list[dict[str, Any]]
 REFERENCE = 'Conv2d(padding_mode="circular")'
 SIZES = (32, 64, 128, 224, 512, 1_024)
-STARTS = {
-    "eqrestore --help": [
-        "-c",
-        "from eqrestore_lightning.cli import eqrestore; eqrestore(['--help'])",
-    ],
-    "import torch, torchvision": ["-c", "import torch, torchvision"],
-    'RestoreTransform("mnist")': [
-        "-c",
-        "import eqrestore_lightning as e; e.RestoreTransform('mnist')",
-    ],
-}
 KERNELS = ((1, 3), (1, 9), (1, 15), (1, 32), (4, 9), (16, 3), (16, 5), (16, 9))
 ROUNDS = 5
-FIT_STEPS = 100
-
-
-class _Epochs(L.Callback):
-    """Time each epoch."""
-
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
-
-    def on_train_epoch_start(self, *_: Any) -> None:
-        self.start = perf_counter()
-
-    def on_train_epoch_end(self, *_: Any) -> None:
-        self.seconds.append(perf_counter() - self.start)
 
 
 class Parts:
-    """The parts of the recipe, a method each.
-
-    Args:
-        batch_size: Images at a time; of volumes a thirty-second of it.
-        min_seconds: How long each side of a comparison is measured.
-        weights: Names of bundled weights, or files.
-    """
+    """The parts of the recipe, a method each."""
 
     def __init__(self, batch_size: int, min_seconds: float, weights: Sequence[str]) -> None:
         self.batch_size, self.min_seconds, self.names = batch_size, min_seconds, weights
@@ -128,54 +84,6 @@ class Parts:
             name: partial(step, theirs, adam),
         }
         return self._rates(sides, name)
-
-    def fit(self) -> Rows:
-        """Whole training, and the steps of network and optimizer alone."""
-        rows: Rows = []
-        for preset, size in (("photo", 32), ("seam", 32), ("border", 40)):
-            images = torch.rand(64 * FIT_STEPS, 3, size, size)
-            whole = min(self._fit_seconds(preset, images) for _ in range(2))
-            module = RestorerModule(build_preset(preset, 3, (size, size)))
-            optimizer = torch.optim.AdamW(module.parameters(), lr=1e-4)
-            start = perf_counter()
-            for part in torch.split(images, 64):
-                loss = module.training_step(part, 0)
-                optimizer.zero_grad()
-                torch.autograd.backward(loss)
-                nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-                optimizer.step()
-            alone = perf_counter() - start
-            rows.append(
-                {
-                    "preset": preset,
-                    "images": f"64 × 3 × {size} × {size}",
-                    "fit, images/s": round(len(images) / whole),
-                    "network alone, images/s": round(len(images) / alone),
-                    "outside the network, %": 100 * max(0.0, 1 - alone / whole),
-                }
-            )
-        return rows
-
-    def _fit_seconds(self, preset: str, images: Tensor) -> float:
-        """Return the seconds of an epoch once training has begun."""
-        module = RestorerModule(build_preset(preset, 3, tuple(images.shape[2:])))
-        labels = torch.zeros(len(images), dtype=torch.int64)
-        loader = ImageTensors(images, labels).loader(64, shuffle=True)
-        clock = _Epochs()
-        with TemporaryDirectory() as folder:  # for the picture at the end
-            trainer = L.Trainer(
-                max_epochs=2,
-                limit_val_batches=0,
-                accelerator="cpu",
-                logger=False,
-                enable_checkpointing=False,
-                enable_model_summary=False,
-                enable_progress_bar=False,
-                callbacks=[clock],
-                default_root_dir=folder,
-            )
-            trainer.fit(module, loader, loader)
-        return clock.seconds[-1]
 
     @torch.no_grad()
     def inference(self) -> Rows:
@@ -263,18 +171,6 @@ class Parts:
                     "memory, MB": round(megabytes),
                 }
             )
-        return rows
-
-    def startup(self) -> Rows:
-        """Whole processes, from start to end."""
-        rows: Rows = []
-        for name, arguments in STARTS.items():
-            times = []
-            for _ in range(ROUNDS):
-                start = perf_counter()
-                subprocess.run([sys.executable, *arguments], check=True, capture_output=True)  # noqa: S603
-                times.append(perf_counter() - start)
-            rows.append({"command": name, "s": median(times)})
         return rows
 
     def _weights(self, name: str, restore: RestoreTransform) -> dict[str, Any]:

@@ -14,7 +14,6 @@ POLAR = {"num_radii": 4, "num_angles": 12, "max_radius": 14.5, **LAYERS}
 EXACT = (
     "polar images, all grid angles",
     "four quarter turns, RotationEstimator",
-    "four quarter turns, CopiesEstimator",
     "turned, two shifts, RotoTranslationEstimator",
 )
 FULL = {**LAYERS, "kernel_size": ["full", 1], "separable": True}
@@ -33,7 +32,6 @@ def recipe(load, few_digits, monkeypatch):
     networks = {
         "rotation": {"preset": "rotation", **POLAR},
         "both": {"preset": "roto-translation", "translation": FULL, **POLAR},
-        "quarters": {"preset": "quarters"},
     }
     monkeypatch.setattr(made, "NETWORKS", networks)
     monkeypatch.setattr(made, "CenteredMNIST", few_digits)

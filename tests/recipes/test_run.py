@@ -137,7 +137,7 @@ def test_a_stage_trained_differently_is_refused(start, tmp_path):
 
 
 def test_a_padded_classifier_is_not_reused_for_resized_digits(load, made_mnist):
-    settings = load("_run").stage_settings
+    settings = load("_origin").stage_settings
     padded, resized = (
         settings(_module(), MNISTDataModule(made_mnist, enlarge=enlarge), 1, None, {})
         for enlarge in ("pad", "resize")

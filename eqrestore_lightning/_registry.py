@@ -7,19 +7,7 @@ Registered = TypeVar("Registered")
 
 
 class Registry(dict[str, Entry], Generic[Entry]):
-    """Classes or functions by name, as a configuration or a user calls them.
-
-    Args:
-        kind: What an entry is, with its article, for errors.
-        argument: The argument by which users choose an entry, for errors.
-
-    >>> colors = Registry("a color", "color")
-    >>> @colors.register
-    ... def red():
-    ...     return (255, 0, 0)
-    >>> colors.find("red")()
-    (255, 0, 0)
-    """
+    """Classes or functions by name; errors say what `kind` of entry `argument` chooses."""
 
     def __init__(self, kind: str, argument: str) -> None:
         super().__init__()
@@ -27,18 +15,7 @@ class Registry(dict[str, Entry], Generic[Entry]):
         self.argument = argument
 
     def register(self, entry: Registered, *, name: str | None = None) -> Registered:
-        """Add a class or function under its own name; to be used as a decorator.
-
-        Args:
-            entry: The class or function. Defined again, as in a notebook, it replaces the old one.
-            name: Another name for it.
-
-        Returns:
-            The class or function itself.
-
-        Raises:
-            ValueError: If another class or function has that name already.
-        """
+        """Add a class or function under its own name; defined again, it replaces the old one."""
         added: Any = entry
         name = added.__name__ if name is None else name
         known: Any = self.get(name, added)
@@ -55,11 +32,7 @@ class Registry(dict[str, Entry], Generic[Entry]):
         return sorted(self)
 
     def find(self, name: object) -> Entry:
-        """Return the entry of that name.
-
-        Raises:
-            ValueError: If there is none.
-        """
+        """Return the entry of that name."""
         if not isinstance(name, str) or name not in self:
             raise ValueError(
                 f"Expected `{self.argument}` to be one of {self.names()}, but got {name!r}."

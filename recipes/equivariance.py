@@ -35,7 +35,7 @@ from eqrestore_lightning.classifiers import register_classifier
 from eqrestore_lightning.data import ImageTensors, InMemoryDataModule
 from eqrestore_lightning.evaluation import shift_motions
 from eqrestore_lightning.files._writing import whole_file
-from eqrestore_lightning.nn import CircularConv2d
+from eqrestore_lightning.nn import CircularConv
 from eqrestore_lightning.testing import equivariance_error
 
 CANVAS, FREE = 38, 5  # pixels; how far a digit of 28 pixels can move to either side
@@ -89,7 +89,7 @@ def circular(in_channels: int, num_classes: int) -> MapClassifier:
     """Build four layers 5 × 5 that wrap around, then the largest entry of each map, one dense."""
     layers: list[nn.Module] = []
     for before, after in itertools.pairwise((in_channels, 8, 16, 16, 16)):
-        layers += [CircularConv2d(before, after, 5), nn.ReLU()]
+        layers += [CircularConv(2, before, after, 5), nn.ReLU()]
     head = nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(16, num_classes))
     return MapClassifier(None, nn.Sequential(*layers), head)
 

@@ -27,8 +27,8 @@ from eqrestore_lightning import (
     load_estimator,
 )
 from eqrestore_lightning.evaluation._found import count_differing
-from eqrestore_lightning.functional import scores_to_shift
 from eqrestore_lightning.functional._circular_conv import CONV_METHODS, ConvMethod
+from eqrestore_lightning.functional._shift import scores_to_shift
 from eqrestore_lightning.nn import CircularConv
 
 

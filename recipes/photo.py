@@ -41,7 +41,7 @@ from eqrestore_lightning.data._photographs import find_photographs
 from eqrestore_lightning.evaluation._found import gate_rows
 from eqrestore_lightning.evaluation._restorers import Restorer
 from eqrestore_lightning.evaluation._rules import seam_rules
-from eqrestore_lightning.functional import random_shift, zero_fill_shift
+from eqrestore_lightning.functional._shift import random_shift, zero_fill_shift
 from eqrestore_lightning.motions import Shift
 
 Sets = Mapping[str, Callable[[], Tensor]]

@@ -11,7 +11,8 @@ import torch
 
 from eqrestore_lightning import build_preset
 from eqrestore_lightning.evaluation._measures import _MEASURES
-from eqrestore_lightning.motions import Motion, build_motion
+from eqrestore_lightning.motions import Motion
+from eqrestore_lightning.motions._base import build_motion
 from eqrestore_lightning.nn._presets import _PRESETS
 
 TEXT = (Path(__file__).parent.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")

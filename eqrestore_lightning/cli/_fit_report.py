@@ -12,7 +12,7 @@ from eqrestore_lightning.data._module import Split
 from eqrestore_lightning.data._problems import find_problems
 from eqrestore_lightning.evaluation._found import motion_found
 from eqrestore_lightning.evaluation._rules import harmonic_rule, seam_rules
-from eqrestore_lightning.functional import motion_distance
+from eqrestore_lightning.functional._errors import motion_distance
 from eqrestore_lightning.motions import Field, Motion, Shift
 from eqrestore_lightning.nn import Estimator
 from eqrestore_lightning.transforms import RestoreTransform

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from eqrestore_lightning.evaluation._restorers import Finder, Rule
 from eqrestore_lightning.motions import QuarterTurn, Shift, Turn
-from eqrestore_lightning.nn import ConfidenceEstimator, SeamRule, TranslationEstimator
-from eqrestore_lightning.nn._seam_rule import SeamMeasure
+from eqrestore_lightning.nn import ConfidenceEstimator, TranslationEstimator
+from eqrestore_lightning.nn._seam_rule import SeamMeasure, SeamRule
 from eqrestore_lightning.transforms import RestoreTransform
 
 

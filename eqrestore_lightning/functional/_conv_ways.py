@@ -15,13 +15,7 @@ TORCH_CONV: dict[int, Callable[..., Tensor]] = {3: F.conv1d, 4: F.conv2d, 5: F.c
 
 
 class Spectra:
-    """Filters as spectra, by which those of many batches of images are multiplied.
-
-    Args:
-        weight: Filters of shape `(out_channels, in_channels, *kernel_size)`, float32 or float64.
-        spatial: Size of each axis of the images, pixels.
-        dilation: Distance between taps, pixels.
-    """
+    """Filters as spectra, by which those of many batches of images are multiplied."""
 
     def __init__(self, weight: Tensor, spatial: Sequence[int], dilation: int) -> None:
         self.spatial = tuple(spatial)
@@ -59,19 +53,7 @@ def pointwise_conv(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def full_size_filters(weight: Tensor, spatial: Sequence[int], dilation: int) -> Tensor:
-    """Lay taps on a lattice as large as the image; the tap that reads place `i` is at index 0.
-
-    Args:
-        weight: Shape `(out_channels, in_channels, *kernel_size)`.
-        spatial: Size of each axis of the image, pixels.
-        dilation: Distance between taps, pixels.
-
-    Returns:
-        Shape `(out_channels, in_channels, *spatial)`, dtype of `weight`.
-
-    >>> full_size_filters(torch.tensor([[[1, 2, 3]]]), (5,), 1)
-    tensor([[[2, 3, 0, 0, 1]]])
-    """
+    """Lay taps on a lattice as large as the image; the tap that reads place `i` is at index 0."""
     index = torch.zeros((), dtype=torch.int64, device=weight.device)
     for kernel_size, size in zip(weight.shape[2:], spatial, strict=True):
         taps = torch.arange(kernel_size, device=weight.device) * dilation

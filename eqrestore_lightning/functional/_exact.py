@@ -1,7 +1,7 @@
 """Exact scores: float64 arithmetic, the largest score, and ties broken by content."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -18,55 +18,19 @@ _BITS_PER_ROUND = 10
 
 
 def as_float64(x: Tensor) -> Tensor:
-    """Return `x` in float64; on the CPU where its device (Apple's MPS) has no float64.
-
-    Args:
-        x: Any shape, any real dtype.
-
-    >>> as_float64(torch.tensor([3], dtype=torch.uint8))
-    tensor([3.], dtype=torch.float64)
-    """
+    """Return `x` in float64; on the CPU where its device (Apple's MPS) has no float64."""
     return (x.cpu() if x.device.type == "mps" else x).double()
 
 
-def best_index(scores: Tensor, keys: Callable[[], Iterable[Tensor]]) -> Tensor:
-    """Return the row-major index of each sample's largest score; ties are broken by keys.
-
-    Among places with exactly equal scores the one with the largest first key is chosen, then the
-    second, and so on. If the keys follow the image, as those of `content_keys` do, the choice
-    follows it too, bit for bit; the lowest index would not.
-
-    Args:
-        scores: Shape `(batch, *places)`, floating.
-        keys: Returns tensors with the shape of `scores`. Called only if some scores are equal:
-            ties are rare, and finding them costs less than breaking them. A traced or compiled
-            graph always calls it.
-
-    Returns:
-        int64 of shape `(batch,)`; 0 for samples whose scores are all NaN.
-
-    Raises:
-        ValueError: If `scores` has no places, or a key has another shape.
-
-    >>> scores, key = torch.tensor([[5.0, 1.0, 5.0]]), torch.tensor([[3.0, 9.0, 4.0]])
-    >>> best_index(scores, lambda: [key])
-    tensor([2])
-    """
-    check_scores(scores)
-    if is_traced(scores) or _has_ties(scores):
-        for key in keys():
-            scores = _break_ties(scores, key)
-    return scores.flatten(1).argmax(1)
-
-
-def best_index_by_content(
+def best_index(
     scores: Tensor, x: Tensor, to_image: Callable[[Tensor], Tensor] = as_float64
 ) -> Tensor:
     """Return the row-major index of each sample's largest score; ties are broken by its image.
 
-    `best_index` with `content_keys` of the images whose scores tie. It also works where a graph is
-    traced: compiled, exported or under `vmap` it is one operator, `eqrestore::best_index`, that
-    looks for ties when it runs.
+    Among equal scores the place with the largest first key of `content_keys` is chosen, then the
+    second, and so on: the choice follows the image, bit for bit, which the lowest index would not.
+    Where a graph is traced it is one operator, `eqrestore::best_index`, that looks for ties when it
+    runs.
 
     Args:
         scores: Shape `(batch, *places)`, floating.
@@ -74,37 +38,21 @@ def best_index_by_content(
         to_image: Turns some of these images into float64 images of shape `(batch · copies,
             channels, *spatial)`, one or more for each: what was scored, place by place. If it has
             more places than there are scores, the first ones of each copy count.
-
-    Returns:
-        int64 of shape `(batch,)`, on the device of `scores`; 0 for samples whose scores are all
-        NaN.
-
-    Raises:
-        ValueError: If `scores` has no places.
-
-    >>> image = torch.tensor([[[3.0, 1.0, 3.0, 2.0]]])
-    >>> scores = torch.tensor([[5.0, 1.0, 5.0, 0.0]])
-    >>> first = best_index_by_content(scores, image)
-    >>> moved = best_index_by_content(scores.roll(1, 1), image.roll(1, 2))
-    >>> moved == (first + 1) % 4
-    tensor([True])
     """
     check_scores(scores)
     if is_traced(scores):
         index: Tensor = _best_index_operator(scores, to_image(x))
         return index
     index = scores.flatten(1).argmax(1)
-    tied = (scores == _largest(scores)).flatten(1).sum(1) > 1
+    tied = _tied(scores)
     if tied.any():
-        some = scores[tied]
-        images = to_image(x[tied.to(x.device)])
-        index[tied] = best_index(some, lambda: _keys_like(some, images))
+        index[tied] = _best_key(scores[tied], to_image(x[tied.to(x.device)]))
     return index
 
 
 @torch.library.custom_op("eqrestore::best_index", mutates_args=())
 def _best_index_operator(scores: Tensor, image: Tensor) -> Tensor:
-    return best_index(scores, lambda: _keys_like(scores, image))
+    return _best_key(scores, image) if _tied(scores).any() else scores.flatten(1).argmax(1)
 
 
 @_best_index_operator.register_fake
@@ -125,32 +73,19 @@ def _(
     return index.unflatten(0, moved[0].shape[:2]), 0
 
 
-def _keys_like(scores: Tensor, image: Tensor) -> Iterator[Tensor]:
-    """Yield keys with the shape of the scores."""
+def _best_key(scores: Tensor, image: Tensor) -> Tensor:
+    """Return the index of the largest score, and of the largest key among equal ones."""
     batch = scores.shape[0]
     copies = image.shape[0] // batch
     places = math.prod(scores.shape[1:]) // copies
-    for key in content_keys(image):
-        yield key.reshape(batch, copies, -1)[..., :places].reshape(scores.shape)
+    for keys in content_keys(image):
+        key = keys.reshape(batch, copies, -1)[..., :places].reshape(scores.shape)
+        scores = torch.where(scores == _largest(scores), key, -math.inf)
+    return scores.flatten(1).argmax(1)
 
 
 def content_keys(x: Tensor) -> Iterator[Tensor]:
-    """Correlate images with pseudo-random patterns, for every shift.
-
-    Two shifts have the same keys only if the shifted images have the same leading 40 bits. The keys
-    are exact and therefore bitwise equivariant.
-
-    Args:
-        x: Shape `(batch, channels, *spatial)`, float64.
-
-    Yields:
-        float64 of shape `(batch, *spatial)`, one key after another.
-
-    >>> x = torch.tensor([[[5.0, 1.0, 4.0]]], dtype=torch.float64)
-    >>> first, moved = next(content_keys(x)), next(content_keys(x.roll(1, 2)))
-    >>> torch.equal(moved, first.roll(1, 1))
-    True
-    """
+    """Yield float64 keys `(batch, *spatial)`, equal only for shifts whose leading 40 bits agree."""
     patterns = torch.cat(
         [_pattern(x.shape[1:], seed=seed, device=x.device) for seed in range(_NUM_PATTERNS)]
     )
@@ -161,24 +96,10 @@ def content_keys(x: Tensor) -> Iterator[Tensor]:
 
 
 def content_hash(x: Tensor, weights: Tensor) -> Tensor:
-    """Sum what images hold, weighted, modulo 2^64: exact, in any order.
+    """Sum what images hold, weighted, modulo 2^64: exact, in any order; int64 of shape `(batch,)`.
 
     It serves where all images are compared as they stand; `content_keys` needs transforms, which
     integers modulo 2^64 do not have, and serves where a few are compared under every shift.
-
-    Images that differ in any value have different sums with near certainty.
-
-    Args:
-        x: Shape `(batch, *shape)`, any real dtype.
-        weights: What `hash_weights(shape)` returned, or the same, moved as images may be.
-
-    Returns:
-        int64 of shape `(batch,)`.
-
-    >>> weights, x = hash_weights((1, 4, 4)), torch.rand(2, 1, 4, 4)
-    >>> turned = content_hash(x.rot90(1, (2, 3)), weights.rot90(1, (1, 2)))
-    >>> torch.equal(turned, content_hash(x, weights))
-    True
     """
     if x.is_floating_point():
         x = (as_float64(x) + 0.0).view(torch.int64)  # -0.0 becomes 0.0
@@ -186,37 +107,17 @@ def content_hash(x: Tensor, weights: Tensor) -> Tensor:
 
 
 def hash_weights(shape: Sequence[int], *, device: torch.device | None = None) -> Tensor:
-    """Return pseudo-random odd integers, the same on every machine and release of torch.
-
-    Args:
-        shape: Of the weights.
-        device: On which they lie.
-
-    Returns:
-        int64.
-
-    >>> bool((hash_weights((2, 3)) % 2 == 1).all())
-    True
-    """
+    """Return pseudo-random odd integers, the same on every machine and release of torch."""
     return 2 * _hashed(math.prod(shape), _NUM_PATTERNS, device).reshape(tuple(shape)) + 1
-
-
-def _break_ties(scores: Tensor, key: Tensor) -> Tensor:
-    """Score the places with the largest score by `key` instead, and exclude the others."""
-    if key.shape != scores.shape:
-        raise ValueError(
-            f"Expected `keys` to have the shape of `scores`, {tuple(scores.shape)}, "
-            f"but got {tuple(key.shape)}."
-        )
-    return torch.where(scores == _largest(scores), key, -math.inf)
 
 
 def _largest(scores: Tensor) -> Tensor:
     return scores.amax(tuple(range(1, scores.ndim)), keepdim=True)
 
 
-def _has_ties(scores: Tensor) -> bool:
-    return bool((scores == _largest(scores)).flatten(1).sum(1).gt(1).any())
+def _tied(scores: Tensor) -> Tensor:
+    """Check for which samples several places have the largest score, `(batch,)`."""
+    return (scores == _largest(scores)).flatten(1).sum(1) > 1
 
 
 def _pattern(shape: Sequence[int], *, seed: int, device: torch.device) -> Tensor:

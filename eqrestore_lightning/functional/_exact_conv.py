@@ -23,24 +23,7 @@ _HAS_ONE_DNN = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-c
 
 
 class ExactFilters:
-    """Filters of the method `"exact"` of `circular_conv`, for many batches of images of one size.
-
-    They are rounded, and where necessary transformed, once. No gradients pass them.
-
-    Args:
-        weight: Filters of shape `(out_channels, in_channels, *kernel_size)`, floating, on the
-            device of the images to come.
-        spatial: Size of each axis of the images, pixels.
-        dilation: Distance between taps, pixels.
-        bits: Binary places kept of filters and images; `None` for as many as can be added exactly.
-
-    Raises:
-        ValueError: If `bits` is below 1, or more than can be added exactly.
-
-    >>> filters = ExactFilters(torch.tensor([[[1.0, 2.0, 3.0]]]), (4,), 1)
-    >>> filters(torch.tensor([[[0.0, 1.0, 0.0, 0.0]]]))
-    tensor([[[3., 2., 1., 0.]]])
-    """
+    """Filters of the method `"exact"` of `circular_conv`, rounded and transformed once."""
 
     def __init__(
         self, weight: Tensor, spatial: Sequence[int], dilation: int, bits: int | None = None
@@ -62,15 +45,7 @@ class ExactFilters:
         self.spectra = None if direct else Spectra(self.integers.double(), spatial, dilation)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Convolve images.
-
-        Args:
-            x: Shape `(batch, in_channels, *spatial)`, floating.
-
-        Returns:
-            Shape `(batch, out_channels, *spatial)`, dtype of `x`, at least float32; NaN for samples
-            that are not finite.
-        """
+        """Convolve images, in float32 or float64; NaN for samples that are not finite."""
         dtype = torch.promote_types(x.dtype, torch.float32)
         if x.shape[0] == 0:
             return x.new_zeros(0, len(self.integers), *x.shape[2:], dtype=dtype)
@@ -101,23 +76,9 @@ def convolve_integers(
     """Convolve integers without padding, by sums of their products in any order.
 
     Where the magnitudes of all products and of the bias add up to at most 2^24, sums are exact in
-    float32: the result is the same for every algorithm, thread count and device, also where
-    operands are first rounded to bfloat16 or TF32, if these hold them. Integers may be times a
-    power of two. Nothing is checked: larger sums are rounded. A graph that was traced on a CPU with
+    float32, for every algorithm, thread count and device, also where operands are first rounded to
+    bfloat16 or TF32, if these hold them. Nothing is checked. A graph that was traced on a CPU with
     oneDNN holds torch's convolution, and is exact where oneDNN runs it.
-
-    Args:
-        x: Shape `(batch, in_channels, *spatial)`, float32.
-        weight: Shape `(out_channels, in_channels, *kernel_size)`, float32.
-        bias: Constants of shape `(out_channels,)`, float32.
-        dilation: Distance between taps, pixels.
-
-    Returns:
-        float32 of shape `(batch, out_channels, *spatial)`, where each spatial axis is shorter by
-        `dilation · (kernel_size − 1)`. Differentiable.
-
-    >>> convolve_integers(torch.tensor([[[1.0, 2.0, 3.0, 5.0]]]), torch.tensor([[[1.0, 2.0]]]))
-    tensor([[[ 5.,  8., 13.]]])
     """
     taps = weight.shape[2:]
     if math.prod(taps) > 1 and x.is_cpu and (_one_dnn() or torch.onnx.is_in_onnx_export()):
@@ -167,16 +128,6 @@ def exact_bits(x_shape: Sequence[int], weight_shape: Sequence[int]) -> int:
     2003). `bits` keeps that below 1/4, so that rounding finds the one true integer. The bound
     holds for lengths that are powers of two; for others the remaining factor of 2 is headroom, and
     tests measure the error.
-
-    Args:
-        x_shape: `(batch, in_channels, *spatial)`.
-        weight_shape: `(out_channels, in_channels, *kernel_size)`.
-
-    Returns:
-        Binary places below the largest magnitude, at most 23.
-
-    >>> exact_bits((1, 1, 32, 32), (1, 1, 9, 9))
-    17
     """
     channels, places = x_shape[1], math.prod(x_shape[2:])
     growth = math.log2(12 * math.log2(2 * places) + 2 * channels)
@@ -185,36 +136,13 @@ def exact_bits(x_shape: Sequence[int], weight_shape: Sequence[int]) -> int:
 
 
 def leading_bits(x: Tensor, bits: int) -> Tensor:
-    """Round each sample to `bits` binary places below its largest magnitude.
-
-    Args:
-        x: Shape `(batch, ...)`, float64.
-        bits: Places kept, at least 1.
-
-    Returns:
-        float64 with the shape of `x`; `x` less this is exact.
-
-    >>> leading_bits(torch.tensor([[1.0, 0.3]], dtype=torch.float64), 2)
-    tensor([[1.0000, 0.5000]], dtype=torch.float64)
-    """
+    """Round each float64 sample to `bits` binary places below its largest magnitude."""
     unit = binary_unit(x, bits)
     return torch.round(x / unit) * unit
 
 
 def binary_unit(x: Tensor, bits: int) -> Tensor:
-    """Return a power of two for each entry of the first axis, with `|x / unit| <= 2^bits`.
-
-    Args:
-        x: Shape `(batch, ...)`, float64.
-        bits: Binary places below the largest magnitude of each entry of the first axis.
-
-    Returns:
-        float64 of shape `(batch, 1, ...)`.
-
-    >>> binary_unit(torch.tensor([[3.0, -5.0], [0.5, 0.0]], dtype=torch.float64), 2)
-    tensor([[2.0000],
-            [0.2500]], dtype=torch.float64)
-    """
+    """Return a power of two for each float64 sample, with `|x / unit| <= 2^bits`."""
     largest = _largest(x.detach())
     exponent = ((largest.view(torch.int64) >> 52) - 1022).clamp(min=-900)  # as `frexp` has it
     exponent = exponent - bits

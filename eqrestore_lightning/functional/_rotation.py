@@ -36,7 +36,7 @@ def to_polar(
         max_radius: Outer edge of the outermost ring, pixels; by default it reaches the nearest
             border, `(min(height, width) − 1) / 2`. What lies outside the image counts as 0.
         offset: Where the circles' center lies, pixels (down, right) from the middle of each image,
-            floating of shape `(batch, 2)`, such as `mass_offset(x)`; by default in the middle.
+            floating of shape `(batch, 2)`, such as its center of mass; by default in the middle.
 
     Returns:
         Shape `(batch, channels, num_radii, num_angles)`, dtype of `x`; bilinear interpolation,
@@ -59,16 +59,10 @@ def to_polar(
     _check_images(x)
     if not x.is_floating_point():
         raise TypeError(f"Expected `x` to be floating, but got {x.dtype}.")
-    for name, number in (("num_radii", num_radii), ("num_angles", num_angles)):
-        if number < 1:
-            raise ValueError(f"Expected `{name}` to be at least 1, but got {number}.")
+    check_circles(num_radii, num_angles, max_radius)
     height, width = x.shape[2:]
     if max_radius is None:
         max_radius = (min(height, width) - 1) / 2
-    if not 0 <= max_radius < math.inf:
-        raise ValueError(
-            f"Expected `max_radius` to be finite and at least 0, but got {max_radius}."
-        )
     # A quarter of the angles, read from four exact quarter turns, is equivariant bit for bit.
     parts = 4 if height == width and num_angles % 4 == 0 else 1
     steps = torch.arange(num_angles // parts, dtype=torch.float64, device="cpu")
@@ -93,22 +87,10 @@ def to_polar(
 
 
 def mass_offset(x: Tensor) -> Tensor:
-    """Compute where the center of mass lies, from the middle of each image.
+    """Compute where the center of mass lies, pixels (down, right) from the middle: `(batch, 2)`.
 
-    Brightness above that of an image's darkest pixel counts as mass.
-
-    Args:
-        x: Images of shape `(batch, channels, height, width)`, floating.
-
-    Returns:
-        Pixels (down, right), dtype of `x`, of shape `(batch, 2)`; 0 for constant images. It turns
-        along with square images under quarter turns, bit for bit where `x` is float64 and holds
-        integers up to 2^24.
-
-    >>> x = torch.zeros(1, 1, 5, 7)
-    >>> x[0, 0, 3, 3] = 2.0
-    >>> mass_offset(x)
-    tensor([[1., 0.]])
+    Brightness above that of the darkest pixel counts as mass. It turns along with square images
+    under quarter turns, bit for bit where `x` is float64 and holds integers up to 2^24.
     """
     _check_images(x)
     mass = (x - x.amin((1, 2, 3), keepdim=True)).sum(1)
@@ -176,29 +158,7 @@ def rotate(
 
 
 def quarter_turn(x: Tensor, quarters: Tensor) -> Tensor:
-    """Turn every image by its own number of quarters: pixels move, nothing is interpolated.
-
-    Convention:
-        Positive is counter-clockwise as displayed, as in `torch.rot90`.
-
-    Args:
-        x: Images of shape `(batch, channels, height, width)`, any dtype.
-        quarters: Quarter turns, int64 of shape `(batch,)`; any value, taken modulo 4. For images
-            that are not square all even or all odd, so that the batch keeps one shape.
-
-    Returns:
-        A new tensor with the dtype of `x` (exact), and its shape; with height and width exchanged
-        if images that are not square are turned by an odd number of quarters.
-
-    Raises:
-        TypeError: If `quarters` is not int64.
-        ValueError: If the shapes do not match, or the turned images do not fit into one batch.
-
-    >>> x = torch.arange(4).reshape(1, 1, 2, 2)
-    >>> quarter_turn(x, torch.tensor([1]))[0, 0]
-    tensor([[1, 3],
-            [0, 2]])
-    """
+    """Turn every image by its own number of quarters, exactly, as `torch.rot90` does."""
     _check_images(x)
     if quarters.dtype != torch.int64:
         raise TypeError(f"Expected `quarters` to have dtype torch.int64, but got {quarters.dtype}.")
@@ -213,21 +173,7 @@ def quarter_turn(x: Tensor, quarters: Tensor) -> Tensor:
 
 
 def turned_size(spatial_size: Sequence[int], quarters: Tensor) -> tuple[int, ...]:
-    """Return the size that images have once they are turned by quarters.
-
-    Args:
-        spatial_size: Height and width before, pixels.
-        quarters: Quarter turns of each image, int64 of shape `(batch,)`.
-
-    Returns:
-        Height and width of all of them, pixels.
-
-    Raises:
-        ValueError: If some keep their size and others do not.
-
-    >>> turned_size((3, 4), torch.tensor([1, -1]))
-    (4, 3)
-    """
+    """Return the size that images have once they are turned by quarters."""
     height, width = spatial_size
     if height == width or not len(quarters):
         return height, width
@@ -245,24 +191,7 @@ def turned_size(spatial_size: Sequence[int], quarters: Tensor) -> tuple[int, ...
 
 
 def mirror(x: Tensor, mirrored: Tensor) -> Tensor:
-    """Mirror every image left to right, or not.
-
-    Args:
-        x: Images of shape `(batch, channels, height, width)`, any dtype.
-        mirrored: int64 of shape `(batch,)`; 1 for images to mirror, 0 for the others; any value,
-            taken modulo 2.
-
-    Returns:
-        A new tensor with the shape and dtype of `x` (exact).
-
-    Raises:
-        TypeError: If `mirrored` is not int64.
-        ValueError: If the shapes do not match.
-
-    >>> mirror(torch.arange(6).reshape(1, 1, 2, 3), torch.tensor([1]))[0, 0]
-    tensor([[2, 1, 0],
-            [5, 4, 3]])
-    """
+    """Mirror every image left to right where `mirrored`, int64, is odd."""
     _check_images(x)
     if mirrored.dtype != torch.int64:
         raise TypeError(f"Expected `mirrored` to have dtype torch.int64, but got {mirrored.dtype}.")
@@ -305,12 +234,28 @@ def _check_rotate(x: Tensor, angle: Tensor, fill: str, interpolation: str) -> No
     if not angle.is_floating_point():
         raise TypeError(f"Expected `angle` to be floating, but got {angle.dtype}.")
     _check_one_each("angle", angle, x)
+    check_sampling(fill, interpolation)
+
+
+def check_sampling(fill: str, interpolation: str) -> None:
+    """Raise `ValueError` if there is no such `fill` or `interpolation`."""
     for name, value, known in (
         ("fill", fill, get_args(Fill)),
         ("interpolation", interpolation, get_args(Interpolation)),
     ):
         if value not in known:
             raise ValueError(f"Expected `{name}` to be one of {known}, but got {value!r}.")
+
+
+def check_circles(num_radii: int, num_angles: int, max_radius: float | None) -> None:
+    """Raise `ValueError` if a number of `to_polar` is out of range."""
+    for name, number in (("num_radii", num_radii), ("num_angles", num_angles)):
+        if number < 1:
+            raise ValueError(f"Expected `{name}` to be at least 1, but got {number}.")
+    if max_radius is not None and not 0 <= max_radius < math.inf:
+        raise ValueError(
+            f"Expected `max_radius` to be finite and at least 0, but got {max_radius}."
+        )
 
 
 def _check_offset(offset: Tensor, x: Tensor) -> None:

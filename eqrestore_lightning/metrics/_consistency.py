@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from eqrestore_lightning.functional import consistency
+from eqrestore_lightning.functional._errors import consistency
 
 
 class Consistency(Metric):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from eqrestore_lightning.functional import motion_accuracy, motion_distance
+from eqrestore_lightning.functional._errors import motion_accuracy, motion_distance
 from eqrestore_lightning.motions import Field
 
 

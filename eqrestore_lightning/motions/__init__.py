@@ -1,6 +1,6 @@
 """Motions of images: what moves them, how to undo it, and how far apart two motions are."""
 
-from eqrestore_lightning.motions._base import Element, Field, Motion, build_motion
+from eqrestore_lightning.motions._base import Element, Field, Motion
 from eqrestore_lightning.motions._product import Product
 from eqrestore_lightning.motions._quarter_turn import QuarterTurn
 from eqrestore_lightning.motions._shift import Shift
@@ -14,5 +14,4 @@ __all__ = [
     "QuarterTurn",
     "Shift",
     "Turn",
-    "build_motion",
 ]

@@ -43,7 +43,7 @@ class Motion(ABC):
 
     An element describes how each image of a batch was moved: a dictionary from the names of
     `fields` to tensors, zero where an image was not moved. Kinds of motions are frozen dataclasses;
-    defining one is enough for `build_motion` to find it by name.
+    defining one is enough for configurations to find it by name.
 
     Attributes:
         kinds: All kinds of motions, by class name.
@@ -70,7 +70,7 @@ class Motion(ABC):
     ...
     ...     undo = apply
     >>> x = torch.arange(6).reshape(1, 1, 2, 3)
-    >>> build_motion({"kind": "FlipRows"}).apply(x, {"flipped": torch.tensor([1])})[0, 0]
+    >>> Motion.kinds["FlipRows"]().apply(x, {"flipped": torch.tensor([1])})[0, 0]
     tensor([[3, 4, 5],
             [0, 1, 2]])
     """
@@ -174,7 +174,7 @@ class Motion(ABC):
 
     @property
     def config(self) -> dict[str, Any]:
-        """What `build_motion` needs to build this motion, in plain JSON types."""
+        """The class name under `"kind"`, and the arguments, in plain JSON types."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {
             "kind": type(self).__name__,
@@ -229,20 +229,7 @@ class Motion(ABC):
 
 
 def build_motion(config: Mapping[str, Any]) -> Motion:
-    """Build a motion from its `config`.
-
-    Args:
-        config: A mapping with the name of the class under `"kind"` and its arguments.
-
-    Returns:
-        The motion.
-
-    Raises:
-        ValueError: If there is no such kind, or its arguments do not build one.
-
-    >>> build_motion({"kind": "Shift", "axes": [-1], "max_shift": 4})
-    Shift(axes=(-1,), max_shift=4, fill='circular')
-    """
+    """Build a motion from its `config`: its class name under `"kind"`, and its arguments."""
     arguments = dict(config)
     kind = arguments.pop("kind", None)
     cls = Motion.kinds.find(kind)
@@ -252,19 +239,14 @@ def build_motion(config: Mapping[str, Any]) -> Motion:
         raise ValueError(f"Expected `config` to describe a {kind}, but got: {error}") from error
 
 
+def check_two_axes(spatial_size: Sequence[int]) -> None:
+    """Raise `ValueError` unless images have two spatial axes."""
+    if len(spatial_size) != 2:
+        raise ValueError(f"Expected images with two spatial axes, but got {tuple(spatial_size)}.")
+
+
 def fork(generator: torch.Generator | None) -> torch.Generator:
-    """Return a new generator, seeded by a draw from another one.
-
-    Args:
-        generator: The other one, on any device; the global generator of torch for `None`.
-
-    With one generator for all fields, the values of later fields would depend on the number of
-    images.
-
-    >>> generator = torch.Generator().manual_seed(0)
-    >>> fork(generator).initial_seed() == fork(generator).initial_seed()
-    False
-    """
+    """Return a new generator for one field, so that no draw depends on the number of images."""
     device = torch.device("cpu") if generator is None else generator.device
     seed = torch.randint(2**31, (1,), generator=generator, device=device)
     return torch.Generator(device).manual_seed(int(seed))

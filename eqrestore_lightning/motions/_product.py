@@ -49,7 +49,7 @@ class Product(Motion):
 
     @property
     def config(self) -> dict[str, Any]:
-        """What `build_motion` needs to build this motion, in plain JSON types."""
+        """The name under `"kind"`, and the `config` of each motion, in plain JSON types."""
         return {"kind": "Product", "motions": [motion.config for motion in self.motions]}
 
     @classmethod
@@ -123,19 +123,7 @@ class Product(Motion):
 
 
 def replace_shift(motion: Motion, **changes: Any) -> Motion:
-    """Return a motion whose shifts are drawn or filled differently.
-
-    Args:
-        motion: A shift, or a product with one.
-        changes: Arguments of `Shift` to change: `max_shift` and `fill`.
-
-    Raises:
-        ValueError: If `motion` does not shift images, unless `changes` only ask for no shift:
-            `max_shift=0`, `fill="circular"`.
-
-    >>> replace_shift(Shift(), max_shift=4, fill="zeros")
-    Shift(axes=(-2, -1), max_shift=4, fill='zeros')
-    """
+    """Return a shift, or a product with one, with another `max_shift` and `fill`."""
     parts = [replace(p, **changes) if isinstance(p, Shift) else p for p in motion.parts]
     if not any(isinstance(part, Shift) for part in parts):
         if changes.get("max_shift") or changes.get("fill", "circular") != "circular":

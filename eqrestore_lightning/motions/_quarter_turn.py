@@ -6,10 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from eqrestore_lightning.functional import quarter_turn
 from eqrestore_lightning.functional._points import mirror_points, quarter_turn_points
-from eqrestore_lightning.functional._rotation import mirror, turned_size
-from eqrestore_lightning.motions._base import Element, Field, Motion
+from eqrestore_lightning.functional._rotation import mirror, quarter_turn, turned_size
+from eqrestore_lightning.motions._base import Element, Field, Motion, check_two_axes
 
 
 @dataclass(frozen=True)
@@ -53,10 +52,7 @@ class QuarterTurn(Motion):
         Raises:
             ValueError: If the images do not have two spatial axes.
         """
-        if len(spatial_size) != 2:
-            raise ValueError(
-                f"Expected images with two spatial axes, but got {tuple(spatial_size)}."
-            )
+        check_two_axes(spatial_size)
         return {"mirrored": (2,), "quarters": (4,)} if self.mirrors else {"quarters": (4,)}
 
     def from_index(self, index: Tensor) -> Element:

@@ -7,9 +7,9 @@ from typing import Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
-from eqrestore_lightning.functional import circular_shift, random_shift, zero_fill_shift
+from eqrestore_lightning.functional import circular_shift
 from eqrestore_lightning.functional._points import shift_points
-from eqrestore_lightning.functional._shift import check_axes
+from eqrestore_lightning.functional._shift import check_axes, random_shift, zero_fill_shift
 from eqrestore_lightning.motions._base import Element, Field, Motion
 
 ShiftFill: TypeAlias = Literal["circular", "zeros"]

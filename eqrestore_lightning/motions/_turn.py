@@ -3,15 +3,14 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import get_args
 
 import torch
 from torch import Tensor
 
 from eqrestore_lightning.functional import rotate
 from eqrestore_lightning.functional._points import rotate_points
-from eqrestore_lightning.functional._rotation import Fill, Interpolation
-from eqrestore_lightning.motions._base import Element, Field, Motion
+from eqrestore_lightning.functional._rotation import Fill, Interpolation, check_sampling
+from eqrestore_lightning.motions._base import Element, Field, Motion, check_two_axes
 
 
 @dataclass(frozen=True)
@@ -50,12 +49,7 @@ class Turn(Motion):
                 f"Expected `degrees` to be two finite, ascending numbers, but got {degrees}."
             )
         object.__setattr__(self, "degrees", degrees)
-        for name, value, known in (
-            ("fill", self.fill, get_args(Fill)),
-            ("interpolation", self.interpolation, get_args(Interpolation)),
-        ):
-            if value not in known:
-                raise ValueError(f"Expected `{name}` to be one of {known}, but got {value!r}.")
+        check_sampling(self.fill, self.interpolation)
 
     @property
     def fields(self) -> tuple[Field, ...]:
@@ -68,10 +62,7 @@ class Turn(Motion):
         Raises:
             ValueError: If the images do not have two spatial axes.
         """
-        if len(spatial_size) != 2:
-            raise ValueError(
-                f"Expected images with two spatial axes, but got {tuple(spatial_size)}."
-            )
+        check_two_axes(spatial_size)
         return {"angle": (360,)}
 
     def for_labels(self) -> Motion:

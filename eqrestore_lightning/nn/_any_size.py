@@ -143,18 +143,14 @@ class ProfileEstimator(SeparableShiftEstimator):
         check_sides(x, _SMALLEST, _LARGEST)
 
     @override
-    def score(self, x: Tensor, *, exact: bool) -> Tensor:
-        # If `exact`, profiles are float64. Every sum is then one of integers, exact in any order;
-        # the other operations (differences, quotients, square roots, rounding) are those that
-        # IEEE 754 defines to the last bit, and see single entries.
-        return self.score_axes(x, torch.float64 if exact else x.dtype)
-
-    @override
     def prepare(self, x: Tensor) -> Tensor:
         return to_levels(x)
 
     @override
     def score_rows(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        # In float64 every sum is one of integers, exact in any order; the other operations
+        # (differences, quotients, square roots, rounding) are those that IEEE 754 defines to the
+        # last bit, and see single entries.
         rows = x.movedim(1, 3).contiguous()  # channels innermost
         hidden, proposed = self._propose(rows, dtype)
         count = max(self.candidates, _MOST_ROWS // x.shape[2])

@@ -286,45 +286,20 @@ class Estimator(nn.Module, ABC):
 
 
 def best_only(scores: Tensor) -> Tensor:
-    """Return where the largest score of each sample is, the first of equal ones.
-
-    Args:
-        scores: Shape `(batch, *places)`, floating.
-
-    Returns:
-        bool of the same shape.
-
-    >>> best_only(torch.tensor([[1.0, 3.0, 3.0]]))
-    tensor([[False,  True, False]])
-    """
+    """Return where the largest score of each sample is, the first of equal ones."""
     flat = scores.flatten(1)
     places = torch.arange(flat.shape[1], device=scores.device)
     return (places == flat.argmax(1, keepdim=True)).reshape(scores.shape)
 
 
 def split_batch(x: Tensor, pixels: int) -> Sequence[Tensor]:
-    """Split a batch, so that what is made of a part stays small; not where a graph is traced.
-
-    Args:
-        x: Shape `(batch, channels, *spatial)`.
-        pixels: At most so many, and at least one image, in a part; on devices other than a CPU 64
-            times as many.
-
-    >>> [len(part) for part in split_batch(torch.zeros(5, 3, 4, 4), 32)]
-    [2, 2, 1]
-    """
+    """Split a batch into parts of at most so many pixels (64 times as many beyond a CPU)."""
     at_once = max(1, pixels * (1 if x.is_cpu else 64) // max(1, math.prod(x.shape[2:])))
     return [x] if is_traced(x) or len(x) <= at_once else torch.split(x, at_once)
 
 
 def check_sides(x: Tensor, smallest: int, largest: int) -> None:
-    """Raise `ValueError` if a spatial axis is shorter or longer than an estimator takes.
-
-    Args:
-        x: Shape `(batch, channels, height, width)`.
-        smallest: Least size, pixels.
-        largest: Largest size, pixels.
-    """
+    """Raise `ValueError` if a spatial axis is shorter or longer than an estimator takes."""
     if min(x.shape[2:]) < smallest or max(x.shape[2:]) > largest:
         raise ValueError(
             f"Expected images of {smallest} to {largest} pixels on each axis, "
@@ -333,14 +308,7 @@ def check_sides(x: Tensor, smallest: int, largest: int) -> None:
 
 
 def check_spatial_size(spatial_size: Sequence[int]) -> None:
-    """Raise `ValueError` unless there are one to three sizes, each at least 1.
-
-    Args:
-        spatial_size: Size of each spatial axis, pixels.
-
-    Raises:
-        ValueError: If there are others.
-    """
+    """Raise `ValueError` unless there are one to three sizes, each at least 1."""
     if not 1 <= len(spatial_size) <= 3 or min(spatial_size) < 1:
         raise ValueError(
             f"Expected `spatial_size` to be one to three sizes of at least 1, "

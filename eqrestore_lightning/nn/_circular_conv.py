@@ -2,13 +2,12 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from eqrestore_lightning.functional import circular_conv
-from eqrestore_lightning.functional._circular_conv import CONV_METHODS, ConvMethod
+from eqrestore_lightning.functional._circular_conv import ConvMethod
 from eqrestore_lightning.functional._exact_conv import ExactFilters
 
 
@@ -16,8 +15,7 @@ class CircularConv(nn.Module):
     """Convolve over axes that wrap around, as a layer with trainable filters.
 
     Args:
-        num_spatial_dims: Number of spatial axes, 1 to 3; `CircularConv1d` to `CircularConv3d` set
-            it.
+        num_spatial_dims: Number of spatial axes, 1 to 3.
         in_channels: Channels of the input.
         out_channels: Channels of the output.
         kernel_size: Taps on each axis, or one number for all; up to the size of the image.
@@ -25,14 +23,16 @@ class CircularConv(nn.Module):
         bias: Whether to add a constant to each output channel.
         separable: Whether each filter is the outer product of one 1-D filter for each axis:
             `Σ kernel_size` weights per filter instead of `Π kernel_size`.
-        method: How to evaluate it, see `circular_conv`.
 
     Shapes:
         Input `(batch, in_channels, *spatial)`, output `(batch, out_channels, *spatial)`.
 
+    Attributes:
+        method: How to evaluate it, see `circular_conv`; may be set.
+
     Raises:
-        ValueError: If a number is out of range, `kernel_size` has the wrong length or `method` is
-            unknown; in `forward`, if the input has another rank or number of channels.
+        ValueError: If a number is out of range, `kernel_size` has the wrong length; in
+            `forward`, if the input has another rank or number of channels.
 
     Source: Definition 3.5; the affine layer of Equation (3).
 
@@ -50,7 +50,6 @@ class CircularConv(nn.Module):
         dilation: int = 1,
         bias: bool = True,
         separable: bool = False,
-        method: ConvMethod = "auto",
     ) -> None:
         super().__init__()
         if not 1 <= num_spatial_dims <= 3:
@@ -73,14 +72,12 @@ class CircularConv(nn.Module):
         ):
             if value < 1:
                 raise ValueError(f"Expected `{name}` to be at least 1, but got {value}.")
-        if method not in CONV_METHODS:
-            raise ValueError(f"Expected `method` to be one of {CONV_METHODS}, but got {method!r}.")
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.kernel_size = tuple(kernel_size)
         self.dilation = dilation
         self.separable = separable
-        self.method: ConvMethod = method
+        self.method: ConvMethod = "auto"
         for name, shape in self._shapes().items():
             setattr(self, name, nn.Parameter(torch.empty(out_channels, in_channels, *shape)))
         self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
@@ -122,17 +119,7 @@ class CircularConv(nn.Module):
     def prepare(
         self, spatial: Sequence[int], device: torch.device, *, bits: int | None
     ) -> Callable[[Tensor], Tensor]:
-        """Return the exact convolution of images of one size, for many batches.
-
-        Args:
-            spatial: Size of each spatial axis of the images, pixels.
-            device: Where the images lie.
-            bits: Binary places kept, see `circular_conv`.
-
-        Returns:
-            What `circular_conv(method="exact")` does, whose filters are rounded and transformed
-            once.
-        """
+        """Return the exact convolution for many batches of one size; see `circular_conv`."""
         filters = ExactFilters(self.filters().detach().to(device), spatial, self.dilation, bits)
         if self.bias is None:
             return filters
@@ -148,45 +135,5 @@ class CircularConv(nn.Module):
         """Return the arguments of the layer, as `repr` shows them."""
         return (
             f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, "
-            f"dilation={self.dilation}, bias={self.bias is not None}, separable={self.separable}, "
-            f"method={self.method!r}"
+            f"dilation={self.dilation}, bias={self.bias is not None}, separable={self.separable}"
         )
-
-
-class CircularConv1d(CircularConv):
-    """A `CircularConv` with 1 spatial axis, and the other arguments.
-
-    >>> CircularConv1d(2, 3, 3)(torch.zeros(7, 2, 11)).shape
-    torch.Size([7, 3, 11])
-    """
-
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int | Sequence[int], **options: Any
-    ) -> None:
-        super().__init__(1, in_channels, out_channels, kernel_size, **options)
-
-
-class CircularConv2d(CircularConv):
-    """A `CircularConv` with 2 spatial axes, and the other arguments.
-
-    >>> CircularConv2d(2, 3, 3)(torch.zeros(7, 2, 11, 13)).shape
-    torch.Size([7, 3, 11, 13])
-    """
-
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int | Sequence[int], **options: Any
-    ) -> None:
-        super().__init__(2, in_channels, out_channels, kernel_size, **options)
-
-
-class CircularConv3d(CircularConv):
-    """A `CircularConv` with 3 spatial axes, and the other arguments.
-
-    >>> CircularConv3d(2, 3, 3)(torch.zeros(7, 2, 5, 6, 7)).shape
-    torch.Size([7, 3, 5, 6, 7])
-    """
-
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int | Sequence[int], **options: Any
-    ) -> None:
-        super().__init__(3, in_channels, out_channels, kernel_size, **options)

@@ -23,23 +23,21 @@ Confidence: TypeAlias = Callable[[Tensor], Tensor]
 
 _CONFIDENCES: Registry[Confidence] = Registry("a confidence", "confidence")
 
-register_confidence = _CONFIDENCES.register
 
-
-@register_confidence
+@_CONFIDENCES.register
 def negative_entropy(logits: Tensor) -> Tensor:
     """Compute the negative entropy of the probabilities, nats: 0 for an answer beyond doubt."""
     log_probability = logits.log_softmax(-1)
     return (log_probability.exp() * log_probability).sum(-1)
 
 
-@register_confidence
+@_CONFIDENCES.register
 def log_largest_probability(logits: Tensor) -> Tensor:
     """Compute the logarithm of the largest probability."""
     return logits.log_softmax(-1).amax(-1)
 
 
-@register_confidence
+@_CONFIDENCES.register
 def negative_energy(logits: Tensor) -> Tensor:
     """Compute the logarithm of the sum of exponentials of the logits (Liu et al., 2020)."""
     return logits.logsumexp(-1)
@@ -74,15 +72,14 @@ class ConfidenceEstimator(TurnedCopies):
             any angle. For a `Turn` only what lies in the inscribed circle is looked at, surrounded
             by its median color, so that corners cannot tell the angle. A larger picture still holds
             them: turn, then crop, by a classifier that begins with `CenterCrop`.
-        confidence: `"negative_entropy"`, `"log_largest_probability"`, `"negative_energy"`, another
-            one by `register_confidence`, or a function from logits `(..., num_classes)` to `(...)`.
+        confidence: `"negative_entropy"`, `"log_largest_probability"`, `"negative_energy"`, or a
+            function from logits `(..., num_classes)` to `(...)`.
         logits: Where the classifier's output holds the logits, if it is no tensor: an attribute or
             key, such as `"logits"`, or a place, such as 0.
         look_first: For images most of which are upright: if confidence in the image as it comes is
             at least `-look_first` (an entropy, nats), it is left so after one pass; all others take
             one pass more. Invariance is lost for images of which a turned copy passes. Set it after
             `calibrate`, which needs all scores.
-        sub_grid: Whether to interpolate between the angles of the grid, for a `Turn`.
 
     Shapes:
         Input `(batch, in_channels, height, width)`, any real dtype that the classifier takes;
@@ -123,7 +120,6 @@ class ConfidenceEstimator(TurnedCopies):
         confidence: str | Confidence = "negative_entropy",
         logits: str | int | None = None,
         look_first: float | None = None,
-        sub_grid: bool = True,
     ) -> None:
         if not isinstance(classifier, nn.Module):
             raise TypeError(
@@ -131,7 +127,7 @@ class ConfidenceEstimator(TurnedCopies):
             )
         if motion is None:
             motion = QuarterTurn() if num_angles == QuarterTurn().num_copies else Turn()
-        super().__init__(in_channels, motion, num_angles=num_angles, sub_grid=sub_grid)
+        super().__init__(in_channels, motion, num_angles=num_angles, sub_grid=True)
         if look_first is not None and not look_first >= 0:
             raise ValueError(f"Expected `look_first` to be at least 0, but got {look_first}.")
         self._shared = _Shared(classifier)

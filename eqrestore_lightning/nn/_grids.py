@@ -12,11 +12,7 @@ _STEPS_PER_DEGREE = 1024  # angles are multiples of a power of two: sums of them
 
 
 class QuarterGrid:
-    """All quarter turns, and mirror images with `mirrors`, as `QuarterTurn.from_index` counts.
-
-    Args:
-        mirrors: Whether mirror images are scored as well.
-    """
+    """All quarter turns, and mirror images with `mirrors`, as `QuarterTurn.from_index` counts."""
 
     num_angles = 4
 
@@ -39,16 +35,7 @@ class QuarterGrid:
 
 
 class AngleGrid:
-    """Angles around the circle: place `j` stands for `360° · j / num_angles`.
-
-    Args:
-        num_angles: Number of angles.
-        sub_grid: Whether to take the top of the parabola through the best score and its neighbors.
-
-    >>> grid = AngleGrid(4, sub_grid=True)
-    >>> grid.element(torch.tensor([[0.0, 1.0, 1.0, 0.0]]), torch.tensor([1]))
-    {'angle': tensor([135.], dtype=torch.float64)}
-    """
+    """Angles around the circle: place `j` stands for `360° · j / num_angles`."""
 
     mirrors = False
 
@@ -57,16 +44,7 @@ class AngleGrid:
         self.sub_grid = sub_grid
 
     def element(self, scores: Tensor, place: Tensor) -> Element:
-        """Return the angle at the best place, or between it and its neighbors.
-
-        Args:
-            scores: Shape `(batch, num_angles)`, floating.
-            place: The place with the largest score, int64 of shape `(batch,)`.
-
-        Returns:
-            `angle`, degrees, float64 of shape `(batch,)`, from −180 to below 180, a multiple of
-            1/1024; float32 on Apple's MPS.
-        """
+        """Return the angle at the best place in [-180, 180), or between it and its neighbors."""
         place = place.unsqueeze(1)
         angle = _to_steps(place * (360 / self.num_angles))
         if self.sub_grid and self.num_angles > 2:

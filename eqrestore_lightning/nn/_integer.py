@@ -85,16 +85,7 @@ class IntegerConv2d(nn.Module):
 
 
 def as_precise(x: Tensor, bits: int | None) -> Tensor:
-    """Return images in the dtype from which exact scores are computed.
-
-    Args:
-        x: Any shape, any real dtype.
-        bits: Of the network's exact scores.
-
-    Returns:
-        float64 if `bits` is `None`, else float32, up to a power of two for each sample, so that it
-        holds the largest entries. On the CPU where the device of `x` (Apple's MPS) has no float64.
-    """
+    """Return images in the dtype for exact scores: float64, or float32 if there are `bits`."""
     if bits is None:
         return as_float64(x)
     if x.dtype in _HELD_BY_FLOAT32:
@@ -143,17 +134,7 @@ def relu_to_levels_(x: Tensor) -> Tensor:
 
 
 def row_sums(x: Tensor) -> Tensor:
-    """Sum integers from 0 to 255 along the last axis: exact, in any order.
-
-    Args:
-        x: Shape `(batch, channels, height, width)`, float32; width at most 65,793.
-
-    Returns:
-        float32 of shape `(batch, channels, height)`.
-
-    >>> row_sums(torch.tensor([[[[0.0, 3.0, 255.0]]]]))
-    tensor([[[258.]]])
-    """
+    """Sum integers from 0 to 255 along the last axis, at most 65,793 of them: exact."""
     # A product with ones is several times faster than `sum` where channels lie innermost.
     return torch.matmul(x.new_ones(1, x.shape[3]), x.movedim(1, 3)).squeeze(2).movedim(2, 1)
 

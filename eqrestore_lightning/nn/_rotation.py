@@ -1,6 +1,5 @@
 """An estimator of rotations, which are translations in polar coordinates."""
 
-import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -9,8 +8,13 @@ from torch import Tensor
 from typing_extensions import override
 
 from eqrestore_lightning.functional import to_polar
-from eqrestore_lightning.functional._exact import as_float64, best_index_by_content
-from eqrestore_lightning.functional._rotation import Fill, mass_offset
+from eqrestore_lightning.functional._exact import as_float64, best_index
+from eqrestore_lightning.functional._rotation import (
+    Fill,
+    check_circles,
+    check_sampling,
+    mass_offset,
+)
 from eqrestore_lightning.motions import Element, Motion, Turn
 from eqrestore_lightning.nn._base import Estimator, register_estimator
 from eqrestore_lightning.nn._grids import AngleGrid, to_device
@@ -86,16 +90,10 @@ class RotationEstimator(Estimator):
                 f"Expected `spatial_size` to be two sizes of at least 1, "
                 f"but got {tuple(spatial_size)}."
             )
-        for name, value in (("num_radii", num_radii), ("num_angles", num_angles)):
-            if value < 1:
-                raise ValueError(f"Expected `{name}` to be at least 1, but got {value}.")
-        if max_radius is not None and not 0 <= max_radius < math.inf:
-            raise ValueError(
-                f"Expected `max_radius` to be finite and at least 0, but got {max_radius}."
-            )
+        check_circles(num_radii, num_angles, max_radius)
         if center not in ("image", "mass"):
             raise ValueError(f"Expected `center` to be 'image' or 'mass', but got {center!r}.")
-        Turn(fill=fill)  # raises if `fill` is unknown
+        check_sampling(fill, "bilinear")
         self.in_channels = in_channels
         self.spatial_size = tuple(spatial_size)
         self.num_radii = num_radii
@@ -138,7 +136,7 @@ class RotationEstimator(Estimator):
     @torch.no_grad()
     @override
     def locate(self, scores: Tensor, x: Tensor) -> Element:
-        place = best_index_by_content(scores, x, lambda some: self._columns(as_float64(some)))
+        place = best_index(scores, x, lambda some: self._columns(as_float64(some)))
         return to_device(self._grid.element(scores, place), x.device)
 
     @override

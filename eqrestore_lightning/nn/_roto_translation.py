@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from eqrestore_lightning.functional import circular_shift, scores_to_shift
+from eqrestore_lightning.functional import circular_shift
 from eqrestore_lightning.functional._rotation import Fill
+from eqrestore_lightning.functional._shift import scores_to_shift
 from eqrestore_lightning.motions import Element, Motion, Product
 from eqrestore_lightning.nn._base import Estimator, register_estimator
 from eqrestore_lightning.nn._rotation import RotationEstimator

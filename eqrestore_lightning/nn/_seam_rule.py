@@ -83,17 +83,12 @@ class SeamRule(SeparableShiftEstimator):
         }
 
     @override
-    def score(self, x: Tensor, *, exact: bool) -> Tensor:
-        del exact  # nothing here can be trained
-        return self.score_axes(x, torch.float64)
-
-    @override
     def prepare(self, x: Tensor) -> Tensor:
         return as_float64(to_levels(x, _LEVELS))
 
     @override
     def score_rows(self, x: Tensor, dtype: torch.dtype) -> Tensor:
-        del dtype
+        del dtype  # always float64: nothing here can be trained
         steps = x - x.roll(1, 2)
         sizes = steps.abs().sum((1, 3))
         if self.measure == "difference":

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from eqrestore_lightning.functional._shift import check_axes, index_to_shift, scores_to_margin
+from eqrestore_lightning.functional._shift import check_axes, index_to_shift
 from eqrestore_lightning.functional._traced import is_traced
 from eqrestore_lightning.motions import Element
 from eqrestore_lightning.nn._base import check_factor, split_batch
@@ -17,19 +17,7 @@ _PIXELS_AT_ONCE = 2**18  # which stay in the cache of a CPU
 
 
 class SeparableShiftEstimator(ShiftEstimator):
-    """Score shifts of images of any size by the sum of what each axis scores.
-
-    Subclasses score rows; the places along any other axis are scored as if they were rows.
-
-    Args:
-        in_channels: Channels of the images.
-        axes: The axes along which images may have been shifted, negative as in torch, ascending;
-            all by default.
-        num_spatial_dims: Number of spatial axes: 1 for signals, 2 for images, 3 for volumes.
-
-    Raises:
-        ValueError: If a number is out of range or `axes` are not spatial axes.
-    """
+    """Score shifts of images of any size by the sum of what each axis scores, as rows."""
 
     scale: Tensor
 
@@ -56,16 +44,7 @@ class SeparableShiftEstimator(ShiftEstimator):
 
     @abstractmethod
     def score_rows(self, x: Tensor, dtype: torch.dtype) -> Tensor:
-        """Score the places along one axis, as if they were the rows of an image.
-
-        Args:
-            x: What `prepare` returned, of shape `(batch, channels, rows, others)`: the axis to
-                score, and all other spatial axes as one.
-            dtype: float64 if scores must be exact.
-
-        Returns:
-            Shape `(batch, rows)`, of `dtype`.
-        """
+        """Score the places along one axis, as rows of `(batch, channels, rows, others)`."""
 
     @abstractmethod
     def prepare(self, x: Tensor) -> Tensor:
@@ -88,28 +67,18 @@ class SeparableShiftEstimator(ShiftEstimator):
         with torch.no_grad():
             axes = self.score_each_axis(x, torch.float64)
         doubt = 2.0**-40 * sum((scores.abs().amax(1) for scores in axes), torch.zeros(()))
-        if not all(bool((scores_to_margin(scores) > doubt).all()) for scores in axes):
+        best = [scores.topk(min(2, scores.shape[1]), 1).values for scores in axes]
+        if not all(bool((two[:, 0] - two[:, -1] > doubt).all()) for two in best):
             return self.locate(self._combined(axes), x)
         columns = [index_to_shift(scores.argmax(1), scores.shape[1:]) for scores in axes]
         return {"shift": torch.cat(columns, 1).to(x.device)}
 
-    def score_axes(self, x: Tensor, dtype: torch.dtype) -> Tensor:
-        """Score every shift: the sum over the axes, times `scale`.
-
-        Args:
-            x: Shape `(batch, in_channels, *spatial)`, any real dtype.
-            dtype: Of the scores; float64 if they must be exact.
-
-        Returns:
-            Shape `(batch, *sizes of axes)`.
-        """
-        return self._combined(self.score_each_axis(x, dtype))
+    @override
+    def score(self, x: Tensor, *, exact: bool) -> Tensor:
+        return self._combined(self.score_each_axis(x, torch.float64 if exact else x.dtype))
 
     def score_each_axis(self, x: Tensor, dtype: torch.dtype) -> list[Tensor]:
-        """Score the places along each axis: `(batch, size)` for each of `axes`.
-
-        Large batches are scored in parts, so that little memory is needed besides the images.
-        """
+        """Score the places along each axis, `(batch, size)`; large batches in parts."""
         with torch.autocast(x.device.type, enabled=False):
             scored = [self._score_part(part, dtype) for part in split_batch(x, _PIXELS_AT_ONCE)]
         return [torch.cat(axis) if len(axis) > 1 else axis[0] for axis in zip(*scored, strict=True)]

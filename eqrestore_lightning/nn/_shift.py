@@ -6,18 +6,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
-from eqrestore_lightning.functional._exact import as_float64, best_index_by_content
+from eqrestore_lightning.functional._exact import as_float64, best_index
 from eqrestore_lightning.functional._shift import index_to_shift, shift_to_index
 from eqrestore_lightning.motions import Element, Motion, Shift
 from eqrestore_lightning.nn._base import Estimator
 
 
 class ShiftEstimator(Estimator):
-    """Find circular shifts: scores have one entry for each of them.
-
-    Attributes:
-        axes: The axes along which images are shifted, negative as in torch.
-    """
+    """Find circular shifts along `axes`: scores have one entry for each of them."""
 
     axes: tuple[int, ...]
 
@@ -36,9 +32,7 @@ class ShiftEstimator(Estimator):
     def locate(self, scores: Tensor, x: Tensor) -> Element:
         # Among shifts with exactly equal scores, the one is chosen that, once undone, makes the
         # image correlate most with fixed patterns, so that the choice follows the image.
-        index = best_index_by_content(
-            scores, x, lambda some: join_axes(as_float64(some), self.axes)
-        )
+        index = best_index(scores, x, lambda some: join_axes(as_float64(some), self.axes))
         return {"shift": index_to_shift(index, scores.shape[1:]).to(x.device)}
 
     @override
@@ -48,19 +42,7 @@ class ShiftEstimator(Estimator):
 
 
 def join_axes(x: Tensor, axes: Sequence[int]) -> Tensor:
-    """Fold the spatial axes that are not among `axes` into the channels.
-
-    Args:
-        x: Shape `(batch, channels, *spatial)`.
-        axes: The axes that stay spatial, negative, ascending.
-
-    Returns:
-        Shape `(batch, channels · other sizes, *sizes of axes)`; the channel index varies slowest.
-
-    >>> import torch
-    >>> join_axes(torch.zeros(7, 2, 3, 4, 5), (-3, -1)).shape
-    torch.Size([7, 8, 3, 5])
-    """
+    """Fold the spatial axes that are not among `axes` into the channels, which vary slowest."""
     if len(axes) == x.ndim - 2:
         return x
     still = [axis for axis in range(2 - x.ndim, 0) if axis not in axes]

@@ -12,7 +12,8 @@ from typing_extensions import override
 from eqrestore_lightning.functional import rotate
 from eqrestore_lightning.functional._exact import content_hash, hash_weights
 from eqrestore_lightning.functional._traced import is_traced
-from eqrestore_lightning.motions import Element, Motion, QuarterTurn, Turn, build_motion
+from eqrestore_lightning.motions import Element, Motion, QuarterTurn, Turn
+from eqrestore_lightning.motions._base import build_motion
 from eqrestore_lightning.nn._base import Estimator, check_factor, split_batch
 from eqrestore_lightning.nn._grids import AngleGrid, QuarterGrid, to_device
 
@@ -82,14 +83,7 @@ class TurnedCopies(Estimator):
 
     @abstractmethod
     def prepare(self, x: Tensor) -> Tensor:
-        """Return what copies are made of; it turns along with the images, bit for bit.
-
-        Args:
-            x: Shape `(batch, in_channels, height, width)`, any real dtype.
-
-        Returns:
-            Shape `(batch, channels, *size)`.
-        """
+        """Return what copies are made of; it turns along with the images, bit for bit."""
 
     @property
     def turns(self) -> list[tuple[bool, int]]:
@@ -156,15 +150,7 @@ class TurnedCopies(Estimator):
         return [(mirrored, turn) for mirrored, turn in self.turns if turn % step == 0]
 
     def aligned(self, x: Tensor, look: Callable[[Tensor], Tensor]) -> Tensor:
-        """Look at first copies, and put what is seen in the order of the turns of the images.
-
-        Args:
-            x: Shape `(batch, in_channels, height, width)`.
-            look: From first copies to what belongs to their turns, `(batch, num_scores, ...)`.
-
-        Returns:
-            Shape `(batch, num_scores, ...)`: what belongs to the turns of the images.
-        """
+        """Look at first copies, and put what is seen in the order of the turns of the images."""
         parts = split_batch(x, self.pixels_at_once)
         return torch.cat([self._aligned(part, look) for part in parts])
 

@@ -10,8 +10,9 @@ from typing_extensions import override
 
 from eqrestore_lightning.functional import circular_conv
 from eqrestore_lightning.functional._exact import as_float64
-from eqrestore_lightning.nn import CircularConv, ShiftEstimator, register_estimator
+from eqrestore_lightning.nn import CircularConv, register_estimator
 from eqrestore_lightning.nn._base import check_factor, check_spatial_size
+from eqrestore_lightning.nn._shift import ShiftEstimator
 from eqrestore_lightning.theory._aperiodic import find_translates
 
 _LARGEST_WEIGHT = 2**24  # up to here float32, in which weights are stored, holds every integer

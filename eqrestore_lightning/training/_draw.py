@@ -7,7 +7,8 @@ import lightning
 import torch
 from torch import Tensor
 
-from eqrestore_lightning.motions import Element, Motion, build_motion
+from eqrestore_lightning.motions import Element, Motion
+from eqrestore_lightning.motions._base import build_motion
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from eqrestore_lightning.files._writing import whole_file
-from eqrestore_lightning.nn import Estimator, SeparableShiftEstimator
+from eqrestore_lightning.nn import Estimator
+from eqrestore_lightning.nn._separable import SeparableShiftEstimator
 from eqrestore_lightning.transforms._restore import RestoreTransform
 
 

@@ -9,7 +9,8 @@ from eqrestore_lightning.evaluation._rules import (
     seam_rules,
     turn_rules,
 )
-from eqrestore_lightning.functional import circular_shift, random_shift
+from eqrestore_lightning.functional import circular_shift
+from eqrestore_lightning.functional._shift import random_shift
 
 
 def test_seams_are_found_where_an_image_wraps_around():

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from eqrestore_lightning.functional import circular_conv, circular_shift, random_shift
+from eqrestore_lightning.functional import circular_conv, circular_shift
+from eqrestore_lightning.functional._shift import random_shift
 
 CASES = [  # spatial size, kernel size, dilation
     ((11,), (4,), 1),

@@ -5,10 +5,12 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from eqrestore_lightning.functional import consistency, motion_accuracy, motion_distance
-from eqrestore_lightning.functional._errors import circular_error
-
-MEASURES = [circular_error, motion_accuracy, motion_distance]
+from eqrestore_lightning.functional._errors import (
+    circular_error,
+    consistency,
+    motion_accuracy,
+    motion_distance,
+)
 
 
 def test_the_error_takes_the_shorter_way_around_each_column():
@@ -34,17 +36,6 @@ def test_the_error_is_that_of_the_best_of_all_turns():
     turns = torch.arange(-20, 21).reshape(-1, 1, 1) * period
     expected = (estimated - target + turns).abs().amin(0)
     assert torch.equal(circular_error(estimated, target, (7, 8, 9)), expected)
-
-
-def test_the_error_is_symmetric_and_periodic():
-    first, second = torch.randint(-50, 50, (2, 30, 3))
-    before = first.clone()
-    size = (7, 8, 9)
-    expected = circular_error(first, second, size)
-    assert torch.equal(circular_error(second, first, size), expected)
-    assert torch.equal(circular_error(first + torch.tensor(size), second, size), expected)
-    assert (expected <= torch.tensor([3, 4, 4])).all()
-    assert torch.equal(first, before)
 
 
 def test_the_distance_is_euclidean():
@@ -80,34 +71,20 @@ def test_empty_batches(shape):
     assert motion_distance(empty, empty, period).shape == (0,)
 
 
-@pytest.mark.parametrize("measure", MEASURES)
-def test_rejections_of_motions(measure):
+def test_shapes_and_periods_that_are_refused():
     values = torch.zeros(3, 2, dtype=torch.int64)
-    measure(values, values, (4, 4))
+    circular_error(values, values, (4, 4))
     message = (
         "Expected `estimated` and `target` to have the same shape, (batch,) or "
-        "(batch, num_columns), but got {} and (3, 2)."
+        "(batch, num_columns), but got {} and {}."
     )
-    for other in ((3, 1), (3,), (2, 2)):
-        with pytest.raises(ValueError, match=re.escape(message.format(other))):
-            measure(torch.zeros(other, dtype=torch.int64), values, (4, 4))
-    message = "(batch, num_columns), but got (3, 2, 1) and (3, 2, 1)."
-    with pytest.raises(ValueError, match=re.escape(message)):
-        measure(values.unsqueeze(2), values.unsqueeze(2), (4, 4))
-    message = "Expected `period` to have 2 entries, one for each column, but got (4,)."
-    with pytest.raises(ValueError, match=re.escape(message)):
-        measure(values, values, (4,))
-    message = "Expected `period` to have 1 entries, one for each column, but got (4, 4)."
-    with pytest.raises(ValueError, match=re.escape(message)):
-        measure(values[:, 0], values[:, 0], (4, 4))
-
-
-@pytest.mark.parametrize("tolerance", [-1, -1e-9, math.nan])
-def test_rejections_of_tolerances(tolerance):
-    values = torch.zeros(3, 2, dtype=torch.int64)
-    message = f"Expected `tolerance` to be at least 0, but got {tolerance}."
-    with pytest.raises(ValueError, match=re.escape(message)):
-        motion_accuracy(values, values, (4, 4), tolerance=tolerance)
+    for first, second in (((3, 1), (3, 2)), ((3,), (3, 2)), ((2, 2), (3, 2)), ((3, 2, 1),) * 2):
+        with pytest.raises(ValueError, match=re.escape(message.format(first, second))):
+            circular_error(torch.zeros(first), torch.zeros(second), (4, 4))
+    for columns, period in ((2, (4,)), (1, (4, 4))):
+        message = f"Expected `period` to have {columns} entries, one for each column, but got"
+        with pytest.raises(ValueError, match=re.escape(f"{message} {period}.")):
+            circular_error(values[:, :columns], values[:, :columns], period)
 
 
 def test_consistency_takes_classes_and_logits():

@@ -5,14 +5,14 @@ import re
 import pytest
 import torch
 
-from eqrestore_lightning.functional import circular_shift, random_shift
+from eqrestore_lightning.functional import circular_shift
 from eqrestore_lightning.functional._exact import (
     as_float64,
     best_index,
-    best_index_by_content,
     content_keys,
     hash_weights,
 )
+from eqrestore_lightning.functional._shift import index_to_shift, random_shift, shift_to_index
 
 
 @pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.bfloat16])
@@ -22,46 +22,35 @@ def test_values_are_kept(dtype):
     assert torch.equal(as_float64(x).to(dtype), x)
 
 
-def _never():
-    raise AssertionError("keys were asked for, but no scores are equal")
-
-
-def test_keys_are_asked_for_only_where_scores_are_equal():
-    scores = torch.rand(5, 3, 4)
-    before = scores.clone()
-    assert torch.equal(best_index(scores, _never), scores.flatten(1).argmax(1))
-    assert torch.equal(scores, before)
-    scores[2] = 7.0
-    with pytest.raises(AssertionError, match="keys were asked for"):
-        best_index(scores, _never)
-
-
-def test_keys_decide_one_after_another():
-    scores = torch.tensor([[5.0, 5.0, 1.0, 5.0], [0.0, 2.0, 2.0, 1.0]])
-    first = torch.tensor([[1.0, 2.0, 9.0, 2.0], [9.0, 3.0, 4.0, 9.0]])
-    second = torch.tensor([[9.0, 1.0, 9.0, 2.0], [9.0, 9.0, 0.0, 9.0]])
-    assert best_index(scores, lambda: [first, second]).tolist() == [3, 2]
-    assert best_index(scores, lambda: [first]).tolist() == [1, 2]
-
-
 def test_samples_whose_scores_are_not_numbers_have_index_0():
-    scores = torch.tensor([[float("nan")] * 3, [1.0, 2.0, 2.0]])
-    assert best_index(scores, lambda: [torch.tensor([[0.0, 1.0, 2.0]]).repeat(2, 1)]).tolist() == [
-        0,
-        2,
-    ]
-    assert best_index(scores[:1], _never).tolist() == [0]
+    scores = torch.tensor([[float("nan")] * 3, [1.0, 0.0, 2.0]])
+    assert best_index(scores, torch.rand(2, 1, 3)).tolist() == [0, 2]
 
 
 def test_scores_without_places_are_refused():
-    assert best_index(torch.rand(0, 3, 4), _never).shape == (0,)
+    assert best_index(torch.rand(0, 3, 4), torch.rand(0, 1, 3, 4)).shape == (0,)
     for shape in ((4,), (4, 0), (4, 3, 0)):
         message = (
             f"Expected `scores` to have shape (batch, *spatial) with at least one place, "
             f"but got {shape}."
         )
         with pytest.raises(ValueError, match=re.escape(message)):
-            best_index(torch.rand(shape), _never)
+            best_index(torch.rand(shape), torch.rand(4, 1, 3))
+
+
+@pytest.mark.parametrize("size", [(9,), (6, 7)])
+def test_the_choice_among_equal_scores_follows_the_image(size):
+    x = torch.randint(0, 256, (5, 2, *size)).double()
+    shift = random_shift(5, 9, num_spatial_dims=len(size))
+    scores = torch.zeros(5, *size)
+    found = index_to_shift(best_index(scores, x), size)
+    moved = index_to_shift(best_index(scores, circular_shift(x, shift)), size)
+    assert torch.equal(shift_to_index(moved, size), shift_to_index(found + shift, size))
+    faint = torch.ones(1, 1, *size, dtype=torch.float64)  # only a later key tells places apart
+    faint.flatten()[3] -= 2.0**-36
+    faint = torch.cat([faint, circular_shift(faint, shift[:1])])
+    found = index_to_shift(best_index(scores[:2], faint), size)
+    assert torch.equal(shift_to_index(found[1:], size), shift_to_index(found[:1] + shift[:1], size))
 
 
 @pytest.mark.parametrize("size", [(9,), (6, 7), (3, 4, 5)])
@@ -115,7 +104,7 @@ def test_ties_among_copies_are_broken_where_copies_have_fewer_scores_than_places
     scores = torch.zeros(3, 4)
     expected = next(content_keys(image)).reshape(3, 4, 25)[..., 0].argmax(1)
     images = image.unflatten(0, (3, 4))
-    found = best_index_by_content(scores, images, lambda images: images.flatten(0, 1))
+    found = best_index(scores, images, lambda images: images.flatten(0, 1))
     assert torch.equal(found, expected)
 
 
@@ -128,16 +117,13 @@ def test_only_images_whose_scores_tie_are_prepared():
         seen.append(x)
         return x.double()
 
-    found = best_index_by_content(scores, image, prepare)
+    found = best_index(scores, image, prepare)
     assert found[[0, 2]].tolist() == [1, 2]
     assert torch.equal(torch.cat(seen), image[[1, 3]])
     assert torch.equal(
         found,
         torch.cat(
-            [
-                best_index_by_content(*each)
-                for each in zip(scores.split(1), image.split(1), strict=True)
-            ]
+            [best_index(*each) for each in zip(scores.split(1), image.split(1), strict=True)]
         ),
     )
 
@@ -147,7 +133,7 @@ def test_vmap_gives_the_indices_of_a_loop(dims):
     scores = torch.rand(5, 2, 6).sub(0.5).clamp(min=0)  # with ties among the zeros
     image = torch.randint(0, 256, (5, 2, 1, 6)).double()
     scores[1:3] = 0
-    loop = [best_index_by_content(scores[0 if dims[0] is None else i], image[i]) for i in range(5)]
+    loop = [best_index(scores[0 if dims[0] is None else i], image[i]) for i in range(5)]
     given = scores[0] if dims[0] is None else scores.movedim(0, dims[0])
-    found = torch.func.vmap(best_index_by_content, in_dims=dims)(given, image.movedim(0, dims[1]))
+    found = torch.func.vmap(best_index, in_dims=dims)(given, image.movedim(0, dims[1]))
     assert torch.equal(found, torch.stack(loop))

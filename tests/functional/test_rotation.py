@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from scipy import ndimage
 from torch.testing import assert_close
 
-from eqrestore_lightning.functional import quarter_turn, rotate, to_polar
-from eqrestore_lightning.functional._rotation import mass_offset, mirror
+from eqrestore_lightning.functional import rotate, to_polar
+from eqrestore_lightning.functional._rotation import mass_offset, mirror, quarter_turn
 
 SIZES = [(8, 8), (9, 9), (8, 11), (12, 7)]
 

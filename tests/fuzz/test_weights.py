@@ -18,7 +18,8 @@ from eqrestore_lightning import (
     load_estimator,
     save_estimator,
 )
-from eqrestore_lightning.nn import ProfileEstimator, SeamRule
+from eqrestore_lightning.nn import ProfileEstimator
+from eqrestore_lightning.nn._seam_rule import SeamRule
 from eqrestore_lightning.theory import ConstructedEstimator
 from eqrestore_lightning.weights._digest import content_digest
 from eqrestore_lightning.weights._files import estimator_config

@@ -5,7 +5,7 @@ from torch.testing import assert_close
 from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics import MetricCollection
 
-from eqrestore_lightning.functional import motion_accuracy, motion_distance
+from eqrestore_lightning.functional._errors import motion_accuracy, motion_distance
 from eqrestore_lightning.metrics import Consistency, MotionAccuracy, MotionDistance
 from eqrestore_lightning.metrics._motion import motion_metrics
 from eqrestore_lightning.motions import Field, Product, QuarterTurn, Shift, Turn

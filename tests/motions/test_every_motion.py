@@ -9,16 +9,8 @@ import torch
 from torch.testing import assert_close
 from torchvision import tv_tensors
 
-from eqrestore_lightning.motions import (
-    Element,
-    Field,
-    Motion,
-    Product,
-    QuarterTurn,
-    Shift,
-    Turn,
-    build_motion,
-)
+from eqrestore_lightning.motions import Element, Field, Motion, Product, QuarterTurn, Shift, Turn
+from eqrestore_lightning.motions._base import build_motion
 from eqrestore_lightning.transforms import RandomMotion
 
 

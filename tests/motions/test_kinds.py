@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from eqrestore_lightning.functional import circular_shift, rotate, zero_fill_shift
+from eqrestore_lightning.functional import circular_shift, rotate
+from eqrestore_lightning.functional._shift import zero_fill_shift
 from eqrestore_lightning.motions import Product, QuarterTurn, Shift, Turn
 from eqrestore_lightning.motions._product import replace_shift
 

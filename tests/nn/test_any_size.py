@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from eqrestore_lightning.functional import circular_shift, random_shift
+from eqrestore_lightning.functional import circular_shift
+from eqrestore_lightning.functional._shift import random_shift
 from eqrestore_lightning.nn import ProfileEstimator, build_preset
 from eqrestore_lightning.transforms import RestoreTransform
 from eqrestore_lightning.weights._files import build_estimator, estimator_config

@@ -10,8 +10,7 @@ from torch.testing import assert_close
 from eqrestore_lightning import RestoreTransform, evaluate, save_estimator
 from eqrestore_lightning.functional import rotate
 from eqrestore_lightning.motions import QuarterTurn, Turn
-from eqrestore_lightning.nn import ConfidenceEstimator, register_confidence
-from eqrestore_lightning.nn._confidence import _CONFIDENCES
+from eqrestore_lightning.nn import ConfidenceEstimator
 from eqrestore_lightning.training import calibrate
 
 MIRRORED = {"motion": QuarterTurn(mirrors=True)}
@@ -167,18 +166,13 @@ def test_confidences(network, confidence, expected):
     assert_close(estimator.exact_scores(x), expected(logits.softmax(2), logits))
 
 
-def test_a_confidence_of_the_user_has_a_name(network):
-    @register_confidence
-    def gap(logits):
-        return -logits.topk(2).values.diff(dim=-1).squeeze(-1)
-
-    try:
-        x = _images(4, 20, 20)
-        best = ConfidenceEstimator(network, confidence="gap").answers(x).topk(2).values
-        scores = ConfidenceEstimator(network, confidence="gap").exact_scores(x)
-        assert_close(scores, best[..., 0] - best[..., 1])
-    finally:
-        del _CONFIDENCES["gap"]
+def test_a_confidence_may_be_a_function_of_the_user(network):
+    x = _images(4, 20, 20)
+    estimator = ConfidenceEstimator(
+        network, confidence=lambda logits: -logits.topk(2).values.diff(dim=-1).squeeze(-1)
+    )
+    best = estimator.answers(x).topk(2).values
+    assert_close(estimator.exact_scores(x), best[..., 0] - best[..., 1])
     with pytest.raises(ValueError, match=r"^Expected `confidence` to be one of .*but got 'gap'"):
         ConfidenceEstimator(network, confidence="gap")
 

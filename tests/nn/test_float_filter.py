@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from eqrestore_lightning.functional import circular_shift, random_shift
+from eqrestore_lightning.functional import circular_shift
+from eqrestore_lightning.functional._shift import random_shift
 from eqrestore_lightning.nn import TranslationEstimator
 from eqrestore_lightning.nn._float_filter import FloatFilter
 from eqrestore_lightning.nn._shift import join_axes

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.testing import assert_close
 
-from eqrestore_lightning.functional._exact import as_float64, best_index
+from eqrestore_lightning.functional._exact import as_float64
 from eqrestore_lightning.motions import Field, Motion
 from eqrestore_lightning.nn import Estimator, register_estimator
 from eqrestore_lightning.nn._base import ESTIMATORS
@@ -66,7 +66,7 @@ class ReversedRowsEstimator(Estimator):
         return torch.stack([(band * weight).sum((1, 2)) for band in bands], 1)
 
     def locate(self, scores, x):
-        return {"flipped": best_index(scores, list)}
+        return {"flipped": scores.argmax(1)}
 
     def loss(self, scores, element):
         return F.cross_entropy(scores, element["flipped"])

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from eqrestore_lightning.functional import circular_shift, random_shift, rotate, zero_fill_shift
+from eqrestore_lightning.functional import circular_shift, rotate
+from eqrestore_lightning.functional._shift import random_shift, zero_fill_shift
 from eqrestore_lightning.motions import Product, Shift, Turn
 from eqrestore_lightning.motions._product import replace_shift
 from eqrestore_lightning.nn import RotoTranslationEstimator

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from eqrestore_lightning.nn import SeamRule
+from eqrestore_lightning.nn._seam_rule import SeamRule
 from eqrestore_lightning.transforms import RestoreTransform
 from eqrestore_lightning.weights import load_estimator, save_estimator
 

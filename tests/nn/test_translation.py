@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from eqrestore_lightning.functional import circular_shift, random_shift, scores_to_shift
-from eqrestore_lightning.functional._shift import scores_to_margin
+from eqrestore_lightning.functional import circular_shift
+from eqrestore_lightning.functional._shift import random_shift, scores_to_shift
 from eqrestore_lightning.nn import TranslationEstimator
 
 NETWORKS = {
@@ -158,7 +158,7 @@ def test_images_that_are_not_finite_stay_where_they_are():
     x[0, 0, 3, 4] = float("nan")
     estimator = TranslationEstimator(1, (9, 9), kernel_size=3)
     scores = estimator.exact_scores(x)
-    assert scores_to_margin(scores).isnan().tolist() == [True, False]
+    assert estimator.margin(scores).isnan().tolist() == [True, False]
     assert estimator.locate(scores, x)["shift"][0].tolist() == [0, 0]
 
 
@@ -166,7 +166,7 @@ def test_a_periodic_image_cannot_be_located_but_is_restored_to_itself():
     estimator = TranslationEstimator(1, (6, 8), kernel_size=3)
     tile = torch.rand(1, 1, 6, 4)
     x = torch.cat([tile, tile], dim=3)
-    assert scores_to_margin(estimator.exact_scores(x)).item() == 0
+    assert estimator.margin(estimator.exact_scores(x)).item() == 0
     moved = x.roll(4, 3)
     assert torch.equal(_found(estimator, moved), _found(estimator, x))
 

@@ -7,7 +7,7 @@ from eqrestore_lightning import MNISTDataModule, RestoreTransform, evaluate
 from eqrestore_lightning.evaluation import shift_motions
 from eqrestore_lightning.evaluation._found import shifts_found
 from eqrestore_lightning.evaluation._rules import first_harmonic_phase
-from eqrestore_lightning.functional import scores_to_shift
+from eqrestore_lightning.functional._shift import scores_to_shift
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from eqrestore_lightning import (
     evaluate,
     load_estimator,
 )
-from eqrestore_lightning.motions import Field, Motion, build_motion
+from eqrestore_lightning.motions import Field, Motion
+from eqrestore_lightning.motions._base import build_motion
 from eqrestore_lightning.nn import register_estimator
 
 

@@ -23,7 +23,7 @@ from eqrestore_lightning import (
     circular_shift,
     load_estimator,
 )
-from eqrestore_lightning.functional import zero_fill_shift
+from eqrestore_lightning.functional._shift import zero_fill_shift
 from eqrestore_lightning.theory import ConstructedEstimator
 from eqrestore_lightning.training._callbacks import RestoredImageGrid
 from eqrestore_lightning.training._draw import draw_for_batch

@@ -17,8 +17,7 @@ from eqrestore_lightning import (
     load_estimator,
     rotate,
 )
-from eqrestore_lightning.functional import motion_distance
-from eqrestore_lightning.functional._errors import circular_error
+from eqrestore_lightning.functional._errors import circular_error, motion_distance
 from eqrestore_lightning.training._callbacks import restored_image_grid
 
 ROTATION = {"num_radii": 6, "num_angles": 24, "hidden_channels": [8], "kernel_size": ["full", 1]}

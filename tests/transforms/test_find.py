@@ -9,9 +9,9 @@ import torch
 from torch.testing import assert_close
 from torchvision import tv_tensors
 
-from eqrestore_lightning.functional import circular_shift, random_shift, rotate
+from eqrestore_lightning.functional import circular_shift, rotate
 from eqrestore_lightning.functional._errors import circular_error
-from eqrestore_lightning.functional._shift import index_to_shift
+from eqrestore_lightning.functional._shift import index_to_shift, random_shift
 from eqrestore_lightning.motions import QuarterTurn
 from eqrestore_lightning.nn import (
     CopiesEstimator,

@@ -14,7 +14,9 @@ from eqrestore_lightning import (
     TranslationEstimator,
     Turn,
 )
-from eqrestore_lightning.nn import ProfileEstimator, SeamRule, SeparableShiftEstimator
+from eqrestore_lightning.nn import ProfileEstimator
+from eqrestore_lightning.nn._seam_rule import SeamRule
+from eqrestore_lightning.nn._separable import SeparableShiftEstimator
 from eqrestore_lightning.transforms import export_onnx
 from eqrestore_lightning.weights import bundled_weights
 

@@ -13,8 +13,10 @@ from eqrestore_lightning import (
     RotoTranslationEstimator,
     TranslationEstimator,
 )
-from eqrestore_lightning.functional import circular_shift, random_shift
-from eqrestore_lightning.nn import ProfileEstimator, SeamRule
+from eqrestore_lightning.functional import circular_shift
+from eqrestore_lightning.functional._shift import random_shift
+from eqrestore_lightning.nn import ProfileEstimator
+from eqrestore_lightning.nn._seam_rule import SeamRule
 from eqrestore_lightning.weights import bundled_weights
 
 pytestmark = pytest.mark.filterwarnings("ignore:TF32 acceleration")

@@ -9,7 +9,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from eqrestore_lightning import RestoreTransform
-from eqrestore_lightning.functional import circular_shift, random_shift
+from eqrestore_lightning.functional import circular_shift
+from eqrestore_lightning.functional._shift import random_shift
 from eqrestore_lightning.weights import bundled_weights
 
 

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 from torchvision.transforms import v2
 
-from eqrestore_lightning.functional import circular_shift, random_shift
+from eqrestore_lightning.functional import circular_shift
+from eqrestore_lightning.functional._shift import random_shift
 from eqrestore_lightning.nn import TranslationEstimator
 from eqrestore_lightning.transforms import RestoreTransform
 from eqrestore_lightning.weights import save_estimator

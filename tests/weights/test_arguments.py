@@ -5,7 +5,8 @@ import re
 import pytest
 
 from eqrestore_lightning import RotationEstimator, TranslationEstimator
-from eqrestore_lightning.nn import CopiesEstimator, SeamRule
+from eqrestore_lightning.nn import CopiesEstimator
+from eqrestore_lightning.nn._seam_rule import SeamRule
 from eqrestore_lightning.weights._files import build_estimator, estimator_config
 
 NETWORK = {"hidden_channels": [2], "kernel_size": [3, 1]}

@@ -14,8 +14,8 @@ from eqrestore_lightning import (
     load_estimator,
     rotate,
 )
-from eqrestore_lightning.functional import random_shift
 from eqrestore_lightning.functional._errors import circular_error
+from eqrestore_lightning.functional._shift import random_shift
 
 ROOT = Path(__file__).parent.parent.parent
 

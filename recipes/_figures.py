@@ -89,7 +89,7 @@ def draw_rows(
             classes, right = (classifier(x.float() / 255).argmax(1) for x in (images, original))
             for axis, image, found, expected in zip(line, images, classes, right, strict=True):
                 (_draw_image if flat else _draw_volume)(axis, image)
-                label_answer(axis, int(found), int(expected), names)
+                _label_answer(axis, int(found), int(expected), names)
             if flat:
                 line[0].set_ylabel(row)
             else:
@@ -98,27 +98,22 @@ def draw_rows(
                 )
         for axis, title in zip(axes[0], titles, strict=False):
             axis.set_title(title, loc="center", fontsize=9)
-        figure.suptitle(ANSWERS, fontsize=10)
+        figure.suptitle(
+            "The answer of one frozen classifier: ✓ as for the original, ✗ another", fontsize=10
+        )
         with whole_file(path) as part:
             figure.savefig(part, dpi=120 if flat else 80)
     return path
 
 
-ANSWERS = "The answer of one frozen classifier: ✓ as for the original, ✗ another"
-
-
-def label_answer(
-    axis: Any, found: int, expected: int, names: Sequence[str] | None, note: str = ""
-) -> None:
+def _label_answer(axis: Any, found: int, expected: int, names: Sequence[str] | None) -> None:
     """Write an answer below an image, with a mark and a color that say whether it is right."""
     right = found == expected
-    answer = str(found) if names is None else names[found]
-    y = -0.04 if axis.name == "rectilinear" else 0.0
-    write = axis.text if axis.name == "rectilinear" else axis.text2D
-    write(
+    flat = axis.name == "rectilinear"
+    (axis.text if flat else axis.text2D)(
         0.5,
-        y,
-        f"{'✓' if right else '✗'} {answer}{note}",
+        -0.04 if flat else 0.0,
+        f"{'✓' if right else '✗'} {found if names is None else names[found]}",
         transform=axis.transAxes,
         ha="center",
         va="top",

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from _data import load_photographs, pretrained_classifier, random_crops
-from _figures import ANSWERS, STYLE, label_answer, without_ticks
+from _figures import STYLE, draw_rows, without_ticks
 from _run import Run, command_line
 from matplotlib import style
 from matplotlib.figure import Figure
@@ -111,31 +111,13 @@ def classes(network: nn.Module, images: Tensor) -> Tensor:
 def draw(
     path: Path, network: nn.Module, restore: RestoreTransform, photographs: Mapping[str, Tensor]
 ) -> Path:
-    """Draw a crop of each photograph as it is, shifted and restored, with its top class."""
+    """Draw a crop of each photograph as it is, shifted and restored, with its class."""
     views = torch.cat([random_crops({k: v}, 1, (224, 224), seed=3) for k, v in photographs.items()])
     shift = torch.tensor([[90, -70], [-40, 100], [110, 60], [-100, -90]])
-    shift = shift.repeat(len(views), 1)[: len(views)]
-    moved = circular_shift(views, shift)
-    rows = {"as it is": views, "shifted": moved, "restored": restore(moved)}
-    expected = network(views).argmax(1)
+    moved = circular_shift(views, shift.repeat(len(views), 1)[: len(views)])
+    rows = [("as it is", views), ("shifted", moved), ("restored", restore(moved))]
     names = ResNet18_Weights.DEFAULT.meta["categories"]
-    with style.context(STYLE):
-        figure = Figure(figsize=(2.4 * len(views), 2.7 * len(rows) + 0.5), layout="constrained")
-        axes = figure.subplots(len(rows), len(views), squeeze=False)
-        for line, (row, images) in zip(axes, rows.items(), strict=True):
-            probability, found = network(images).softmax(1).max(1)
-            line[0].set_ylabel(row)
-            for number, axis in enumerate(line):
-                axis.imshow(images[number].permute(1, 2, 0).numpy())
-                without_ticks(axis)
-                note = f", {100 * float(probability[number]):.0f} %"
-                label_answer(axis, int(found[number]), int(expected[number]), names, note)
-        for axis, title in zip(axes[0], photographs, strict=True):
-            axis.set_title(title, loc="center")
-        figure.suptitle(ANSWERS)
-        with whole_file(path) as part:
-            figure.savefig(part, dpi=80)
-    return path
+    return draw_rows(path, rows, network, [views] * 3, titles=list(photographs), names=names)
 
 
 @torch.no_grad()

@@ -15,20 +15,6 @@ ESTIMATED = torch.tensor([[0, 0], [1, 39], [2, 0], [3, -4], [0, 48]])
 TARGET = torch.tensor([[32, 0], [0, 0], [0, 0], [0, 0], [0, 8]])
 
 
-@pytest.mark.parametrize(("tolerance", "share"), [(0, 2 / 5), (1, 3 / 5), (2, 4 / 5), (4, 1.0)])
-def test_accuracy_counts_by_tolerance_in_every_column(tolerance, share):
-    metric = MotionAccuracy(tolerance=tolerance)
-    metric.update(ESTIMATED, TARGET, SIZE)
-    assert_close(metric.compute(), torch.tensor(share))
-
-
-def test_accuracy_of_values_without_columns():
-    metric = MotionAccuracy(tolerance=2)
-    metric.update(torch.tensor([0.0, -179.0]), torch.tensor([5.0, 179.0]), (360,))
-    metric.update(torch.tensor([359.0, 90.0]), torch.tensor([-1.0, 270.0]), (360,))
-    assert metric.compute() == 0.5  # an error of the tolerance counts as right
-
-
 def test_distance_is_the_mean_over_images_of_all_batches():
     metric = MotionDistance()
     metric.update(ESTIMATED[:1], TARGET[:1], SIZE)
@@ -37,14 +23,6 @@ def test_distance_is_the_mean_over_images_of_all_batches():
     metric.reset()
     metric.update(ESTIMATED[3:4], TARGET[3:4], SIZE)
     assert_close(metric.compute(), torch.tensor(5.0))
-
-
-def test_batches_may_be_of_images_of_different_sizes():
-    metrics = MotionAccuracy(), MotionDistance()
-    for metric in metrics:
-        metric.update(torch.tensor([[7]]), torch.tensor([[-1]]), (8,))
-        metric.update(torch.tensor([[7]]), torch.tensor([[-1]]), (9,))
-    assert [metric.compute() for metric in metrics] == [0.5, 0.5]
 
 
 def test_empty_batches_add_nothing():
@@ -82,14 +60,6 @@ def test_tolerances_that_are_refused(tolerance):
     message = f"Expected `tolerance` to be at least 0, but got {tolerance}."
     with pytest.raises(ValueError, match=message):
         MotionAccuracy(tolerance=tolerance)
-
-
-def test_shapes_that_are_refused():
-    for metric in (MotionAccuracy(), MotionDistance()):
-        with pytest.raises(ValueError, match="Expected `period` to have 2 entries"):
-            metric.update(ESTIMATED, TARGET, (32,))
-        with pytest.raises(ValueError, match="`target` to have the same shape"):
-            metric.update(ESTIMATED, TARGET[:, 0], SIZE)
 
 
 @pytest.mark.parametrize(

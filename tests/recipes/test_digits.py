@@ -16,13 +16,7 @@ from eqrestore_lightning import RestoreTransform, load_estimator
 ROOT = Path(__file__).parent.parent.parent
 EPOCHS = ["--classifier_epochs=3", "--restorer_epochs=4"]
 SHORT = ["--classifier_epochs=1", "--restorer_epochs=1"]
-QUIET = pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers",
-    "ignore:.*LeafSpec",
-    "ignore:.*exists and is not empty",
-    "ignore:.*litlogger",
-    "ignore:.*unclosed",
-)
+QUIET = pytest.mark.filterwarnings("ignore:.*unclosed")
 
 
 @pytest.fixture(scope="module")

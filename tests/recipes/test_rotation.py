@@ -18,13 +18,6 @@ EXACT = (
 )
 FULL = {**LAYERS, "kernel_size": ["full", 1], "separable": True}
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers",
-    "ignore:.*LeafSpec",
-    "ignore:.*litlogger",
-    "ignore:.*exists and is not empty",
-)
-
 
 @pytest.fixture
 def recipe(load, few_digits, monkeypatch):

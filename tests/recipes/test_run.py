@@ -12,13 +12,7 @@ import wandb
 from eqrestore_lightning import MNISTDataModule, RestorerModule, TranslationEstimator
 from eqrestore_lightning.data import ImageTensors, InMemoryDataModule
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers",
-    "ignore:.*LeafSpec",
-    "ignore:.*exists and is not empty",
-    "ignore:.*unclosed",
-    "ignore:.*litlogger",
-)
+pytestmark = pytest.mark.filterwarnings("ignore:.*unclosed")
 
 
 class _Spots(InMemoryDataModule):

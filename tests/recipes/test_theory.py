@@ -16,13 +16,6 @@ from eqrestore_lightning import (
 )
 from eqrestore_lightning.classifiers import build_classifier
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*does not have many workers",
-    "ignore:.*LeafSpec",
-    "ignore:.*litlogger",
-    "ignore:.*exists and is not empty",
-)
-
 
 @pytest.mark.slow
 def test_equivariance_goes_all_its_way(load, few_digits, tmp_path, capsys, monkeypatch):

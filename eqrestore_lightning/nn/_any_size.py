@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from eqrestore_lightning.functional._exact import as_float64
+from eqrestore_lightning.functional._traced import is_traced
 from eqrestore_lightning.nn._base import check_sides, register_estimator, split_batch
 from eqrestore_lightning.nn._integer import (
     IntegerConv2d,
@@ -31,6 +32,8 @@ _ROWS = 6  # that the filters see at once: three on either side of a seam
 _MOST_ROWS = 512  # times candidates: small images are cheap, and tell less
 _IN_CACHE = 2**16  # pixels measured at once
 _AHEAD = 16.0  # how far rows that were looked at closely are ahead of others
+_LEAST_BLANK = 8  # equal rows that are taken for a background
+_BACKGROUND = 25.0  # how far its middle is ahead of the less likely of its ends
 
 
 @register_estimator
@@ -46,6 +49,11 @@ class ProfileEstimator(SeparableShiftEstimator):
     2. **Verify.** Local filters (6 rows × 3 columns, then 1 × 3, then 1 × 1, ReLU after each) look
        at the six rows around each candidate; their sums along the row, the means of these over all
        candidates, and what the profile tells of the row, decide.
+
+    3. **Center.** Where eight or more neighboring rows are equal, as in front of a plain background
+       or in a frame, no seam shows, and the edges of what lies there look like one. The middle of
+       the longest such stretch is then ahead of the less likely of its two ends by 25, unless in
+       training: an object is restored to the center, and a row that clearly is a seam stays ahead.
 
     Columns are scored by the same network on the transposed image; the score of the shift `(i, j)`
     is the sum of those of row `i` and of column `j`. No weight depends on the size of the image,
@@ -152,7 +160,7 @@ class ProfileEstimator(SeparableShiftEstimator):
         # (differences, quotients, square roots, rounding) are those that IEEE 754 defines to the
         # last bit, and see single entries.
         rows = x.movedim(1, 3).contiguous()  # channels innermost
-        hidden, proposed = self._propose(rows, dtype)
+        hidden, proposed, blank = self._propose(rows, dtype)
         count = max(self.candidates, _MOST_ROWS // x.shape[2])
         places, chosen = _best(proposed.detach(), count)
         context = hidden.gather(2, places.unsqueeze(1).expand(-1, hidden.shape[1], -1))
@@ -164,10 +172,15 @@ class ProfileEstimator(SeparableShiftEstimator):
         y = torch.cat([features, mean.expand_as(features), context], 1)
         y = _circular_conv1d(_rounded(_circular_conv1d(y, self.seam1).relu()), self.seam2)
         verified = torch.where(chosen, y.squeeze(1) + _AHEAD, 0)
-        return proposed.scatter_add(1, places, verified)
+        scores = proposed.scatter_add(1, places, verified)
+        some = is_traced(scores) or bool(blank.any())  # graphs depend on no values
+        return _center_blank(scores, blank) if some and not self.training else scores
 
-    def _propose(self, rows: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Return what the profile tells of each row, `(batch, channels, rows)`, and its score."""
+    def _propose(self, rows: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        """Return features `(batch, channels, rows)`, scores, and which rows are as the one before.
+
+        All of them are what the profile tells of each row.
+        """
         parts = split_batch(rows.permute(0, 3, 1, 2), _IN_CACHE)
         statistics = torch.cat([_row_statistics(part) for part in parts])
         profile = _eighth_root(_convert(statistics, dtype))
@@ -175,7 +188,7 @@ class ProfileEstimator(SeparableShiftEstimator):
         overall = F.linear(mean, _weight(self.overall.weight, dtype)).unsqueeze(2)
         y = _rounded((_circular_conv1d(profile, self.profile1) + overall).relu())
         y = _rounded(_circular_conv1d(y, self.profile2).relu())
-        return y, _circular_conv1d(y, self.profile3).squeeze(1)
+        return y, _circular_conv1d(y, self.profile3).squeeze(1), statistics[:, 0] == 0
 
     def _sum_features(self, rows: Tensor, places: Tensor) -> Tensor:
         """Sum what the filters see along each candidate: `(batch, candidates, features)`."""
@@ -227,6 +240,29 @@ def _best(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
     count = min(count, scores.shape[1] - 1)
     best, places = scores.topk(count + 1, 1)
     return places[:, :-1], best[:, :-1] > best[:, -1:]
+
+
+def _center_blank(scores: Tensor, same: Tensor) -> Tensor:
+    """Score the middle of the longest stretch of equal rows above the less likely of its ends.
+
+    Both of shape `(batch, rows)`; `same` says which rows are equal to the one before.
+    """
+    rows = same.shape[1]
+    place = torch.arange(rows, device=same.device)
+    twice = torch.cat([same, same], 1)
+    changes = (~twice).long().cumsum(1)
+    # Where the first, second … change is, in two rounds; the last entry takes all other rows.
+    index = torch.where(twice, 2 * rows + 1, changes)
+    where = changes.new_zeros(len(same), 2 * rows + 2)
+    where = where.scatter(1, index, torch.cat([place, place + rows]).expand_as(index))
+    before = place + rows - where.gather(1, changes[:, rows:])  # distances to the last change
+    after = where.gather(1, changes[:, :rows] + 1) - place  # and to the next one
+    length = torch.where(same, before + after - 1, 0)
+    length = torch.where(length < rows, length, 0)  # where all rows are equal, any is as good
+    longest = (length >= _LEAST_BLANK) & (length == length.amax(1, keepdim=True))
+    middle = longest & ((before == after) | (before == after + 1))
+    ends = [scores.gather(1, end % rows) for end in (place + rows - before, place + after)]
+    return torch.where(middle, torch.minimum(*ends) + _BACKGROUND, scores)
 
 
 def _convert(x: Tensor, dtype: torch.dtype) -> Tensor:

@@ -5,6 +5,7 @@ from torch.testing import assert_close
 from eqrestore_lightning.functional import circular_shift
 from eqrestore_lightning.functional._shift import random_shift
 from eqrestore_lightning.nn import ProfileEstimator, build_preset
+from eqrestore_lightning.nn._any_size import _center_blank
 from eqrestore_lightning.transforms import RestoreTransform
 from eqrestore_lightning.weights._files import build_estimator, estimator_config
 
@@ -170,6 +171,48 @@ def test_blank_images_stay(estimator):
     scores = estimator.exact_scores(x)
     assert estimator.constant(scores).all()
     assert (estimator.margin(scores) == 0).all()
+
+
+def _centered_by_hand(scores, same):
+    """What `_center_blank` says, for one image and by a loop."""
+    rows, expected = len(scores), scores.clone()
+    changes = [row for row in range(rows) if not same[row]]
+    after = [*changes[1:], *(row + rows for row in changes[:1])]
+    lengths = [end - start - 1 for start, end in zip(changes, after, strict=True)]
+    for start, end, length in zip(changes, after, lengths, strict=True):
+        if length == max(lengths) and length >= 8:
+            ends = min(scores[start], scores[end % rows])
+            expected[(start + 1 + length // 2) % rows] = ends + 25
+    return expected
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.8, 0.95, 1.0])
+def test_the_middle_of_the_longest_blank_stretch(share):
+    generator = torch.Generator().manual_seed(0)
+    for rows in (9, 20, 41):
+        same = torch.rand(50, rows, generator=generator) < share
+        scores = torch.randn(50, rows, generator=generator, dtype=torch.float64)
+        expected = torch.stack(list(map(_centered_by_hand, scores, same)))
+        assert torch.equal(_center_blank(scores, same), expected)
+
+
+@pytest.mark.parametrize("color", [0, 90, 255])
+def test_objects_on_a_plain_background_are_centered(color):
+    photo = RestoreTransform("photo")
+    x = torch.full((6, 3, 64, 80), color, dtype=torch.uint8)
+    x[:, :, 16:48, 24:60] = _photographs(6, (32, 36))  # 16 rows above and below, 24 and 20 beside
+    restored = photo(circular_shift(x, random_shift(6, 40)))
+    assert torch.equal(restored, x.roll(-2, 3))
+    photo.estimator.train()  # negative control: there the object's edges are taken for seams
+    assert photo.find(x).motion["shift"].abs().amax() >= 16
+
+
+def test_a_seam_that_shows_is_ahead_of_a_blank_stretch():
+    photo = RestoreTransform("photo")
+    light = ((torch.arange(64) - 30).abs() / 20 - 0.3).clamp(0, 1)  # a night: black in the middle
+    x = (_photographs(6, (64, 80)) * light[:, None]).byte()
+    assert (x[:, :, 25:35] == 0).all()
+    assert torch.equal(photo(circular_shift(x, random_shift(6, 40))), x)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])

@@ -153,10 +153,9 @@ class Sections:
         sizes: Iterable[int],
         *,
         fill: ShiftFill = "circular",
-        num_images: int | None = None,
     ) -> Evaluation:
         """Measure accuracy against shift, in the precision of training."""
-        test = spread(self.data.dataset("test"), num_images)
+        test = spread(self.data.dataset("test"), self.scale.num_images)
         with torch.autocast(DEVICE, torch.bfloat16, enabled=self.precision.startswith("bf16")):
             return evaluate(
                 classifier,
@@ -296,7 +295,6 @@ class Sections:
                 classifier,
                 {"restored": restore},
                 range(0, 13, 2),
-                num_images=self.scale.num_images,
             )
             results += [replace(r, restorer=f"{name}, {r.restorer}") for r in evaluation.results]
         both = replace(evaluation, results=results)
@@ -316,7 +314,6 @@ class Sections:
                     restorers,
                     range(0, 13, 2),
                     fill=fill,
-                    num_images=self.scale.num_images,
                 )
                 self.run.add_evaluation(f"{fill} shifts", evaluation, picture=f"{fill}.png")
 
@@ -356,6 +353,7 @@ def main(
     only: Sequence[Section] | Section = (),
     classifier: str | None = None,
     output: Path | None = None,
+    num_images: int | None = None,
     seed: int = 0,
     bundle: bool = False,
 ) -> None:
@@ -371,20 +369,21 @@ def main(
         classifier: A trained one instead of each that would be trained, .ckpt or
             package.module:name, for images of 40 x 40.
         output: Folder for weights, pictures, tables and W&B's files; outputs/cifar10-SCALE.
+        num_images: Test images that classifiers are measured on, from all over the test set; all of
+            them by default, or a thousand where the scale is small.
         seed: Seed of everything random.
         bundle: Copy the weights into the package, as `cifar10`.
     """
     source = CIFAR10DataModule(data, download=download, batch_size=128, seed=seed)
+    chosen = replace(SCALES[scale], num_images=num_images or SCALES[scale].num_images)
     config = {
-        "scale": asdict(SCALES[scale]),
+        "scale": asdict(chosen),
         "minutes": minutes,
         "classifier": classifier or "trained here",
     }
     folder = output or Path(f"outputs/cifar10-{scale}")
     run = Run("cifar10", folder, seed=seed, tags=["translation", scale], config=config)
-    sections = Sections(
-        run, source, SCALES[scale], minutes=minutes, given=classifier, bundle=bundle
-    )
+    sections = Sections(run, source, chosen, minutes=minutes, given=classifier, bundle=bundle)
     run.say(f"Classifiers are trained in {sections.precision} on {hardware()}.")
     for name in [only] if isinstance(only, str) else only or get_args(Section):
         getattr(sections, name)()

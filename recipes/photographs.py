@@ -73,6 +73,15 @@ def main(
     run.add_table(
         f"same class as unmoved, {classified} crops", agreement(network, views, restorers)
     )
+    best = {name: restorers[name] for name in ("restored", "rule: relative second difference")}
+    run.add_table(
+        f"backgrounds and frames, {classified // 4} crops each",
+        [
+            {"kind": kind, **row}
+            for kind, views in backgrounds(photographs, classified // 4, seed).items()
+            for row in agreement(network, views, best)
+        ],
+    )
     picture = draw(output / "photographs.png", network, RestoreTransform(weights), photographs)
     run.add_picture(picture)
     run.add_picture(draw_kinds(output / "kinds.png", weights, min_margin, photographs))
@@ -88,18 +97,47 @@ def agreement(
 ) -> list[dict[str, Any]]:
     """Compare classes of moved crops, without and with restorers, with those of unmoved ones."""
     generator = torch.Generator().manual_seed(0)
-    moved = motion.apply(views, motion.draw(len(views), views.shape[2:], generator=generator))
+    element = motion.draw(len(views), views.shape[2:], generator=generator)
+    moved = motion.apply(views, element)
     original = classes(network, views)
     same = 100 * (classes(network, moved) == original).double().mean()
-    rows = [{"restorer": "no restorer", "unmoved": 100.0, "moved": float(same)}]
+    rows = [_row("no restorer", 100.0, same, element["shift"])]
     for name, restorer in restorers.items():
-        shares = []
+        shares: list[Tensor] = []
         for images in (views, moved):
             restored = torch.cat([restorer(part) for part in torch.split(images, 16)])
-            same = (classes(network, restored) == original).double().mean()
-            shares.append(100 * float(same))
-        rows.append({"restorer": name, "unmoved": shares[0], "moved": shares[1]})
+            shares.append(100 * (classes(network, restored) == original).double().mean())
+        found = torch.cat([restorer.find(part).motion["shift"] for part in torch.split(views, 16)])
+        rows.append(_row(name, *shares, found))
     return rows
+
+
+def _row(name: str, unmoved: float | Tensor, moved: Tensor, off: Tensor) -> dict[str, Any]:
+    """Return a row: shares of the same class, %, and how far pictures are off in the end."""
+    distance = float(off.abs().amax(1).double().median())
+    shares = {"unmoved": float(unmoved), "moved": float(moved)}
+    return {"restorer": name, **shares, "off by (median, pixels)": distance}
+
+
+def backgrounds(photographs: Mapping[str, Tensor], count: int, seed: int) -> dict[str, Tensor]:
+    """Make pictures of 224 × 224 whose border is blank, by kind: no seam shows when they wrap."""
+    generator = torch.Generator().manual_seed(seed)
+    crops = random_crops(photographs, count, (224, 224), seed=seed + 2)
+    side = torch.arange(224)
+
+    def blank(low: int, high: int, color: int, *, beside: bool = True) -> Tensor:
+        """Cover from `low` to `high - 1` pixels at each end of the rows, perhaps of the columns."""
+        first, last = torch.randint(low, high, (2, 2, count, 1), generator=generator)
+        down, right = (side >= first) & (side < 224 - last)
+        inside = down[:, None, :, None] & (right[:, None, None] | (not beside))
+        return torch.where(inside, crops, torch.tensor(color, dtype=torch.uint8))
+
+    return {
+        "in the middle of white": blank(30, 70, 255),
+        "in the middle of black": blank(30, 70, 0),
+        "white frame": blank(9, 17, 255),
+        "letterbox": blank(12, 40, 0, beside=False),
+    }
 
 
 def classes(network: nn.Module, images: Tensor) -> Tensor:

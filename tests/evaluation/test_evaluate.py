@@ -34,6 +34,12 @@ class _TopLeft(nn.Module):
         return torch.stack([~bright, bright], dim=1).float()
 
 
+class _Answering(nn.Module):
+    def __init__(self, answer):
+        super().__init__()
+        self.forward = answer
+
+
 class _RightSide(nn.Module):
     """Class 1 where the right half is the brighter one: correct for upright images only."""
 
@@ -59,7 +65,7 @@ def _evaluate(classifier, batches, restorers=None, motions=None, **options):
         classifier,
         batches,
         restorers=restorers or {},
-        motions=motions or shift_motions((0, 1)),
+        motions=shift_motions((0, 1)) if motions is None else motions,
         progress=False,
         **options,
     )
@@ -296,58 +302,28 @@ def test_a_measure_is_registered_in_one_place():
         assert "never" not in result.measures
 
 
+LARGEST = "Expected `crop` to be at least the largest shift, "
+
+
 @pytest.mark.parametrize(
-    ("batches", "options", "message"),
+    ("options", "error", "message"),
     [
-        ([], {}, "Expected `batches` to hold images, but got none."),
-        (_data(), {"restorers": {NO_RESTORER: lambda x: x}}, "than 'no restorer'."),
-        (_data(), {"motions": {"9": Shift(max_shift=9)}}, "from 0 to the size of the image, 8, "),
-        (_data(), {"motions": {"x": Shift((-3,))}}, "Expected images with at least 3 spatial axes"),
-        (_data(), {"crop": -1}, "Expected `crop` to be at least 0, but got -1."),
-        (
-            _data(),
-            {"crop": 4},
-            "Expected `crop` to be below half of the size of the images, (8, 8)",
-        ),
-        (
-            _data(),
-            {"crop": 1, "motions": shift_motions((1, 2))},
-            "Expected `crop` to be at least the largest shift, 2, so that nothing wraps around, "
-            "but got 1.",
-        ),
-        (
-            _data(),
-            {"crop": 1, "motions": {"x": Shift()}},
-            "Expected `crop` to be at least the largest shift, half of each axis, so that",
-        ),
-        (
-            [(x, 2 * labels) for x, labels in _data()],
-            {},
-            "Expected labels from 0 to 1, as there are 2 logits, but got 2 to 2.",
-        ),
-        (
-            [(x, -labels) for x, labels in _data()],
-            {},
-            "Expected labels from 0 to 1, as there are 2 logits, but got -1 to -1.",
-        ),
+        ({"restorers": {NO_RESTORER: lambda x: x}}, ValueError, "than 'no restorer'."),
+        ({"restorers": {"r": 3}}, TypeError, "to have `find` and `undo` or to be callable, but"),
+        ({"motions": {}}, ValueError, "Expected `motions` to hold a motion, but got none."),
+        ({"motions": {"9": Shift(max_shift=9)}}, ValueError, "0 to the size of the image, 8, "),
+        ({"motions": {"x": Shift((-3,))}}, ValueError, "images with at least 3 spatial axes"),
+        ({"crop": -1}, ValueError, "Expected `crop` to be at least 0, but got -1."),
+        ({"crop": 4}, ValueError, "to be below half of the size of the images, (8, 8)"),
+        ({"crop": 1, "motions": shift_motions((1, 2))}, ValueError, f"{LARGEST}2, so that nothing"),
+        ({"crop": 1, "motions": {"x": Shift()}}, ValueError, f"{LARGEST}half of each axis, so"),
     ],
 )
-def test_values_that_are_refused(batches, options, message):
+def test_options_that_are_refused(options, error, message):
     classifier = _TopLeft().train()
-    with pytest.raises(ValueError, match=re.escape(message)):
-        _evaluate(classifier, batches, **options)
+    with pytest.raises(error, match=re.escape(message)):
+        _evaluate(classifier, _data(), **options)
     assert classifier.training
-
-
-def test_what_is_no_restorer_motion_or_classifier_is_refused():
-    message = "Expected the restorer 'r' to have `find` and `undo` or to be callable, but got int."
-    with pytest.raises(TypeError, match=re.escape(message)):
-        _evaluate(_TopLeft(), _data(), {"r": 3})
-    with pytest.raises(ValueError, match="Expected `motions` to hold a motion, but got none"):
-        evaluate(_TopLeft(), _data(), restorers={}, motions={})
-    message = "to return logits of shape (batch, num_classes), but got (25, 1, 8, 8) for 25 images."
-    with pytest.raises(ValueError, match=re.escape(message)):
-        _evaluate(nn.Identity(), _data())
 
 
 @pytest.mark.parametrize(
@@ -359,12 +335,9 @@ def test_what_is_no_restorer_motion_or_classifier_is_refused():
     ],
 )
 def test_logits_are_taken_out_of_what_classifiers_return(wrap):
-    class Wrapped(_TopLeft):
-        def forward(self, x):
-            return wrap(super().forward(x))
-
-    restorers = {"r": _brightest()}
-    assert _evaluate(Wrapped(), _data(), restorers) == _evaluate(_TopLeft(), _data(), restorers)
+    restorers, plain = {"r": _brightest()}, _TopLeft()
+    wrapped = _Answering(lambda x: wrap(plain(x)))
+    assert _evaluate(wrapped, _data(), restorers) == _evaluate(_TopLeft(), _data(), restorers)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
@@ -389,45 +362,40 @@ def test_labels_say_which_of_more_classes_is_meant():
 
 
 def test_a_classifier_that_knows_other_classes_is_noticed():
-    class Last(nn.Module):
-        def forward(self, x):
-            return nn.functional.one_hot(torch.full((len(x),), 999), 1000).float()
-
+    last = _Answering(lambda x: torch.eye(1000)[999].expand(len(x), 1000))
     images = torch.rand(40, 1, 4, 4)
     with pytest.warns(UserWarning, match="have 40 classes, the classifier has 1000, and 100 %"):
-        _evaluate(Last(), [(images, torch.arange(40))])
-    _evaluate(Last(), [(images, torch.full((40,), 999))])  # few classes are no mistake
+        _evaluate(last, [(images, torch.arange(40))])
+    _evaluate(last, [(images, torch.full((40,), 999))])  # few classes are no mistake
 
 
-class _Other(nn.Module):
-    def __init__(self, answer):
-        super().__init__()
-        self.answer = answer
-
-    def forward(self, x):
-        return self.answer(x)
+X = torch.rand(8, 1, 8, 8)
 
 
 @pytest.mark.parametrize(
-    ("batch", "error", "message"),
+    ("batches", "error", "message"),
     [
-        ((torch.rand(8, 1, 8, 8), torch.ones(8, 1).long()), ValueError, "(8,), but got (8, 1)."),
-        ((torch.rand(8, 1, 8, 8), torch.ones(7).long()), ValueError, "(8,), but got (7,)."),
-        ((torch.rand(8, 1, 8, 8), torch.ones(8)), TypeError, "integers, but got torch.float32."),
-        ((torch.rand(8, 1, 8, 8), [1] * 8), TypeError, "but got Tensor and list."),
-        (torch.rand(8, 1, 8, 8), TypeError, "pairs of images and labels, but got a Tensor."),
-        ({"image": torch.rand(8, 1, 8, 8)}, TypeError, "images and labels, but got a dict."),
-        ((torch.rand(8, 1, 8, 8),), TypeError, "images and labels, but got a tuple of 1 parts."),
+        ([], ValueError, "Expected `batches` to hold images, but got none."),
+        ([(X, torch.full((8,), 2))], ValueError, "as there are 2 logits, but got 2 to 2."),
+        ([(X, torch.full((8,), -1))], ValueError, "labels from 0 to 1, as there are 2 logits, but"),
+        ([(X, torch.ones(8, 1).long())], ValueError, "(8,), but got (8, 1)."),
+        ([(X, torch.ones(7).long())], ValueError, "(8,), but got (7,)."),
+        ([(X, torch.ones(8))], TypeError, "integers, but got torch.float32."),
+        ([(X, [1] * 8)], TypeError, "but got Tensor and list."),
+        ([X], TypeError, "pairs of images and labels, but got a Tensor."),
+        ([{"image": X}], TypeError, "images and labels, but got a dict."),
+        ([(X,)], TypeError, "images and labels, but got a tuple of 1 parts."),
     ],
 )
-def test_batches_that_are_refused(batch, error, message):
+def test_batches_that_are_refused(batches, error, message):
     with pytest.raises(error, match=re.escape(message)):
-        _evaluate(_TopLeft(), [batch])
+        _evaluate(_TopLeft(), batches)
 
 
 @pytest.mark.parametrize(
     ("answer", "error", "message"),
     [
+        (lambda x: x, ValueError, "(batch, num_classes), but got (25, 1, 8, 8) for 25 images."),
         (lambda x: x.flatten(1).long(), TypeError, "Expected floating logits, but got torch.int64"),
         (lambda x: x.flatten(1) * torch.nan, ValueError, "to return numbers, but got NaN."),
         (lambda x: x[:-1].flatten(1), ValueError, "but got (24, 64) for 25 images."),
@@ -437,7 +405,7 @@ def test_batches_that_are_refused(batch, error, message):
 )
 def test_answers_that_are_refused(answer, error, message):
     with pytest.raises(error, match=re.escape(message)):
-        _evaluate(_Other(answer), _data())
+        _evaluate(_Answering(answer), _data())
 
 
 def test_images_of_several_sizes_in_a_batch_are_explained():

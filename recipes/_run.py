@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,6 +21,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
 from safetensors import safe_open
 from torch import nn
+from typing_extensions import override
 
 import eqrestore_lightning
 from eqrestore_lightning import (
@@ -129,7 +131,7 @@ class Run:
         defaults: dict[str, Any] = {
             "max_epochs": -1 if epochs is None else epochs,
             "max_time": None if minutes is None else datetime.timedelta(minutes=minutes),
-            "logger": WandbLogger(experiment=run, prefix=stage, save_dir=folder),
+            "logger": _StageLogger(experiment=run, prefix=stage, save_dir=folder),
             "default_root_dir": folder,
             "plugins": [AtomicCheckpointIO()],
             "enable_model_summary": False,
@@ -345,6 +347,15 @@ class Run:
             mode="offline" if offline else "online",
             config={**self.config, **origin()},
         )
+
+
+class _StageLogger(WandbLogger):
+    """Log the settings of a stage under its name, beside those of other stages."""
+
+    @override
+    def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
+        settings = vars(params) if isinstance(params, Namespace) else params
+        super().log_hyperparams({self._prefix: dict(settings)})
 
 
 def command_line(main: Callable[..., None]) -> None:

@@ -91,6 +91,16 @@ def test_an_interrupted_stage_is_resumed_and_comes_to_the_same_bits(
         assert torch.equal(reused.state_dict()[name], value)
 
 
+def test_settings_of_stages_stand_side_by_side(start, tmp_path):
+    run = start(tmp_path)
+    for stage, rate in (("first", 0.25), ("second", 0.5)):
+        module = RestorerModule(_module().estimator, learning_rate=rate)
+        run.fit(stage, module, _Spots(batch_size=16), epochs=1)
+    config = run.logger.experiment.config
+    assert (config["first"]["learning_rate"], config["second"]["learning_rate"]) == (0.25, 0.5)
+    assert config["seed"] == 0
+
+
 def test_a_stage_goes_on_within_an_epoch(start, load, tmp_path, monkeypatch):
     whole = _fit(start, tmp_path / "whole", epochs=3)
     monkeypatch.setattr(load("_run"), "CHECKPOINT_EVERY", datetime.timedelta(0))

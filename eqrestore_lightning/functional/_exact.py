@@ -29,18 +29,11 @@ def best_index(
 
     Among equal scores the place with the largest first key of `content_keys` is chosen, then the
     second, and so on: the choice follows the image, bit for bit, which the lowest index would not.
-    Where a graph is traced it is one operator, `eqrestore::best_index`, that looks for ties when it
-    runs.
-
-    Args:
-        scores: Shape `(batch, *places)`, floating.
-        x: The images scored, of shape `(batch, ...)`.
-        to_image: Turns some of these images into float64 images of shape `(batch · copies,
-            channels, *spatial)`, one or more for each: what was scored, place by place. If it has
-            more places than there are scores, the first ones of each copy count.
+    `to_image` turns some images into float64 images of shape `(batch · copies, channels, *spatial)`
+    of what was scored; if it has more places than there are scores, the first ones count.
     """
     check_scores(scores)
-    if is_traced(scores):
+    if is_traced(scores):  # one operator, which looks for ties when it runs
         index: Tensor = _best_index_operator(scores, to_image(x))
         return index
     index = scores.flatten(1).argmax(1)

@@ -81,7 +81,8 @@ def convolve_integers(
     oneDNN holds torch's convolution, and is exact where oneDNN runs it.
     """
     taps = weight.shape[2:]
-    if math.prod(taps) > 1 and x.is_cpu and (_one_dnn() or torch.onnx.is_in_onnx_export()):
+    one_dnn = _HAS_ONE_DNN and torch.backends.mkldnn.enabled  # torch asks it for direct sums
+    if math.prod(taps) > 1 and x.is_cpu and (one_dnn or torch.onnx.is_in_onnx_export()):
         return TORCH_CONV[x.ndim](x, weight, bias, dilation=dilation)
     # ONNX files are small so, and onnxruntime adds plain sums on a CPU.
     # Other libraries (NNPACK, cuDNN) may choose spectra or Winograd's algorithm, whose
@@ -97,11 +98,6 @@ def convolve_integers(
 
     y = reduce(torch.add, map(part, product(*map(range, taps)), weight.flatten(2).unbind(2)))
     return y if bias is None else y + bias.reshape(-1, *[1] * len(size))
-
-
-def _one_dnn() -> bool:
-    """Check for oneDNN, from which torch asks for direct convolutions."""
-    return bool(_HAS_ONE_DNN and torch.backends.mkldnn.enabled)
 
 
 def _largest(x: Tensor) -> Tensor:

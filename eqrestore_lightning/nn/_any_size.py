@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from eqrestore_lightning.functional._exact import as_float64
 from eqrestore_lightning.functional._traced import is_traced
-from eqrestore_lightning.nn._base import check_sides, register_estimator, split_batch
+from eqrestore_lightning.nn._base import register_estimator, split_batch
 from eqrestore_lightning.nn._integer import (
     IntegerConv2d,
     relu_to_levels_,
@@ -20,7 +20,6 @@ from eqrestore_lightning.nn._integer import (
 )
 from eqrestore_lightning.nn._separable import SeparableShiftEstimator
 
-_SMALLEST, _LARGEST = 8, 65_536  # pixels on each axis
 # Entries of profiles and their weights are multiples of 2^-10, at most 2^13 and 8: every sum is
 # one of multiples of 2^-20 below 2^33, exact in float64.
 _UNIT = 2.0**-10
@@ -94,6 +93,8 @@ class ProfileEstimator(SeparableShiftEstimator):
     torch.Size([2, 24, 40])
     """
 
+    side_range = 8, 65_536
+
     def __init__(
         self,
         in_channels: int,
@@ -144,11 +145,6 @@ class ProfileEstimator(SeparableShiftEstimator):
         first.sub_(first.mean((1, 2, 3), keepdim=True))
         self.overall.weight.zero_()
         self.scale.fill_(1.0)
-
-    @override
-    def check_input(self, x: Tensor) -> None:
-        super().check_input(x)
-        check_sides(x, _SMALLEST, _LARGEST)
 
     @override
     def prepare(self, x: Tensor) -> Tensor:

@@ -31,12 +31,14 @@ class Estimator(nn.Module, ABC):
     Attributes:
         in_channels: Channels of the images.
         spatial_size: Size of each spatial axis of the images, pixels; `None` for any size.
+        side_range: Least and largest size of an axis, pixels, of images of any size.
 
     Source: Definition 4.1, for any group.
     """
 
     in_channels: int
     spatial_size: tuple[int, ...] | None
+    side_range: tuple[int, int] | None = None
 
     @property
     @abstractmethod
@@ -283,6 +285,14 @@ class Estimator(nn.Module, ABC):
                 f"Expected `x` to have shape (batch, {self.in_channels}, {expected}), "
                 f"but got {tuple(x.shape)}."
             )
+        if self.side_range is None:
+            return
+        smallest, largest = self.side_range
+        if min(x.shape[2:]) < smallest or max(x.shape[2:]) > largest:
+            raise ValueError(
+                f"Expected images of {smallest} to {largest} pixels on each axis, "
+                f"but got {tuple(x.shape[2:])}."
+            )
 
 
 def best_only(scores: Tensor) -> Tensor:
@@ -296,15 +306,6 @@ def split_batch(x: Tensor, pixels: int) -> Sequence[Tensor]:
     """Split a batch into parts of at most so many pixels (64 times as many beyond a CPU)."""
     at_once = max(1, pixels * (1 if x.is_cpu else 64) // max(1, math.prod(x.shape[2:])))
     return [x] if is_traced(x) or len(x) <= at_once else torch.split(x, at_once)
-
-
-def check_sides(x: Tensor, smallest: int, largest: int) -> None:
-    """Raise `ValueError` if a spatial axis is shorter or longer than an estimator takes."""
-    if min(x.shape[2:]) < smallest or max(x.shape[2:]) > largest:
-        raise ValueError(
-            f"Expected images of {smallest} to {largest} pixels on each axis, "
-            f"but got {tuple(x.shape[2:])}."
-        )
 
 
 def check_spatial_size(spatial_size: Sequence[int]) -> None:

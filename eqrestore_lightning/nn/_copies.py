@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from eqrestore_lightning.functional._exact import as_float64
 from eqrestore_lightning.motions import Motion, QuarterTurn
-from eqrestore_lightning.nn._base import check_sides, register_estimator
+from eqrestore_lightning.nn._base import register_estimator
 from eqrestore_lightning.nn._grids import QuarterGrid
 from eqrestore_lightning.nn._integer import LEVELS, to_levels
 from eqrestore_lightning.nn._scorers import build_scorer
@@ -19,8 +19,6 @@ from eqrestore_lightning.nn._turned_copies import (
     evaluating,
     inscribed_disc,
 )
-
-_SMALLEST, _LARGEST = 16, 2**14  # pixels
 
 
 @register_estimator
@@ -74,6 +72,8 @@ class CopiesEstimator(TurnedCopies):
     True
     """
 
+    side_range = 16, 2**14
+
     def __init__(
         self,
         in_channels: int,
@@ -86,10 +86,8 @@ class CopiesEstimator(TurnedCopies):
         scorer_options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(in_channels, motion, num_angles=num_angles, sub_grid=sub_grid)
-        if not _SMALLEST <= resolution <= 256:
-            raise ValueError(
-                f"Expected `resolution` to be from {_SMALLEST} to 256, but got {resolution}."
-            )
+        if not 16 <= resolution <= 256:
+            raise ValueError(f"Expected `resolution` to be from 16 to 256, but got {resolution}.")
         self.resolution = resolution
         self._scorer = (scorer, dict(scorer_options or {}))
         self.scorer: nn.Module = build_scorer(
@@ -109,11 +107,6 @@ class CopiesEstimator(TurnedCopies):
             "scorer": scorer,
             "scorer_options": options,
         }
-
-    @override
-    def check_input(self, x: Tensor) -> None:
-        super().check_input(x)
-        check_sides(x, _SMALLEST, _LARGEST)
 
     @override
     def score(self, x: Tensor, *, exact: bool) -> Tensor:

@@ -37,11 +37,6 @@ class FloatFilter:
     in float32, as the root of a sum of C N squares, and enlarged by `(C N + 2) u`, by more than
     which no order of summation falls short. Sums are written out, as matrix products may be
     computed in less than float32.
-
-    Args:
-        layers: One or two layers, see `applies`.
-        shape: Of the images to come, `(batch, channels, *spatial)`; any batch.
-        device: Where they lie.
     """
 
     def __init__(
@@ -71,13 +66,7 @@ class FloatFilter:
         return len(layers) == 1 or (len(layers) == 2 and max(layers[1].kernel_size) == 1)
 
     def scores(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return scores, float32 of shape `(batch, *spatial)`, and the bound, float64 `(batch,)`.
-
-        Args:
-            x: Images of shape `(batch, channels, *spatial)`, any real dtype. The bound is infinite
-                for those whose largest magnitude is below 2^-900 but not 0, and infinite or NaN for
-                those that are not finite.
-        """
+        """Return float32 scores and the bound of each image, infinite or NaN in doubt."""
         if x.dtype not in (torch.uint8, torch.float32, torch.float64):
             x = as_float64(x)
         flat = x.flatten(1)

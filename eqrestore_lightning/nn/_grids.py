@@ -68,19 +68,7 @@ class AngleGrid:
         return F.cross_entropy(scores, self.target(element["angle"]))
 
     def target(self, angle: Tensor) -> Tensor:
-        """Share each angle between the two grid angles beside it, in proportion.
-
-        Trained on grid angles alone, a network would learn the traces of resampling instead.
-
-        Args:
-            angle: Degrees, floating of shape `(batch,)`.
-
-        Returns:
-            Probabilities, dtype of `angle`, of shape `(batch, num_angles)`.
-
-        >>> AngleGrid(4, sub_grid=False).target(torch.tensor([135.0]))
-        tensor([[0.0000, 0.5000, 0.5000, 0.0000]])
-        """
+        """Share each angle between the two of the grid beside it, lest resampling be learnt."""
         place = angle.unsqueeze(1) * (self.num_angles / 360)
         steps = torch.arange(self.num_angles, device=angle.device)
         return (1 - self._distance(steps - place)).clamp(min=0)

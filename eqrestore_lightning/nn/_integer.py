@@ -31,28 +31,11 @@ _MOST_TERMS = int((2**24 - _LARGEST_BIAS / _WEIGHT_UNIT) // (LEVELS * _LARGEST_W
 
 
 class IntegerConv2d(nn.Module):
-    """Convolve integers with filters rounded to multiples of 1/128, without padding.
+    """Convolve integers from 0 to 255 with filters rounded to multiples of 1/128, without padding.
 
     All products and all their partial sums are multiples of 1/128 below 2^17, hence exact in
-    float32: the result is the same for every order of summation, algorithm, thread count and
-    device, also where operands are first rounded to bfloat16 or TF32, which hold them exactly.
-    Gradients pass the rounding of the weights as if it were not there.
-
-    Args:
-        in_channels: Channels of the input.
-        out_channels: Channels of the output.
-        kernel_size: Taps on each of both axes.
-
-    Shapes:
-        Input `(batch, in_channels, height, width)`, float32, integers from 0 to 255; output
-        float32, multiples of 1/128, smaller by `kernel_size - 1` on each axis.
-
-    Raises:
-        ValueError: If the sums would not be exact: more than 256 products in one.
-
-    >>> conv = IntegerConv2d(3, 4, (2, 1))
-    >>> conv(torch.ones(1, 3, 5, 6)).shape
-    torch.Size([1, 4, 4, 6])
+    float32, in any order, also where operands are first rounded to bfloat16 or TF32, which hold
+    them exactly. Gradients pass the rounding of the weights as if it were not there.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: Sequence[int]) -> None:
@@ -95,39 +78,21 @@ def as_precise(x: Tensor, bits: int | None) -> Tensor:
 
 
 def to_levels(x: Tensor, levels: int = LEVELS) -> Tensor:
-    """Map each sample to integers: its least entry to 0, its largest to `levels`.
-
-    The result does not depend on the range in which pixels are given, nor on contrast and
-    brightness. It depends on an entry's value only, not on its place.
-
-    Args:
-        x: Shape `(batch, channels, *spatial)`, any real dtype.
-        levels: The largest integer, below 2^24.
-
-    Returns:
-        float32, on the device of `x`; 0 for samples that are constant, NaN for those with entries
-        that are not finite.
-
-    >>> to_levels(torch.tensor([[[-1.0, 0.0, 3.0]]]))
-    tensor([[[  0.,  64., 255.]]])
-    """
+    """Map each sample to float32 integers: its least entry to 0, its largest to `levels`."""
     exact = x.float() if x.dtype in _HELD_BY_FLOAT32 else as_float64(x)
     if x.dtype in (torch.float32, torch.bfloat16, torch.float64):
         exact = exact * 0.5  # so that differences of the largest numbers are finite
     axes = tuple(range(1, x.ndim))
     least = exact.amin(axes, keepdim=True)
     span = exact.amax(axes, keepdim=True) - least
+    # Constant samples become 0, those with entries that are not finite NaN.
     span = torch.where(span == 0, 1.0, torch.where(span < math.inf, span, math.nan))
     y = (exact - least).div_(span).mul_(levels).round_()
     return y.to(x.device, torch.float32)
 
 
 def relu_to_levels_(x: Tensor) -> Tensor:
-    """Apply ReLU, cut at 255 and round, in place; gradients pass from 0 to 255, without rounding.
-
-    >>> relu_to_levels_(torch.tensor([-3.0, 1.75, 300.0]))
-    tensor([  0.,   2., 255.])
-    """
+    """Apply ReLU, cut at 255 and round, in place; gradients pass the rounding unchanged."""
     if torch.is_grad_enabled() and x.requires_grad:
         return _ReluToLevels.apply(x)  # type: ignore[no-any-return]
     return F.hardtanh_(x.round_(), 0, LEVELS)
@@ -140,16 +105,7 @@ def row_sums(x: Tensor) -> Tensor:
 
 
 def round_through(x: Tensor, unit: float, limit: float) -> Tensor:
-    """Cut at ±`limit` and round to multiples of `unit`; gradients pass the rounding unchanged.
-
-    Args:
-        x: Floating.
-        unit: A power of two.
-        limit: Largest magnitude.
-
-    >>> round_through(torch.tensor([0.3, -9.0]), 0.25, 2.0)
-    tensor([ 0.2500, -2.0000])
-    """
+    """Cut at ±`limit` and round to multiples of `unit`; gradients pass the rounding unchanged."""
     x = x.clamp(-limit, limit) / unit
     rounded = x.round()
     if x.requires_grad:

@@ -23,26 +23,6 @@ def build_scorer(name: str, in_channels: int, num_scores: int, **options: Any) -
     called with `in_channels`, `num_scores` and further options of plain JSON types. The module maps
     images of shape `(batch, in_channels, height, width)`, float32 from 0 to 1, to
     `(batch, num_scores)`.
-
-    Args:
-        name: The name of a registered class or function.
-        in_channels: Channels of the images.
-        num_scores: Number of scores.
-        options: Further arguments of the network.
-
-    Returns:
-        The network.
-
-    Raises:
-        ValueError: If no network has that name.
-
-    >>> @register_scorer
-    ... def mean_color(in_channels, num_scores):
-    ...     pool = nn.AdaptiveAvgPool2d(1)
-    ...     return nn.Sequential(pool, nn.Flatten(), nn.Linear(in_channels, num_scores))
-    >>> build_scorer("mean_color", 3, 4)(torch.zeros(2, 3, 8, 8)).shape
-    torch.Size([2, 4])
-    >>> del _SCORERS["mean_color"]
     """
     return _SCORERS.find(name)(in_channels, num_scores, **options)
 
@@ -56,18 +36,6 @@ class ResidualScorer(nn.Module):
         num_scores: Number of scores.
         channels: Channels at a half, a quarter and an eighth of the resolution; one residual block
             each, and one more for every further number, which halves the resolution again.
-
-    Shapes:
-        Input `(batch, in_channels, height, width)`, floating, of at least 8 pixels on each axis;
-        output `(batch, num_scores)`.
-
-    Raises:
-        ValueError: If `channels` is empty or has a number below 1.
-
-    Source: Residual networks (He et al., 2016), without pooling before the end.
-
-    >>> ResidualScorer(3, 4, channels=(8, 16))(torch.zeros(2, 3, 32, 40)).shape
-    torch.Size([2, 4])
     """
 
     def __init__(

@@ -21,40 +21,14 @@ _LEVELS = 65_535
 
 @register_estimator
 class SeamRule(SeparableShiftEstimator):
-    r"""Find the seam of the wrap-around where neighboring rows, and columns, differ most.
+    """Find the seam of the wrap-around where neighboring rows, and columns, differ most.
 
-    Nothing is trained; images of any size are welcome. With `d_i = Σ |x_i − x_{i−1}|`, summed
-    over the channels and along row `i`, the score of row `i` is
-
-    - `"difference"`: `d_i`;
-    - `"second-difference"`: `c_i = Σ |2 s_i − s_{i−1} − s_{i+1}|` with the steps
-      `s_i = x_i − x_{i−1}`;
-    - `"relative-difference"`: `d_i / (d_{i−1} + d_{i+1})`, which finds seams of smooth images and
-      is not misled by texture;
-    - `"relative-second-difference"`: `c_i / (d_{i−2} + d_{i−1} + d_{i+1} + d_{i+2})`, the best of
-      them on photographs.
-
-    Columns are scored alike, and the score of the shift `(i, j)` is the sum of both. Pixels are
-    mapped to integers from 0 to 65,535 first; all sums are exact, hence scores bitwise
-    equivariant.
-
-    Args:
-        in_channels: Channels of the images.
-        axes: The axes along which images may have been shifted; all by default.
-        measure: What to look at.
-        num_spatial_dims: Number of spatial axes: 1 for signals, 2 for images, 3 for volumes.
-
-    Shapes:
-        Input `(batch, in_channels, *spatial)`, floating; output `(batch, *sizes of axes)`.
-
-    Raises:
-        ValueError: If a number is out of range, `axes` are not spatial axes, or `measure` is
-            another word.
-
-    >>> image = torch.tensor([1.0, 2.0, 3.0, 4.0, 9.0, 8.0, 7.0]).expand(1, 1, 5, 7)
-    >>> rule = SeamRule(1, axes=(-1,), measure="relative-difference")
-    >>> rule.exact_scores(image).argmax(1)  # not at 4: 5 pales beside 9 to 1
-    tensor([0])
+    Nothing is trained. With `d_i = Σ |x_i − x_{i−1}|`, summed over the channels and along row `i`,
+    and `c_i = Σ |2 s_i − s_{i−1} − s_{i+1}|` with the steps `s_i = x_i − x_{i−1}`, the score of row
+    `i` is `d_i` (`"difference"`), `c_i` (`"second-difference"`), `d_i / (d_{i−1} + d_{i+1})`
+    (`"relative-difference"`, not misled by texture) or `c_i / (d_{i−2} + d_{i−1} + d_{i+1} +
+    d_{i+2})` (`"relative-second-difference"`, the best of them on photographs). Pixels are mapped
+    to integers from 0 to 65,535 first: all sums are exact.
     """
 
     def __init__(

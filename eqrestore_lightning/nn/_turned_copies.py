@@ -23,26 +23,11 @@ _QUARTERS = 4
 class TurnedCopies(Estimator):
     """Score turns by what a network says about turned copies: what such estimators share.
 
-    The first copy is not the image as it comes but that one of its quarter turns (and mirror images
-    with `mirrors`) that a fixed rule on its content picks; all others are made of that one. The
-    network sees the same copies in whichever of these ways an image lies, so that all of them are
-    restored to the same image, **bit for bit**, whatever the network, as long as it computes the
-    same from the same batch.
-
-    Subclasses say what is looked at, `prepare`, and score by what they see in it, `aligned`.
-
-    Args:
-        in_channels: Channels of the images.
-        motion: What is found and undone: a `QuarterTurn` or a `Turn`, or its `config`.
-        num_angles: Number of angles scored, a multiple of 4; 4 for quarter turns.
-        sub_grid: Whether to interpolate between the angles of the grid, for a `Turn`.
-
-    Attributes:
-        grid: How scores are read.
-        scale: Factor on all scores.
-
-    Raises:
-        ValueError: If a number is out of range, or `motion` is of another kind.
+    The first copy is that one of the quarter turns (and mirror images with `mirrors`) that a fixed
+    rule on the content picks; all others are made of that one. The network sees the same copies in
+    whichever of these ways an image lies, so that all of them are restored to the same image, bit
+    for bit, as long as it computes the same from the same batch. Subclasses say what is looked at,
+    `prepare`, and score by what they see in it, `aligned`.
     """
 
     spatial_size = None
@@ -180,10 +165,7 @@ class TurnedCopies(Estimator):
         return torch.tensor(rows, device=first.device)[first]
 
     def _candidates(self, x: Tensor) -> list[int]:
-        """Return which of `quarter_turns` make no copy wider than high, so that all have one shape.
-
-        Of square images, these are all.
-        """
+        """Return which of `quarter_turns` make no copy wider than high: of square images, all."""
         height, width = x.shape[2:]
         step = self.num_angles // _QUARTERS
         turned = [turn // step % 2 == 1 for _, turn in self.quarter_turns]

@@ -21,23 +21,6 @@ def _points(batch, things, corners, size, dtype=torch.float64):
     return (torch.rand(batch, things, corners, len(size)) * torch.tensor(size)).to(dtype)
 
 
-@pytest.mark.parametrize(
-    ("axes", "size"), [(None, (9,)), (None, (5, 8)), ((-1,), (5, 8)), ((-3, -1), (3, 4, 5))]
-)
-def test_a_shifted_point_lies_on_the_pixel_that_it_lay_on(axes, size):
-    x = torch.arange(math.prod(size)).reshape(size)
-    middles = torch.cartesian_prod(*(torch.arange(side) + 0.5 for side in size))
-    points = middles.reshape(1, -1, 1, len(size)).double()
-    chosen = axes or tuple(range(-len(size), 0))
-    for _ in range(20):
-        shift = torch.randint(-20, 20, (1, len(chosen)))
-        moved = shift_points(points, shift, size, axes=axes).floor().long()
-        rolled = x.roll(shift[0].tolist(), chosen)
-        assert torch.equal(rolled[tuple(moved.reshape(-1, len(size)).T)], x.flatten())
-        back = shift_points(shift_points(points, shift, size, axes=axes), -shift, size, axes=axes)
-        assert torch.equal(back, points)
-
-
 def test_things_stay_whole_and_keep_their_center_in_the_image():
     corners = _points(50, 4, 4, (12, 17))
     shift = torch.randint(-60, 60, (50, 2))

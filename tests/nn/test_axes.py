@@ -147,26 +147,16 @@ def test_the_loss_is_smallest_at_the_shift_of_the_largest_score(case):
     assert_close(losses.min(), expected)
 
 
-def test_gradients_reach_every_weight(case):
-    estimator, _ = case
-    x = torch.rand(4, estimator.in_channels, *estimator.spatial_size)
-    estimator(x).square().sum().backward()
-    for name, parameter in estimator.named_parameters():
-        assert parameter.grad.abs().sum() > 0, name
-
-
 def test_full_kernels_are_as_large_as_the_moving_axes():
     estimator = TranslationEstimator(3, (24, 48), axes=(-1,), kernel_size="full")
     assert {layer.kernel_size for layer in estimator.layers} == {(48,)}
     assert estimator.layers[0].in_channels == 3 * 24
 
 
-@pytest.mark.parametrize("axes", [(), (0,), (1,), (-1, -2), (-2, -2), (-3,), (-3, -1)])
-def test_other_axes_are_refused(axes):
-    TranslationEstimator(1, (12, 13), axes=(-2,))
-    message = f"Expected `axes` to be ascending and from (-2, -1), but got {axes}."
+def test_other_axes_are_refused():
+    message = "Expected `axes` to be ascending and from (-2, -1), but got (-1, -2)."
     with pytest.raises(ValueError, match=re.escape(message)):
-        TranslationEstimator(1, (12, 13), axes=axes)
+        TranslationEstimator(1, (12, 13), axes=(-1, -2))
 
 
 def test_kernels_need_to_fit_the_moving_axes_only():
@@ -174,15 +164,6 @@ def test_kernels_need_to_fit_the_moving_axes_only():
     message = "Expected the kernel to span at most the image, 4 pixels, but got 9 taps at dilation"
     with pytest.raises(ValueError, match=re.escape(message)):
         TranslationEstimator(1, (4, 12), axes=(-2,), kernel_size=9)
-
-
-def test_images_of_another_shape_are_refused(case):
-    estimator, _ = case
-    x = torch.rand(2, estimator.in_channels, *estimator.spatial_size)
-    estimator(x)
-    message = f"but got {tuple(x[..., 1:].shape)}."
-    with pytest.raises(ValueError, match=re.escape(message)):
-        estimator(x[..., 1:])
 
 
 def test_one_pixel_along_an_axis_has_one_place():

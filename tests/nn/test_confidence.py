@@ -114,29 +114,6 @@ def test_for_any_angle_copies_are_turned_discs_in_their_median_color(network):
     assert (answers - answers.roll(1, 1)).abs().amax((1, 2)).min() > 0.1
 
 
-def test_corners_do_not_tell_angles(network):
-    x = _images(4, 25, 25)
-    places = torch.arange(25) - 12
-    corners = places.unsqueeze(1) ** 2 + places**2 > 12**2
-    turns = ConfidenceEstimator(network, num_angles=8)
-    for fill in (0, 255):
-        filled = x.masked_fill(corners, fill)
-        assert_close(turns.exact_scores(filled), turns.exact_scores(x))
-    quarters = ConfidenceEstimator(network)
-    assert not torch.allclose(quarters.exact_scores(filled), quarters.exact_scores(x))
-
-
-def test_angles_between_those_of_the_grid_are_found():
-    x = torch.zeros(6, 1, 65, 65)
-    x[:, :, 6:14, 28:37] = 1.0  # above the center
-    angles = torch.tensor([0.0, 20.0, -100.0, 177.5, 90.0, -38.0])
-    estimator = ConfidenceEstimator(UpFrom(), in_channels=1, num_angles=24)
-    found = RestoreTransform(estimator).find(rotate(x, angles))
-    error = (found.motion["angle"] - angles + 180) % 360 - 180
-    assert error.abs().max() < 1.5
-    assert (found.margin > 0).all()
-
-
 def test_the_answer_of_the_copy_that_is_chosen_is_at_hand(network):
     x = _images(30, 24, 24)
     estimator = ConfidenceEstimator(network)
@@ -319,12 +296,9 @@ def test_empty_batches_and_images_that_are_not_finite(network):
 def test_rejections(network):
     with pytest.raises(TypeError, match=r"^Expected `classifier` to be a module, but got str\.$"):
         ConfidenceEstimator("resnet18")
-    for options, message in (
-        ({"num_angles": 6}, "Expected `num_angles` to be a multiple of 4, but got 6."),
-        ({"look_first": -0.1}, "Expected `look_first` to be at least 0, but got -0.1."),
-    ):
-        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-            ConfidenceEstimator(network, **options)
+    message = "Expected `look_first` to be at least 0, but got -0.1."
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        ConfidenceEstimator(network, look_first=-0.1)
     message = "Expected `classifier` to return logits of shape (batch, num_classes), but got "
     with pytest.raises(ValueError, match=re.escape(message + "(2, 3, 20, 20) for 2 images.")):
         ConfidenceEstimator(nn.Identity()).answers(_images(2, 20, 20).float())

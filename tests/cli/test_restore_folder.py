@@ -36,6 +36,12 @@ def _start(*command):
     )
 
 
+def _ended(command):
+    run = _start(*command)
+    run.communicate()
+    return run.returncode
+
+
 def _one(command):
     return [_start(*command, "--devices=2")]
 
@@ -102,7 +108,7 @@ def test_killed_processes_go_on_with_another_number_of_them(many, tree):
     os.killpg(run.pid, signal.SIGKILL)
     run.communicate()
     assert len(tree(many / "killed")) < 600
-    assert _start(*_command(many, "killed")).wait() == 0
+    assert _ended(_command(many, "killed")) == 0
     assert tree(many / "killed") == tree(many / "whole")
 
 
@@ -120,5 +126,5 @@ def test_an_interruption_ends_with_130_and_a_second_run_is_refused(many, tree):
     printed, _ = run.communicate()
     assert run.returncode == 130, printed
     assert printed.endswith("eqrestore: interrupted; the same command goes on\n")
-    assert _start(*command).wait() == 0
+    assert _ended(command) == 0
     assert tree(many / "interrupted") == tree(many / "whole")

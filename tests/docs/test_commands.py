@@ -48,7 +48,7 @@ def test_the_commands_run(folder, capsys):
         if command not in ELSEWHERE:
             cli.eqrestore(firsts[command] + LONG.get(command, []))
     printed = capsys.readouterr().out
-    for promised in ("Restored 80 images", "accuracy, restored"):
+    for promised in ("Restored 64 images", "accuracy, restored"):
         assert promised in printed
     for file in ("mine.safetensors", "restored/shifts.csv"):
         assert (folder / file).is_file()

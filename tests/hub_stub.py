@@ -15,7 +15,6 @@ class HubStub(ThreadingHTTPServer):
         repositories: Name of each to its commits, oldest first: hash and files by path. The newest
             is `main`.
         requests: Method and path of every request so far.
-        headers: Sent with every file, in place of its own, by name.
         token: Without it, as `Bearer`, every request is refused, unless it is `None`.
     """
 
@@ -25,7 +24,6 @@ class HubStub(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.repositories = {}
         self.requests = []
-        self.headers = {}
         self.token = None
 
     @property
@@ -100,8 +98,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._fail(404, "EntryNotFound")
         else:
             etag = hashlib.sha256(commit[1][file]).hexdigest()
-            own = {"ETag": f'"{etag}"', "X-Repo-Commit": commit[0], **self.server.headers}
-            self._answer(200, commit[1][file], own)
+            headers = {"ETag": f'"{etag}"', "X-Repo-Commit": commit[0]}
+            self._answer(200, commit[1][file], headers)
 
     do_HEAD = do_GET  # noqa: N815
 

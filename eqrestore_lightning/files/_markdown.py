@@ -6,16 +6,10 @@ from typing import Any
 
 
 def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    r"""Return rows with the same keys as a Markdown table.
+    r"""Return rows, at least one, with the same keys as a Markdown table.
 
     Whole numbers are grouped by thousands, others are given to two places, `None` leaves a cell
-    empty, and text stands as it is, in one line.
-
-    Args:
-        rows: At least one.
-
-    Returns:
-        The table, without a newline at its end.
+    empty, and text stands as it is, in one line. No newline ends the table.
 
     >>> print(markdown_table([{"images": "a|b", "of": 10_000, "right, %": 97.125, "told": None}]))
     | images | of | right, % | told |

@@ -1,4 +1,4 @@
-"""One clear error for whatever a bad file leads its reader to."""
+"""Read files with one clear error."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,14 +8,9 @@ _LONGEST = 500  # characters of an error's text
 
 @contextmanager
 def reading(expected: str) -> Iterator[None]:
-    """Turn whatever a bad file leads its reader to into one clear error.
+    """Raise one `ValueError` for whatever a bad file leads its reader to.
 
-    Args:
-        expected: What was expected of the file, for the message.
-
-    Raises:
-        ValueError: For errors of any type but those about the machine: no such file, no permission,
-            no memory, time-outs.
+    Errors about the machine pass: no such file, no permission, no memory, time-outs.
 
     >>> with reading("x.npy to be an array"):
     ...     raise EOFError("No data left")

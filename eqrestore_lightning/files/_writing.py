@@ -12,12 +12,8 @@ from pathlib import Path
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a path to write to, which takes the place of `path` once all is written.
 
-    A process that is killed, or a full disk, never leaves a file that is cut in the middle, and an
-    older file stays until the new one is complete.
-
-    Args:
-        path: Where to write. The path that is yielded has the same folder and suffix; its name
-            begins with a dot.
+    A process that is killed, or a full disk, never leaves a file that is cut in the middle. What is
+    yielded has the same folder and suffix; its name begins with a dot.
 
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     with whole_file(Path(folder, "table.md")) as part:
@@ -42,16 +38,10 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def only_process(path: Path) -> Iterator[None]:
-    """Keep other processes that ask from writing to `path` meanwhile.
+    """Keep other processes that ask from writing to `path`, a file or a folder, meanwhile.
 
-    The place is held by a hidden file beside `path`, or in it if it is a folder. The system frees
-    it even if this process is killed.
-
-    Args:
-        path: File or folder that this process is about to write.
-
-    Raises:
-        FileExistsError: If another process is writing to `path`.
+    The place is held by a hidden file beside it, or in it, which the system frees even if this
+    process is killed.
     """
     from filelock import FileLock, Timeout
 
@@ -73,12 +63,7 @@ def only_process(path: Path) -> Iterator[None]:
 
 
 def remove_parts(*paths: Path) -> None:
-    """Remove what processes that were killed while they wrote these files have left.
-
-    Args:
-        paths: As given to `whole_file`, or folders, for all files below them. No other process may
-            be writing them.
-    """
+    """Remove what killed processes left that wrote these files, or any below these folders."""
     for path in paths:
         if path.is_dir():
             parts = path.rglob(".*.????????.part*")

@@ -147,22 +147,6 @@ def test_bombs_are_refused_before_they_are_decoded(tmp_path):
     assert read_image(tmp_path / "x.png", image_size=4).shape == (3, 4, 4)
 
 
-@pytest.mark.filterwarnings("ignore:Truncated File Read")
-@pytest.mark.parametrize("format_", ["PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM"])
-def test_cut_images_are_refused(format_, tmp_path):
-    content = _file(PICTURE, format_)
-    for length in (0, 5, len(content) // 2):
-        _refused(content[:length], "got: ", tmp_path)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"text", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"%!PS-Adobe-3.0 EPSF-3.0\n"],
-)
-def test_what_is_no_image_is_refused(content, tmp_path):
-    _refused(content, "got: cannot identify image file", tmp_path)
-
-
 def test_errors_of_the_machine_are_not_those_of_the_image(tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError):
         read_image(tmp_path / "no.png")

@@ -243,21 +243,6 @@ def test_fingerprints_depend_on_files_and_splits(tmp_path):
     assert PhotoCropDataModule(tmp_path).fingerprint() != first
 
 
-def test_settings(photos):
-    assert _module(photos).settings == {
-        "kind": "PhotoCropDataModule",
-        "root": str(photos),
-        "crop_sizes": [16, [8, 24]],
-        "train_batches": 5,
-        "grayscale": False,
-        "sources": "auto",
-        "batch_size": 12,
-        "seed": 0,
-        "num_workers": 0,
-    }
-    assert PhotoCropDataModule(photos).hparams["batch_size"] == 64
-
-
 def _rejects(error, message, photos, **options):
     with pytest.raises(error, match=f"^{re.escape(message)}$"):
         PhotoCropDataModule(photos, **options)
@@ -279,13 +264,6 @@ def test_rejections(photos, tmp_path):
         f"Expected a folder of images, but found none at {tmp_path / 'none'}.",
         tmp_path / "none",
     )
-    data = _module(photos, batch_size=9)
-    data.trainer = _Place(2, 0)
-    message = "Expected `batch_size` to be a multiple of the number of processes, 2, but got 9."
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        data.train_dataloader()
-    with pytest.raises(ValueError, match=r"^Expected `split` to be one of .*, but got 'all'\.$"):
-        _module(photos).dataset("all")
     (tmp_path / "no.png").write_bytes(b"no image")
     for name in "ab":
         _photograph(1, (20, 20)).save(tmp_path / f"{name}.png")

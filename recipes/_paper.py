@@ -32,7 +32,7 @@ PUBLISHED = {
     "LPS, published": (94.45, 93.61, 100.0),
     "TIPS, published": (98.12, 98.67, 100.0),
 }
-SIZES = {0.0: 16, 0.45: 24, 0.7: 32, 0.92: 40}
+SIZES = {0.0: 16, 0.4: 24, 0.6: 32, 0.8: 40}
 """Size of training images, pixels, from each share of the training on."""
 
 _IMAGE = 32  # pixels of CIFAR-10 without its border

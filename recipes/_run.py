@@ -6,7 +6,6 @@ import os
 import shutil
 import sys
 import time
-from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -353,9 +352,8 @@ class _StageLogger(WandbLogger):
     """Log the settings of a stage under its name, beside those of other stages."""
 
     @override
-    def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
-        settings = vars(params) if isinstance(params, Namespace) else params
-        super().log_hyperparams({self._prefix: dict(settings)})
+    def log_hyperparams(self, params: Any) -> None:  # a mapping, as Lightning's modules have it
+        super().log_hyperparams({self._prefix: dict(params)})
 
 
 def command_line(main: Callable[..., None]) -> None:
@@ -379,8 +377,7 @@ def median_seconds(work: Callable[[], object], *, min_seconds: float = 2.0) -> f
     """Return the median time of a call, measured for at least `min_seconds`."""
     from torch.utils import benchmark  # imports much, and may warn
 
-    threads = torch.get_num_threads()
-    timer = benchmark.Timer("work()", globals={"work": work}, num_threads=threads)
+    timer = benchmark.Timer("work()", globals=locals(), num_threads=torch.get_num_threads())
     work()
     return float(timer.blocked_autorange(min_run_time=min_seconds).median)
 

@@ -1,10 +1,10 @@
 import multiprocessing
-import re
 from types import SimpleNamespace
 from unittest import mock
 
 import pytest
 import torch
+from evaluation.tools import Answering, TopLeft, brightest, corners, evaluated
 from torch import nn
 
 from eqrestore_lightning import (
@@ -26,20 +26,6 @@ from eqrestore_lightning.metrics import Consistency
 FOUND = ("shift_accuracy", "shift_accuracy_1px", "shift_distance")
 
 
-class _TopLeft(nn.Module):
-    """Class 1 where the first pixel is bright: correct for unmoved images only."""
-
-    def forward(self, x):
-        bright = x.flatten(2)[:, 0, 0] > 0.5
-        return torch.stack([~bright, bright], dim=1).float()
-
-
-class _Answering(nn.Module):
-    def __init__(self, answer):
-        super().__init__()
-        self.forward = answer
-
-
 class _RightSide(nn.Module):
     """Class 1 where the right half is the brighter one: correct for upright images only."""
 
@@ -48,37 +34,14 @@ class _RightSide(nn.Module):
         return torch.stack([left, right], dim=1)
 
 
-def _data(count=40, size=(8, 8)):
-    images = torch.zeros(count, 1, *size)
-    images.flatten(2)[:, :, 0] = 1.0
-    return [(images[:25], torch.ones(25).long()), (images[25:], torch.ones(count - 25).long())]
-
-
-def _brightest(size=(8, 8), **options):
-    estimator = TranslationEstimator(1, size, hidden_channels=[], kernel_size=1, **options)
-    estimator.layers[0].weight.data.fill_(1.0)  # scores are the image
-    return RestoreTransform(estimator)
-
-
-def _evaluate(classifier, batches, restorers=None, motions=None, **options):
-    return evaluate(
-        classifier,
-        batches,
-        restorers=restorers or {},
-        motions=shift_motions((0, 1)) if motions is None else motions,
-        progress=False,
-        **options,
-    )
-
-
 @pytest.mark.parametrize("size", [(8, 8), (9, 6), (30,), (4, 5, 6)])
 def test_a_perfect_restorer_undoes_what_shifts_cost(size):
-    classifier = _TopLeft().train()
+    classifier = TopLeft().train()
     axes = tuple(range(-len(size), 0))
-    evaluation = _evaluate(
+    evaluation = evaluated(
         classifier,
-        _data(size=size),
-        {"restored": _brightest(size)},
+        corners(size=size),
+        {"restored": brightest(size)},
         shift_motions((0, 1), axes=axes),
     )
     plain, restored = evaluation.results[0::2], evaluation.results[1::2]
@@ -104,8 +67,11 @@ def test_a_restorer_that_misplaces_shows_on_unmoved_images():
     weight = estimator.layers[0].weight
     weight.data.zero_()
     weight.data[0, 0, 0, 1] = 1.0  # the score of a place is the pixel above it
-    evaluation = _evaluate(
-        _TopLeft(), _data(), {"restored": RestoreTransform(estimator)}, shift_motions((0, 3))
+    evaluation = evaluated(
+        TopLeft(),
+        corners(),
+        {"restored": RestoreTransform(estimator)},
+        shift_motions((0, 3)),
     )
     assert (evaluation.num_images, evaluation.unmoved) == (40, {NO_RESTORER: 1, "restored": 0})
     for result in evaluation.results[1::2]:
@@ -120,7 +86,7 @@ def test_a_restorer_that_misplaces_shows_on_unmoved_images():
         }
 
 
-class _Counting(_TopLeft):
+class _Counting(TopLeft):
     def __init__(self):
         super().__init__()
         self.seen = 0
@@ -136,7 +102,7 @@ def test_images_are_classified_once_and_the_results_are_those_of_classifying_all
     restore = RestoreTransform(TranslationEstimator(1, (8, 8), kernel_size=3))
     classifier = _Counting()
     motion = Shift(max_shift=2)
-    evaluation = _evaluate(
+    evaluation = evaluated(
         classifier, [(images, labels)], {"restored": restore}, {"2": motion}, seed=3
     )
     generator = torch.Generator().manual_seed(3)
@@ -144,7 +110,7 @@ def test_images_are_classified_once_and_the_results_are_those_of_classifying_all
     moved = [motion.apply(images, {"shift": shift}) for shift in shifts]
     views = moved, [restore(x) for x in moved]
     for result, (first, second) in zip(evaluation.results, views, strict=True):
-        one, other = (_TopLeft()(view).argmax(1) for view in (first, second))
+        one, other = (TopLeft()(view).argmax(1) for view in (first, second))
         accuracy = (one == labels).double().mean().item()
         consistency = (one == other).double().mean().item()
         assert result.measures["accuracy"] == pytest.approx(accuracy, abs=1e-7)
@@ -155,14 +121,14 @@ def test_images_are_classified_once_and_the_results_are_those_of_classifying_all
 
 
 def test_every_kind_of_restorer_is_taken():
-    restore = _brightest()
+    restore = brightest()
     restorers = {
         "transform": restore,
         "function": restore.forward,
         "rule": Rule(lambda x: restore.find(x).motion["shift"]),
         "module": nn.Sequential(restore),
     }
-    evaluation = _evaluate(_TopLeft(), _data(), restorers, {"any": Shift()})
+    evaluation = evaluated(TopLeft(), corners(), restorers, {"any": Shift()})
     assert [result.at for result in evaluation.results] == [None] * 5
     for name in restorers:
         measures = evaluation.get(name, "any").measures
@@ -172,28 +138,28 @@ def test_every_kind_of_restorer_is_taken():
 
 def test_restorers_may_change_the_size_of_images():
     corner = {"corner": lambda x: x[..., :4, :4]}
-    evaluation = _evaluate(_TopLeft(), _data(), corner, {"0": Shift(max_shift=0)})
+    evaluation = evaluated(TopLeft(), corners(), corner, {"0": Shift(max_shift=0)})
     assert evaluation.get("corner", "0").measures["accuracy"] == 1
 
 
 def test_batches_may_be_of_different_sizes():
-    batches = [*_data(size=(8, 8)), *_data(size=(6, 11))]
+    batches = [*corners(size=(8, 8)), *corners(size=(6, 11))]
     finds = Rule(lambda x: (x[:, 0] == 1).nonzero()[:, 1:])
-    evaluation = _evaluate(_TopLeft(), batches, {"r": finds}, {"3": Shift(max_shift=3)})
+    evaluation = evaluated(TopLeft(), batches, {"r": finds}, {"3": Shift(max_shift=3)})
     measures = evaluation.get("r", "3").measures
     assert measures["accuracy"] == measures["shift_accuracy"] == 1
 
 
 def test_empty_batches_add_nothing():
     empty = (torch.zeros(0, 1, 8, 8), torch.zeros(0).long())
-    with_empty = _evaluate(_TopLeft(), [empty, *_data(), empty], {"r": _brightest()})
-    assert with_empty == _evaluate(_TopLeft(), _data(), {"r": _brightest()})
+    with_empty = evaluated(TopLeft(), [empty, *corners(), empty], {"r": brightest()})
+    assert with_empty == evaluated(TopLeft(), corners(), {"r": brightest()})
 
 
 def test_restorers_of_some_axes_are_compared_with_shifts_along_them():
-    restore = _brightest(axes=(-1,))
+    restore = brightest(axes=(-1,))
     motions = {"2": Shift((-1,), max_shift=2), "both": Shift(max_shift=2)}
-    evaluation = _evaluate(_TopLeft(), _data(), {"r": restore}, motions)
+    evaluation = evaluated(TopLeft(), corners(), {"r": restore}, motions)
     assert evaluation.get("r", "2").measures["shift_accuracy"] == 1
     assert evaluation.get("r", "2").measures["accuracy"] == 1
     both = evaluation.get("r", "both").measures
@@ -205,7 +171,7 @@ def test_what_enters_is_zeros_or_what_lies_there():
     images = torch.rand(50, 1, 12, 12) * 0.4
     images[:, :, 2, 2] = 1.0
     batches = [(images, torch.ones(50).long())]
-    evaluation = _evaluate(_TopLeft(), batches, {"r": _brightest()}, shift_motions((0, 2)), crop=2)
+    evaluation = evaluated(TopLeft(), batches, {"r": brightest()}, shift_motions((0, 2)), crop=2)
     assert evaluation.get(NO_RESTORER, "0").measures["accuracy"] == 1  # the window begins there
     plain, restored = evaluation.get(NO_RESTORER, "2").measures, evaluation.get("r", "2").measures
     assert plain["accuracy"] < 0.5
@@ -215,7 +181,7 @@ def test_what_enters_is_zeros_or_what_lies_there():
     corner = [(images[..., 2:10, 2:10], torch.ones(50).long())]
     for fill in ("circular", "zeros"):
         motions = shift_motions((2,), fill=fill)
-        measures = _evaluate(_TopLeft(), corner, {"r": _brightest()}, motions).results[1].measures
+        measures = evaluated(TopLeft(), corner, {"r": brightest()}, motions).results[1].measures
         assert measures["accuracy"] == measures["shift_accuracy"]
         if fill == "circular":
             assert measures["accuracy"] == 1
@@ -225,12 +191,12 @@ def test_what_enters_is_zeros_or_what_lies_there():
 
 def test_results_depend_on_the_seed_only():
     restorers = {"restored": RestoreTransform(TranslationEstimator(1, (8, 8), kernel_size=3))}
-    first = _evaluate(_TopLeft(), _data(), restorers)
+    first = evaluated(TopLeft(), corners(), restorers)
     torch.rand(5)
-    assert _evaluate(_TopLeft(), _data(), restorers) == first
-    assert _evaluate(_TopLeft(), _data(), restorers, seed=1) != first
+    assert evaluated(TopLeft(), corners(), restorers) == first
+    assert evaluated(TopLeft(), corners(), restorers, seed=1) != first
     others = {"another": lambda x: x, **restorers}
-    same = _evaluate(_TopLeft(), _data(), others)
+    same = evaluated(TopLeft(), corners(), others)
     assert same.get("restored", "1") == first.get("restored", "1")
     assert same.get("another", "1").measures == first.get(NO_RESTORER, "1").measures
 
@@ -248,7 +214,7 @@ def _turned_back(x):
 
 
 def test_a_restorer_undoes_what_turns_cost():
-    evaluation = _evaluate(
+    evaluation = evaluated(
         _RightSide(), _wedges(), {"restored": _turned_back}, turn_motions((0, 90, 180))
     )
     plain, restored = evaluation.results[0::2], evaluation.results[1::2]
@@ -267,7 +233,7 @@ def test_turns_are_found():
     estimator = RotationEstimator(1, (16, 16), num_radii=4, num_angles=8, kernel_size=3)
     restore = RestoreTransform(estimator)
     motions = {**turn_motions((0,)), "shifted": Product(Turn(), Shift(max_shift=2))}
-    evaluation = _evaluate(_RightSide(), _wedges(), {"r": restore}, motions)
+    evaluation = evaluated(_RightSide(), _wedges(), {"r": restore}, motions)
     for label in ("0", "any"):
         measures = evaluation.get("r", label).measures
         assert 0 <= measures["angle_accuracy_10deg"] <= 1
@@ -280,7 +246,7 @@ def test_turns_are_found():
 def test_images_may_be_turned_and_shifted():
     motions = turn_motions((0,), max_shift=8)
     assert motions["any"] == Product(Turn(), Shift(max_shift=8))
-    evaluation = _evaluate(_RightSide(), _wedges(), motions=motions)
+    evaluation = evaluated(_RightSide(), _wedges(), motions=motions)
     measures = evaluation.get(NO_RESTORER, "0").measures
     assert 0.2 < measures["accuracy"] < 0.8
     assert measures["consistency"] < 1
@@ -297,33 +263,9 @@ def test_a_measure_is_registered_in_one_place():
         def never(outcome):
             return None
 
-        (_, result) = _evaluate(_TopLeft(), _data()).results
+        (_, result) = evaluated(TopLeft(), corners()).results
         assert result.measures["other_way_around"] == result.measures["agreement"] < 1
         assert "never" not in result.measures
-
-
-LARGEST = "Expected `crop` to be at least the largest shift, "
-
-
-@pytest.mark.parametrize(
-    ("options", "error", "message"),
-    [
-        ({"restorers": {NO_RESTORER: lambda x: x}}, ValueError, "than 'no restorer'."),
-        ({"restorers": {"r": 3}}, TypeError, "to have `find` and `undo` or to be callable, but"),
-        ({"motions": {}}, ValueError, "Expected `motions` to hold a motion, but got none."),
-        ({"motions": {"9": Shift(max_shift=9)}}, ValueError, "0 to the size of the image, 8, "),
-        ({"motions": {"x": Shift((-3,))}}, ValueError, "images with at least 3 spatial axes"),
-        ({"crop": -1}, ValueError, "Expected `crop` to be at least 0, but got -1."),
-        ({"crop": 4}, ValueError, "to be below half of the size of the images, (8, 8)"),
-        ({"crop": 1, "motions": shift_motions((1, 2))}, ValueError, f"{LARGEST}2, so that nothing"),
-        ({"crop": 1, "motions": {"x": Shift()}}, ValueError, f"{LARGEST}half of each axis, so"),
-    ],
-)
-def test_options_that_are_refused(options, error, message):
-    classifier = _TopLeft().train()
-    with pytest.raises(error, match=re.escape(message)):
-        _evaluate(classifier, _data(), **options)
-    assert classifier.training
 
 
 @pytest.mark.parametrize(
@@ -335,9 +277,9 @@ def test_options_that_are_refused(options, error, message):
     ],
 )
 def test_logits_are_taken_out_of_what_classifiers_return(wrap):
-    restorers, plain = {"r": _brightest()}, _TopLeft()
-    wrapped = _Answering(lambda x: wrap(plain(x)))
-    assert _evaluate(wrapped, _data(), restorers) == _evaluate(_TopLeft(), _data(), restorers)
+    restorers, plain = {"r": brightest()}, TopLeft()
+    wrapped = Answering(lambda x: wrap(plain(x)))
+    assert evaluated(wrapped, corners(), restorers) == evaluated(TopLeft(), corners(), restorers)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
@@ -345,7 +287,7 @@ def test_classifiers_get_images_in_their_own_dtype(dtype):
     images = torch.rand(20, 1, 8, 8)
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
     labels = network(images).argmax(1)
-    evaluation = _evaluate(network.to(dtype), [(images, labels)], motions=shift_motions((0,)))
+    evaluation = evaluated(network.to(dtype), [(images, labels)], motions=shift_motions((0,)))
     assert evaluation.get(NO_RESTORER, "0").measures["accuracy"] >= 0.9
 
 
@@ -355,65 +297,18 @@ def test_labels_say_which_of_more_classes_is_meant():
     answers = network(images).argmax(1)
     known = sorted(set(answers.tolist()), reverse=True)
     numbers = torch.tensor([known.index(answer) for answer in answers.tolist()])
-    evaluation = _evaluate(network, [(images, numbers)], labels=known, motions=shift_motions((0,)))
+    evaluation = evaluated(network, [(images, numbers)], labels=known, motions=shift_motions((0,)))
     assert evaluation.unmoved == {NO_RESTORER: 1.0}
     with pytest.raises(ValueError, match=f"from 0 to {len(known) - 2}, the places of `labels`"):
-        _evaluate(network, [(images, numbers)], labels=known[:-1])
+        evaluated(network, [(images, numbers)], labels=known[:-1])
 
 
 def test_a_classifier_that_knows_other_classes_is_noticed():
-    last = _Answering(lambda x: torch.eye(1000)[999].expand(len(x), 1000))
+    last = Answering(lambda x: torch.eye(1000)[999].expand(len(x), 1000))
     images = torch.rand(40, 1, 4, 4)
     with pytest.warns(UserWarning, match="have 40 classes, the classifier has 1000, and 100 %"):
-        _evaluate(last, [(images, torch.arange(40))])
-    _evaluate(last, [(images, torch.full((40,), 999))])  # few classes are no mistake
-
-
-X = torch.rand(8, 1, 8, 8)
-
-
-@pytest.mark.parametrize(
-    ("batches", "error", "message"),
-    [
-        ([], ValueError, "Expected `batches` to hold images, but got none."),
-        ([(X, torch.full((8,), 2))], ValueError, "as there are 2 logits, but got 2 to 2."),
-        ([(X, torch.full((8,), -1))], ValueError, "labels from 0 to 1, as there are 2 logits, but"),
-        ([(X, torch.ones(8, 1).long())], ValueError, "(8,), but got (8, 1)."),
-        ([(X, torch.ones(7).long())], ValueError, "(8,), but got (7,)."),
-        ([(X, torch.ones(8))], TypeError, "integers, but got torch.float32."),
-        ([(X, [1] * 8)], TypeError, "but got Tensor and list."),
-        ([X], TypeError, "pairs of images and labels, but got a Tensor."),
-        ([{"image": X}], TypeError, "images and labels, but got a dict."),
-        ([(X,)], TypeError, "images and labels, but got a tuple of 1 parts."),
-    ],
-)
-def test_batches_that_are_refused(batches, error, message):
-    with pytest.raises(error, match=re.escape(message)):
-        _evaluate(_TopLeft(), batches)
-
-
-@pytest.mark.parametrize(
-    ("answer", "error", "message"),
-    [
-        (lambda x: x, ValueError, "(batch, num_classes), but got (25, 1, 8, 8) for 25 images."),
-        (lambda x: x.flatten(1).long(), TypeError, "Expected floating logits, but got torch.int64"),
-        (lambda x: x.flatten(1) * torch.nan, ValueError, "to return numbers, but got NaN."),
-        (lambda x: x[:-1].flatten(1), ValueError, "but got (24, 64) for 25 images."),
-        (lambda x: {"scores": x}, TypeError, "to return logits, but got NoneType."),
-        (lambda x: "no", TypeError, "to return logits, but got str."),
-    ],
-)
-def test_answers_that_are_refused(answer, error, message):
-    with pytest.raises(error, match=re.escape(message)):
-        _evaluate(_Answering(answer), _data())
-
-
-def test_images_of_several_sizes_in_a_batch_are_explained():
-    images = [(torch.rand(1, 8, 8 + number), 1) for number in range(4)]
-    with pytest.raises(ValueError, match="Expected images of one size in each batch; resize them"):
-        _evaluate(_TopLeft(), torch.utils.data.DataLoader(images, batch_size=4))
-    one_by_one = torch.utils.data.DataLoader(images, batch_size=1)
-    assert _evaluate(_TopLeft(), one_by_one).num_images == 4
+        evaluated(last, [(images, torch.arange(40))])
+    evaluated(last, [(images, torch.full((40,), 999))])  # few classes are no mistake
 
 
 def _evaluate_alone(rank, store, results):

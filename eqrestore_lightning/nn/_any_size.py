@@ -53,6 +53,7 @@ class ProfileEstimator(SeparableShiftEstimator):
        or in a frame, no seam shows, and the edges of what lies there look like one. The middle of
        the longest such stretch is then ahead of the less likely of its two ends by 25, unless in
        training: an object is restored to the center, and a row that clearly is a seam stays ahead.
+       A blank stripe along one side only cannot be told from a frame, and is cut in the middle.
 
     Columns are scored by the same network on the transposed image; the score of the shift `(i, j)`
     is the sum of those of row `i` and of column `j`. No weight depends on the size of the image,
